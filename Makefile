@@ -1,0 +1,38 @@
+# make demo   the whole path on this machine, in its own virtual environment
+# make test   the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+OUT ?= demo-out
+DEMO_SPACE := --space fbnet-cifar --input 16 --width 0.35
+
+.PHONY: demo test lint format clean
+.DEFAULT_GOAL := test
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/latbench profile --device host $(DEMO_SPACE)
+	$(BIN)/latbench build-lut --out $(OUT)/host.json
+	$(BIN)/fbnet-search --lut $(OUT)/host.json --data digits --out $(OUT)/search
+	$(BIN)/fbnet-train $(OUT)/search --data digits --out $(OUT)/network
+	$(BIN)/latbench measure $(OUT)/network/network-fp32.tflite --device host --lut $(OUT)/host.json
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(OUT) dist build

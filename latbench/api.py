@@ -1,0 +1,313 @@
+"""What the command line does, as functions: profile a space, build its LUT, measure a model.
+
+`latbench profile` is `profile`, `latbench build-lut` is `build_lut`, `latbench measure` is `measure`.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latbench.device.base import Device
+from latbench.device.catalogue import CatalogueDevice, find_device
+from latbench.device.open import open_device
+from latbench.errors import BadRequest, LatbenchError, LutRefused
+from latbench.export import ArtifactStore, export_architecture, export_op
+from latbench.export.metadata import read_metadata, runtime_of
+from latbench.files import home, sha256_of, write_atomically
+from latbench.lut import Lut, Prediction, predict_latency, predict_ops
+from latbench.lut.build import build_lut as build_lut_of_run
+from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject
+from latbench.measure import Progress as MeasureProgress
+from latbench.measure import measure as measure_plan
+from latbench.space import Architecture, SearchSpace, parse_key, published
+from latbench.target import Precision, Runtime, Target
+
+#: Told what is going on, how much of it is done, and of how much.
+Progress = Callable[[str, int, int], None]
+
+#: The whole network that is timed again and again through a run.
+SENTINEL = "fbnet_b"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `profile` did: the report of the run, and the journal that holds its trials."""
+
+    target: Target
+    space: SearchSpace
+    journal: Path
+    report: RunReport
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The latency of one model, milliseconds at batch 1.
+
+    `predicted` is what a LUT said, if one was given; `anchor` is how much slower (above 1) the
+    LUT's sentinel network ran beside this model than when the LUT was measured, and the prediction
+    is for the device at the LUT's own level.
+    """
+
+    name: str
+    target: Target
+    ms: float
+    ci95: tuple[float, float]
+    samples: int
+    rounds: int
+    tainted: int
+    predicted: Prediction | None = None
+    anchor: float | None = None
+
+    @property
+    def anchored_ms(self) -> float:
+        """The measured latency at the level of the LUT's run."""
+        return self.ms / (self.anchor or 1.0)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """The progress of a caller who asked for none."""
+
+
+def profile(
+    device: str = "host",
+    space: SearchSpace | None = None,
+    *,
+    runtime: Runtime | None = None,
+    precision: Precision | None = None,
+    threads: int | None = None,
+    cores: Sequence[int] | None = None,
+    ci: float = 0.01,
+    budget_s: float = 600.0,
+    journal: Path | None = None,
+    fresh: bool = False,
+    progress: Progress = _silent,
+) -> Profile:
+    """Time every op of `space` on a device, and journal every trial.
+
+    A run that was cut short is continued, and one that is complete costs nothing.
+
+    Args:
+        device: a name of the catalogue.
+        space: by default FBNet's at 224.
+        runtime, precision, threads, cores: by default the device's own.
+        ci: relative half width of the 95 % interval at which an op is done.
+        budget_s: seconds after which the run stops, whatever is left.
+        journal: where the trials go; by default a file of this target in latbench's home.
+        fresh: measure anew even if the journal has a run of the same plan.
+
+    Raises:
+        UnknownName: there is no such device.
+        DeviceUnavailable: no unit of it can be measured on.
+        ExportFailed, RunnerFailed, JournalRefused, OutputFailed: see there.
+    """
+    space = space or SearchSpace.named()
+    entry, unit, target = _open(device, runtime, precision, threads, cores)
+    store = ArtifactStore()
+    ops = space.unique_ops
+    subjects = []
+    for done, op in enumerate(ops):
+        progress("exporting", done, len(ops))
+        made = export_op(op, target.runtime, target.precision, store)
+        subjects.append(Subject(op.key, Role.OP, made.path, made.sha256))
+    sentinel = published(SENTINEL, space=space)
+    plan = Plan(
+        target,
+        tuple(subjects),
+        _sentinel_subject(sentinel, target, store),
+        Settings(ci=ci, budget_s=budget_s),
+    )
+    path = journal or _journals() / f"{_stem(entry, target)}-{_space_stem(space)}.sqlite"
+    about = {
+        "space": space.to_dict(),
+        "sentinel": {"layers": sentinel.notation, "head": sentinel.head},
+    }
+    with Journal(path) as opened:
+        note = json.dumps({"journal": str(path.absolute())})
+        write_atomically(_pointer(), note + "\n")
+        report = _measured(plan, unit, opened, progress, about, fresh=fresh)
+    return Profile(target, space, path, report)
+
+
+def build_lut(journal: Path | None = None, *, partial: bool = False) -> Lut:
+    """Build the LUT of the last run in a journal, by default of what was last profiled.
+
+    Raises:
+        LatbenchError: nothing was profiled yet.
+        JournalRefused: the journal cannot be read.
+        MissingOps: the run lacks ops and `partial` is not set.
+    """
+    path = journal or last_profile()
+    with Journal(path, readonly=True) as opened:
+        return build_lut_of_run(opened, macs=lambda key: parse_key(key).macs, partial=partial)
+
+
+def lut_stem(lut: Lut) -> str:
+    """The name of a LUT's file, without suffix, that tells its target."""
+    return _stem(find_device(lut.target.device), lut.target)
+
+
+def last_profile() -> Path:
+    """Return the journal of what was last profiled.
+
+    Raises:
+        LatbenchError: nothing was profiled yet.
+    """
+    try:
+        return Path(json.loads(_pointer().read_text(encoding="utf-8"))["journal"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise LatbenchError(
+            "nothing was profiled yet", hint="start with: latbench profile --device host"
+        ) from None
+
+
+def measure(
+    model: Path | Architecture,
+    device: str = "host",
+    *,
+    runtime: Runtime | None = None,
+    precision: Precision | None = None,
+    threads: int | None = None,
+    cores: Sequence[int] | None = None,
+    lut: Lut | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    ci: float = 0.01,
+    budget_s: float = 120.0,
+    progress: Progress = _silent,
+) -> Measurement:
+    """Time one model file, or one architecture with untrained weights, on a device.
+
+    Args:
+        model: a .tflite, .onnx or .pt file, or an architecture.
+        lut: predict the latency too, and time the LUT's sentinel beside the model.
+        input_shape: for files that do not say theirs.
+
+    Raises:
+        BadRequest: there is no such file, or it needs what was not given.
+        LutRefused: the LUT is of another target.
+        RunnerFailed: the model does not load or run.
+    """
+    if lut is not None:
+        lut.require_target(device=device, runtime=runtime, precision=precision)
+        runtime, precision = lut.target.runtime, lut.target.precision
+        threads = lut.target.threads if threads is None else threads
+        cores = lut.target.cores if cores is None and lut.target.cores else cores
+    architecture = model if isinstance(model, Architecture) else None
+    metadata: dict[str, Any] = {}
+    if isinstance(model, Path):
+        metadata = _model_metadata(model)
+        named = runtime_of(model)
+        if runtime not in (None, named):
+            raise LutRefused(f"{model} is a model for {named}, but {runtime} was asked for")
+        runtime = named
+        precision = precision or Precision(metadata.get("precision", Precision.FP32))
+    _, unit, target = _open(device, runtime, precision, threads, cores)
+    store = ArtifactStore()
+    if architecture is not None:
+        progress("exporting", 0, 1)
+        made = export_architecture(architecture, target.runtime, target.precision, store)
+        subject = Subject(str(architecture), Role.NETWORK, made.path, made.sha256)
+    else:
+        assert isinstance(model, Path)
+        subject = Subject(model.name, Role.NETWORK, model, sha256_of(model.read_bytes()))
+    sentinel = None
+    if lut is not None and lut.sentinel is not None:
+        anchor = Architecture.parse(
+            lut.sentinel.architecture, lut.search_space, head=lut.sentinel.head, name="sentinel"
+        )
+        sentinel = _sentinel_subject(anchor, target, store)
+    plan = Plan(target, (subject,), sentinel, Settings(ci=ci, budget_s=budget_s))
+    with Journal(_journals() / "measure.sqlite") as opened:
+        report = _measured(plan, unit, opened, progress, {}, fresh=True)
+    result = report.result(subject.key)
+    level = None if sentinel is None else report.result(sentinel.key)
+    return Measurement(
+        subject.key,
+        target,
+        result.ms,
+        result.ci95,
+        result.samples,
+        result.rounds,
+        result.tainted,
+        predicted=_prediction(lut, architecture, metadata),
+        anchor=level.ms / lut.sentinel.ms if level and lut and lut.sentinel else None,
+    )
+
+
+def _prediction(
+    lut: Lut | None, architecture: Architecture | None, metadata: dict[str, Any]
+) -> Prediction | None:
+    """What the LUT says of an architecture, or of a model file that names its ops."""
+    if lut is None:
+        return None
+    if architecture is not None:
+        return predict_latency(lut, architecture)
+    ops = [parse_key(key) for key in metadata.get("ops", ())]
+    return predict_ops(lut, ops, "this model") if ops else None
+
+
+def _open(
+    device: str,
+    runtime: Runtime | None,
+    precision: Precision | None,
+    threads: int | None,
+    cores: Sequence[int] | None,
+) -> tuple[CatalogueDevice, Device, Target]:
+    """The catalogue's entry, a unit to measure on, and the target with the device's defaults."""
+    entry = find_device(device)
+    unit = open_device(entry.name)
+    defaults = entry.defaults
+    count = defaults.threads if threads is None else threads
+    target = Target(
+        device=entry.name,
+        runtime=runtime or defaults.runtime,
+        precision=precision or defaults.precision,
+        threads=count,
+        cores=tuple(cores) if cores is not None else unit.default_cores(count),
+    )
+    return entry, unit, target
+
+
+def _model_metadata(path: Path) -> dict[str, Any]:
+    try:
+        return read_metadata(path)
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {error.strerror}") from None
+
+
+def _sentinel_subject(sentinel: Architecture, target: Target, store: ArtifactStore) -> Subject:
+    made = export_architecture(sentinel, target.runtime, target.precision, store)
+    return Subject(f"sentinel:{sentinel}", Role.SENTINEL, made.path, made.sha256)
+
+
+def _measured(
+    plan: Plan,
+    unit: Device,
+    journal: Journal,
+    progress: Progress,
+    about: dict[str, Any],
+    *,
+    fresh: bool,
+) -> RunReport:
+    def tell(state: MeasureProgress) -> None:
+        progress("measuring", state.done, state.expected)
+
+    return measure_plan(plan, unit, journal, progress=tell, about=about, fresh=fresh)
+
+
+def _journals() -> Path:
+    return home() / "journals"
+
+
+def _pointer() -> Path:
+    return home() / "last-profile.json"
+
+
+def _stem(entry: CatalogueDevice, target: Target) -> str:
+    return target.file_stem(entry.defaults.runtime, entry.defaults.precision)
+
+
+def _space_stem(space: SearchSpace) -> str:
+    first = "" if space.keeps_first_1x1 else "-drop"
+    return f"{space.name}-{space.input_size}-w{space.width:g}-c{space.classes}{first}"

@@ -1,0 +1,46 @@
+"""latbench build-lut: make a LUT of what was profiled."""
+
+from pathlib import Path
+
+import click
+
+from latbench.cli.options import OutputPath, json_option
+from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
+
+
+@click.command(name="build-lut")
+@click.argument(
+    "journal", type=click.Path(path_type=Path, dir_okay=False, exists=False), required=False
+)
+@click.option(
+    "--out",
+    type=OutputPath,
+    metavar="FILE",
+    help="Where the LUT goes.  [default: luts/<target>.json]",
+)
+@click.option("--partial", is_flag=True, help="Accept a run that lacks ops of its space.")
+@json_option
+def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool) -> None:
+    """Build a LUT from JOURNAL, by default from what was last profiled."""
+    from latbench import api
+
+    lut = api.build_lut(journal, partial=partial)
+    path = out or Path("luts") / f"{api.lut_stem(lut)}.json"
+    lut.save(path)
+    if as_json:
+        emit_json({"path": str(path), "entries": len(lut), "content_sha256": lut.content_sha256})
+        return
+    facts = [
+        ("lut", path),
+        ("target", lut.target),
+        ("space", lut.search_space),
+        ("entries", len(lut)),
+        ("tainted", f"{sum(entry.tainted for entry in lut.entries.values())} trials taken again"),
+    ]
+    if lut.sentinel is not None:
+        level = f"{milliseconds(lut.sentinel.ms)} ms {interval(lut.sentinel.ci95)}"
+        facts.append(("sentinel", f"{level}, drift {lut.sentinel.drift:.1%}"))
+    if lut.correction is not None:
+        facts.append(("correction", f"sums times {lut.correction.scale:.4f}"))
+    facts.append(("sha256", lut.content_sha256))
+    emit_facts(facts)

@@ -1,0 +1,131 @@
+"""latbench export: write a whole space, or one network, as files that runtimes load."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latbench.cli.options import (
+    json_option,
+    precision_name,
+    read_space,
+    runtime_name,
+    space_options,
+)
+from latbench.cli.output import emit_json, emit_table
+from latbench.cli.progress import track
+
+if TYPE_CHECKING:
+    from latbench.target import Precision, Runtime
+
+
+@click.command(name="export")
+@click.argument("architecture_text", metavar="[ARCH]", required=False)
+@space_options
+@click.option(
+    "--runtime",
+    "runtimes",
+    type=runtime_name,
+    multiple=True,
+    metavar="NAME",
+    help="tflite, onnx or torchscript; may be repeated.  [default: all three]",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=precision_name,
+    multiple=True,
+    metavar="NAME",
+    help="fp32 or int8; may be repeated.  [default: fp32]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Put copies here, named by op.  [default: only the store]",
+)
+@json_option
+def command(
+    architecture_text: str | None,
+    runtimes: "tuple[Runtime, ...]",
+    precisions: "tuple[Precision, ...]",
+    out: Path | None,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Write every op of a space, or the architecture ARCH, in the chosen formats.
+
+    ARCH is a published name (fbnet_b), a notation, or an architecture.json. Every file is checked
+    against PyTorch before it is kept; what the store has already is not written again.
+    """
+    from latbench.export import Artifact, ArtifactStore, export_architecture, export_op
+    from latbench.files import make_folder
+    from latbench.space import read_architecture
+    from latbench.target import Precision, Runtime
+
+    space = read_space(**chosen)
+    store = ArtifactStore()
+    formats = [(r, p) for r in runtimes or tuple(Runtime) for p in precisions or (Precision.FP32,)]
+    seconds = dict.fromkeys(formats, 0.0)
+    artifacts: list[Artifact] = []
+
+    def write(runtime: Runtime, precision: Precision, subject: Any) -> None:
+        start = time.perf_counter()
+        export = export_op if architecture is None else export_architecture
+        artifacts.append(export(subject, runtime, precision, store))
+        seconds[runtime, precision] += time.perf_counter() - start
+
+    architecture = None
+    if architecture_text is not None:
+        architecture = read_architecture(
+            architecture_text, None if architecture_text.endswith(".json") else space
+        )
+    subjects = space.unique_ops if architecture is None else (architecture,)
+    if out is not None:
+        make_folder(out)
+    for subject in track(subjects, "exporting"):
+        for runtime, precision in formats:
+            write(runtime, precision, subject)
+    copies = {}
+    if out is not None:
+        for made in artifacts:
+            copies[made.sha256] = out / f"{_file_name(made)}-{made.precision}{made.runtime.suffix}"
+            shutil.copyfile(made.path, copies[made.sha256])
+    if as_json:
+        emit_json(
+            [
+                {
+                    "key": made.key,
+                    "runtime": made.runtime.value,
+                    "precision": made.precision.value,
+                    "path": str(copies.get(made.sha256, made.path)),
+                    "sha256": made.sha256,
+                    "macs": made.macs,
+                    "error": made.error,
+                }
+                for made in artifacts
+            ]
+        )
+        return
+    emit_table(
+        ("runtime", "precision", "files>", "size>", "seconds>", "worst against PyTorch>"),
+        [_row(r, p, [a for a in artifacts if (a.runtime, a.precision) == (r, p)], seconds[r, p])
+         for r, p in formats],
+    )  # fmt: skip
+    click.echo(f"files: {store.root if out is None else out}")
+
+
+def _row(
+    runtime: "Runtime", precision: "Precision", made: list[Any], seconds: float
+) -> tuple[str, ...]:
+    size = sum(artifact.path.stat().st_size for artifact in made) / 2**20
+    errors = [artifact.error for artifact in made]
+    worst = f"{max(errors):.1e}" if precision == "fp32" else f"{min(errors):.1f} dB"
+    return (runtime, precision, str(len(made)), f"{size:.1f} MiB", f"{seconds:.1f}", worst)
+
+
+def _file_name(artifact: Any) -> str:
+    """The key, or the hash of a network that is known only by its notation."""
+    return artifact.key if artifact.key.isidentifier() else f"network-{artifact.sha256[:12]}"

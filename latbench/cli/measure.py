@@ -1,0 +1,157 @@
+"""latbench measure: time one model file or architecture on a device."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latbench.cli.options import (
+    duration,
+    json_option,
+    lut_file,
+    percentage,
+    read_space,
+    shape,
+    space_options,
+    target_options,
+)
+from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
+from latbench.cli.progress import reporter
+
+if TYPE_CHECKING:
+    from latbench.api import Measurement
+    from latbench.lut import Lut
+    from latbench.space import Architecture
+    from latbench.target import Precision, Runtime
+
+MODEL_SUFFIXES = (".tflite", ".onnx", ".pt")
+
+
+@click.command(name="measure")
+@click.argument("model", metavar="MODEL|ARCH")
+@target_options
+@space_options
+@click.option(
+    "--lut",
+    type=lut_file,
+    metavar="FILE",
+    help="Predict from this LUT too, and time its sentinel beside the model.",
+)
+@click.option(
+    "--input-shape",
+    type=shape,
+    metavar="SHAPE",
+    help="Shape of the input, like 1x3x224x224, where the file does not say.",
+)
+@click.option(
+    "--ci",
+    type=percentage,
+    default="1%",
+    show_default=True,
+    help="Done when half the 95 % interval is this small.",
+)
+@click.option(
+    "--budget", type=duration, default="2m", show_default=True, help="Stop after this long."
+)
+@json_option
+def command(
+    model: str,
+    device_name: str,
+    runtime: "Runtime | None",
+    precision: "Precision | None",
+    threads: int | None,
+    cores: tuple[int, ...] | None,
+    lut: "Lut | None",
+    input_shape: tuple[int, ...] | None,
+    ci: float,
+    budget: float,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Time one model on a device.
+
+    MODEL is a .tflite, .onnx or .pt file of any origin. ARCH is a published name (fbnet_b), a
+    notation, or an architecture.json; it is exported with untrained weights.
+    """
+    from latbench import api
+
+    subject: Path | Architecture
+    if Path(model).suffix.lower() in MODEL_SUFFIXES:
+        subject = Path(model)
+    else:
+        subject = _read_architecture(model, lut, chosen)
+    with reporter() as progress:
+        measurement = api.measure(
+            subject,
+            device_name,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            cores=cores,
+            lut=lut,
+            input_shape=input_shape,
+            ci=ci,
+            budget_s=budget,
+            progress=progress,
+        )
+    if as_json:
+        emit_json(_facts_for_machines(measurement))
+    else:
+        _print(measurement)
+
+
+def _read_architecture(text: str, lut: "Lut | None", chosen: dict[str, Any]) -> "Architecture":
+    from latbench.space import MACRO_ARCHITECTURES, read_architecture
+
+    if lut is not None:
+        return read_architecture(text, lut.search_space)
+    if text.endswith(".json"):
+        return read_architecture(text)
+    plain = chosen["space_name"] in (None, next(iter(MACRO_ARCHITECTURES)))
+    if plain and chosen["classes"] is None and not chosen["drop_first_1x1"]:
+        return read_architecture(text, input_size=chosen["input_size"], width=chosen["width"])
+    return read_architecture(text, read_space(**chosen))
+
+
+def _facts_for_machines(measurement: "Measurement") -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "name": measurement.name,
+        "target": measurement.target.model_dump(mode="json"),
+        "ms": measurement.ms,
+        "ci95": list(measurement.ci95),
+        "samples": measurement.samples,
+        "rounds": measurement.rounds,
+        "tainted": measurement.tainted,
+    }
+    if measurement.predicted is not None:
+        predicted = measurement.predicted
+        facts["predicted"] = {"ms": predicted.ms, "low": predicted.low, "high": predicted.high}
+        facts["anchor"] = measurement.anchor
+        facts["anchored_ms"] = measurement.anchored_ms
+    return facts
+
+
+def _print(measurement: "Measurement") -> None:
+    facts: list[tuple[str, Any]] = [
+        ("model", measurement.name),
+        ("target", measurement.target),
+        ("measured", f"{milliseconds(measurement.ms)} ms, "
+                     f"95 % interval {interval(measurement.ci95)}, "
+                     f"{measurement.samples} samples in {measurement.rounds} rounds"),
+    ]  # fmt: skip
+    predicted = measurement.predicted
+    if predicted is not None:
+        bounds = interval((predicted.low, predicted.high))
+        facts.append(("predicted", f"{milliseconds(predicted.ms)} ms, 95 % interval {bounds}"))
+        difference = measurement.anchored_ms / predicted.ms - 1
+        if measurement.anchor is not None:
+            facts.append(
+                (
+                    "level",
+                    f"the LUT's sentinel now takes {measurement.anchor:.3f} times what it took",
+                )
+            )
+        facts.append(("difference", f"{difference:+.1%} at the LUT's level"))
+    if measurement.tainted:
+        facts.append(("tainted", f"{measurement.tainted} trials were distrusted and taken again"))
+    emit_facts(facts)

@@ -1,0 +1,138 @@
+"""Arguments and options that several commands share, and the types that parse them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from latbench.errors import BadRequest
+
+if TYPE_CHECKING:
+    from latbench.lut import Lut
+    from latbench.space import SearchSpace
+    from latbench.target import Precision, Runtime
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def lut_file(path: str) -> "Lut":
+    """Read the file at `path` as a LUT."""
+    from latbench.lut import Lut
+
+    return Lut.load(path)
+
+
+def runtime_name(name: str) -> "Runtime":
+    """Parse tflite, onnx or torchscript."""
+    from latbench.target import Runtime
+
+    return Runtime.named(name)
+
+
+def precision_name(name: str) -> "Precision":
+    """Parse fp32 or int8."""
+    from latbench.target import Precision
+
+    return Precision.named(name)
+
+
+def percentage(text: str) -> float:
+    """Parse '1%' or '0.01', a share between 0 and 1."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
+    share = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0 < share < 1:
+        raise BadRequest(f"{text!r} is no share between 0 and 100 %", hint="write it like 1%")
+    return share
+
+
+def duration(text: str) -> float:
+    """Parse '90', '90s', '10m' or '1h' to seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text.strip())
+    seconds = float(match[1]) * {"h": 3600, "m": 60}.get(match[2], 1) if match else 0.0
+    if seconds <= 0:
+        raise BadRequest(f"{text!r} is no duration", hint="write it like 90s, 10m or 1h")
+    return seconds
+
+
+def core_list(text: str) -> tuple[int, ...]:
+    """Parse '4,5,6' or '4-7' to CPU numbers."""
+    cores: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
+        if not match:
+            raise BadRequest(f"{text!r} is no list of cores", hint="write it like 4,5 or 4-7")
+        cores += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(dict.fromkeys(cores))
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Parse '1x3x224x224'."""
+    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})*", text):
+        raise BadRequest(f"{text!r} is no shape", hint="write it like 1x3x224x224")
+    return tuple(map(int, text.split("x")))
+
+
+def json_option(command: F) -> F:
+    """Add `--json`, passed as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+
+
+def space_options(command: F) -> F:
+    """Add the options that choose a search space; `read_space` makes them one."""
+    options = (
+        click.option("--space", "space_name", default="fbnet", show_default=True,
+                     help="Search space: fbnet or fbnet-cifar."),
+        click.option("--input", "input_size", type=int, metavar="PIXELS",
+                     help="Input height and width.  [default: the space's own]"),
+        click.option("--width", type=float, metavar="FACTOR",
+                     help="Channel multiplier.  [default: 1.0]"),
+        click.option("--classes", type=int, metavar="N", help="Classes of the classifier."),
+        click.option("--drop-first-1x1", is_flag=True,
+                     help="Build e1 blocks without their first 1x1, as FBNet's 2020 release."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_space(
+    space_name: str,
+    input_size: int | None,
+    width: float | None,
+    classes: int | None,
+    drop_first_1x1: bool,
+) -> "SearchSpace":
+    """Return the space that `space_options` chose."""
+    from latbench.space import SearchSpace
+
+    return SearchSpace.named(
+        space_name,
+        input_size=input_size,
+        width=1.0 if width is None else width,
+        classes=classes,
+        keeps_first_1x1=not drop_first_1x1,
+    )
+
+
+def target_options(command: F) -> F:
+    """Add the options that choose runtime, precision, threads and cores."""
+    options = (
+        click.option("--device", "device_name", default="host", show_default=True,
+                     help="Device of the catalogue; see latbench devices."),
+        click.option("--runtime", type=runtime_name, metavar="NAME",
+                     help="tflite, onnx or torchscript.  [default: the device's]"),
+        click.option("--precision", type=precision_name, metavar="NAME",
+                     help="fp32 or int8.  [default: the device's]"),
+        click.option("--threads", type=click.IntRange(1, 256), metavar="N",
+                     help="Inference threads.  [default: the device's]"),
+        click.option("--cores", type=core_list, metavar="LIST",
+                     help="CPU cores to pin to, like 4-7.  [default: the fastest free ones]"),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+OutputPath = click.Path(path_type=Path, dir_okay=False)

@@ -1,0 +1,49 @@
+"""What commands print: results to stdout, progress to stderr."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+
+def emit_json(data: Any) -> None:
+    """Print `data` as JSON."""
+    click.echo(json.dumps(data, indent=1, sort_keys=True))
+
+
+def emit_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None
+) -> None:
+    """Print rows under columns; a column whose name ends in '>' is aligned right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        right = column.endswith(">")
+        table.add_column(
+            column.removesuffix(">"), justify="right" if right else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*[str(cell) for cell in row])
+    Console(highlight=False).print(table)
+
+
+def emit_facts(facts: Iterable[tuple[str, Any]]) -> None:
+    """Print 'name  value' lines, the values aligned."""
+    pairs = [(name, str(value)) for name, value in facts]
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        click.echo(f"{name:{width}}  {value}")
+
+
+def milliseconds(value: float) -> str:
+    """Three decimals, which is a microsecond; four below a tenth of a millisecond."""
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.4f}"
+
+
+def interval(bounds: Sequence[float]) -> str:
+    """'[low, high]' in milliseconds."""
+    return f"[{milliseconds(bounds[0])}, {milliseconds(bounds[1])}]"

@@ -1,0 +1,54 @@
+"""latbench predict: the latency of an architecture, from a LUT."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from latbench.cli.options import json_option, lut_file
+from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
+
+if TYPE_CHECKING:
+    from latbench.lut import Lut
+
+
+@click.command(name="predict")
+@click.argument("lut", type=lut_file)
+@click.argument("architecture_text", metavar="ARCH")
+@click.option("--head", type=click.IntRange(1), metavar="CHANNELS", help="Width of the head.")
+@json_option
+def command(lut: "Lut", architecture_text: str, head: int | None, as_json: bool) -> None:
+    """Predict the latency of ARCH from LUT.
+
+    ARCH is a published name (fbnet_b), a notation ("k3e1|k3e6 skip …") or an architecture.json; it
+    is built in the LUT's space.
+    """
+    from latbench.lut import predict_latency
+    from latbench.space import read_architecture
+
+    if architecture_text.endswith(".json"):
+        architecture = read_architecture(architecture_text, lut.search_space)
+    else:
+        architecture = read_architecture(architecture_text, lut.search_space, head=head)
+    prediction = predict_latency(lut, architecture)
+    if as_json:
+        emit_json(
+            {
+                "ms": prediction.ms,
+                "low": prediction.low,
+                "high": prediction.high,
+                "architecture": architecture.to_dict(),
+                "target": lut.target.model_dump(mode="json"),
+                "provenance": lut.provenance,
+                "lut_sha256": lut.content_sha256,
+            }
+        )
+        return
+    bounds = interval((prediction.low, prediction.high))
+    emit_facts(
+        [
+            ("architecture", architecture),
+            ("space", architecture.space),
+            ("target", f"{lut.target} ({lut.provenance})"),
+            ("predicted", f"{milliseconds(prediction.ms)} ms, 95 % interval {bounds}"),
+        ]
+    )

@@ -1,0 +1,146 @@
+"""latbench profile: time every op of a search space on a device."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latbench.cli.options import (
+    OutputPath,
+    duration,
+    json_option,
+    percentage,
+    read_space,
+    space_options,
+    target_options,
+)
+from latbench.cli.output import emit_facts, emit_json
+from latbench.cli.progress import reporter
+
+if TYPE_CHECKING:
+    from latbench.api import Profile
+    from latbench.target import Precision, Runtime
+
+
+@click.command(name="profile")
+@target_options
+@space_options
+@click.option(
+    "--ci",
+    type=percentage,
+    default="1%",
+    show_default=True,
+    help="An op is done when half its 95 % interval is this small.",
+)
+@click.option(
+    "--budget",
+    type=duration,
+    default="10m",
+    show_default=True,
+    help="Stop after this long, whatever is left.",
+)
+@click.option(
+    "--journal",
+    type=OutputPath,
+    metavar="PATH",
+    help="Where trials are kept.  [default: one file a target, in latbench's home]",
+)
+@click.option("--fresh", is_flag=True, help="Measure anew what was measured already.")
+@json_option
+def command(
+    device_name: str,
+    runtime: "Runtime | None",
+    precision: "Precision | None",
+    threads: int | None,
+    cores: tuple[int, ...] | None,
+    ci: float,
+    budget: float,
+    journal: Path | None,
+    fresh: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Time every op of a search space on a device.
+
+    Every trial is journalled before it is used: a run that is cut short continues with the same
+    command, and a run that is complete costs nothing.
+    """
+    from latbench import api
+
+    space = read_space(**chosen)
+    with reporter() as progress:
+        profile = api.profile(
+            device_name,
+            space,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            cores=cores,
+            ci=ci,
+            budget_s=budget,
+            journal=journal,
+            fresh=fresh,
+            progress=progress,
+        )
+    if as_json:
+        emit_json(_facts_for_machines(profile))
+    else:
+        _print(profile)
+
+
+def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
+    report = profile.report
+    return {
+        "target": profile.target.model_dump(mode="json"),
+        "space": profile.space.to_dict(),
+        "journal": str(profile.journal),
+        "complete": report.complete,
+        "ops": len(report.standings),
+        "unconverged": list(report.unconverged),
+        "given_up": list(report.given_up),
+        "trials": report.trials,
+        "taken": report.taken,
+        "tainted": report.tainted,
+        "failed": report.failed,
+        "drift": report.drift,
+        "wall_seconds": report.session_wall_s,
+        "timed_seconds": report.session_timed_s,
+    }
+
+
+def _print(profile: "Profile") -> None:
+    report = profile.report
+    converged = len(report.standings) - len(report.unconverged)
+    facts = [
+        ("target", profile.target),
+        ("space", profile.space),
+        ("ops", f"{converged} of {len(report.standings)} within their interval"),
+        ("trials", f"{report.trials}, {report.tainted} tainted, {report.failed} failed"),
+    ]
+    if report.taken:
+        share = report.session_wall_s / max(report.session_timed_s, 1e-9)
+        facts.append(
+            ("time", f"{report.session_wall_s:.1f} s, {share:.2f} times the timed inference itself")
+        )
+    else:
+        facts.append(("time", "nothing was left to measure; --fresh measures anew"))
+    if report.drift is not None:
+        facts.append(("drift", f"{report.drift:.1%} between the sentinel's levels"))
+    facts.append(("journal", profile.journal))
+    emit_facts(facts)
+    for key in report.given_up:
+        click.echo(f"given up: {key}: {report.failures[key]}")
+    if report.complete:
+        click.echo("next: latbench build-lut")
+    else:
+        click.echo(
+            f"not complete: {len(report.unconverged)} ops are wider than asked for; "
+            f"the same command goes on: {_same_command()}"
+        )
+
+
+def _same_command() -> str:
+    import sys
+
+    return shlex.join(["latbench", *sys.argv[1:]])

@@ -1,0 +1,79 @@
+"""What a device is to the rest of latbench: a way to run artifacts, and to see its own state."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from latbench.device.runner_client import RunnerClient
+
+
+class Conditions(BaseModel):
+    """What a unit says of its own state at one moment. None is 'unavailable', never zero.
+
+    Clocks are in kHz by core: `clocks_khz` as they run, `clock_limits_khz` as something now caps
+    them, `clock_peaks_khz` as the hardware could. `stolen_s` and `throttled_s` are seconds since
+    boot in which a hypervisor or a cgroup quota took the CPU away. `thermal_status` is Android's
+    0 (none) to 6 (shutdown).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time: float = Field(default_factory=time.time)
+    affinity: tuple[int, ...] | None = None
+    clocks_khz: dict[int, int] | None = None
+    clock_limits_khz: dict[int, int] | None = None
+    clock_peaks_khz: dict[int, int] | None = None
+    governors: dict[int, str] | None = None
+    thermal_status: int | None = None
+    temperatures_c: dict[str, float] | None = None
+    load_average: float | None = None
+    memory_available_mib: float | None = None
+    stolen_s: float | None = None
+    throttled_s: float | None = None
+    battery_percent: float | None = None
+    charging: bool | None = None
+    screen_on: bool | None = None
+    uptime_s: float | None = None
+    build: str | None = None
+
+
+class Device(Protocol):
+    """One attached unit that can run artifacts and report its own conditions.
+
+    A unit is one physical device; `unit` tells it apart from others of the same device. `emulated`
+    units compute right but their times mean nothing.
+    """
+
+    name: str
+    unit: str
+    description: str
+    emulated: bool
+
+    def open_runner(self) -> "RunnerClient":
+        """Start a runner on the unit and return the client that talks to it.
+
+        Raises:
+            RunnerFailed: it does not start.
+            DeviceUnavailable: the unit cannot be reached.
+        """
+
+    def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
+        """Bring artifacts to where the runner can load them; returns each one's path there.
+
+        Raises:
+            DeviceUnavailable: the unit cannot be reached.
+        """
+
+    def conditions(self) -> Conditions:
+        """Return what the unit says of its state now."""
+
+    def default_cores(self, threads: int) -> tuple[int, ...]:
+        """Choose the cores to pin `threads` threads to; empty where the system chooses.
+
+        Raises:
+            BadRequest: the unit has fewer.
+        """

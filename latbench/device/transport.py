@@ -1,0 +1,161 @@
+"""How the client's bytes reach a runner: here, over the pipes of a child process."""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, Protocol
+
+_CHUNK = 1 << 16
+_KEPT_STDERR = 8192  # bytes
+_SHOWN_LINES = 6
+
+
+class Transport(Protocol):
+    """A byte stream to one runner. Deadlines are in `time.monotonic` seconds."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the runner still runs, as far as can be seen from here."""
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send all of `data`.
+
+        Raises:
+            TimeoutError: the runner does not take it.
+            EOFError: the runner has closed its end.
+        """
+
+    def receive(self, deadline: float) -> bytes:
+        """Return the next bytes, at least one.
+
+        Raises:
+            TimeoutError: none came.
+            EOFError: none will come.
+        """
+
+    def close(self, grace_s: float) -> None:
+        """Close our end, and kill the runner if it has not ended after `grace_s`."""
+
+    def post_mortem(self) -> str:
+        """How the runner ended, and what it said last; call it after `close`."""
+
+
+class ProcessTransport:
+    """A runner that is a child process, on its standard input and output.
+
+    It gets a session of its own, so that Ctrl-C reaches the parent alone, which then ends it.
+
+    Raises:
+        OSError: the command cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._stdin = _pipe(self._process.stdin)
+        self._stdout = _pipe(self._process.stdout)
+        self._stderr = _pipe(self._process.stderr)
+        for pipe in (self._stdin, self._stdout, self._stderr):
+            os.set_blocking(pipe.fileno(), False)
+        self._said = bytearray()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._stdout, selectors.EVENT_READ)
+        self._selector.register(self._stderr, selectors.EVENT_READ)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def send(self, data: bytes, deadline: float) -> None:
+        rest = memoryview(data)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stdin, selectors.EVENT_WRITE)
+            while rest:
+                if not selector.select(_left(deadline)):
+                    raise TimeoutError
+                try:
+                    rest = rest[os.write(self._stdin.fileno(), rest) :]
+                except (BrokenPipeError, ValueError):
+                    raise EOFError from None
+
+    def receive(self, deadline: float) -> bytes:
+        while True:
+            ready = self._selector.select(_left(deadline))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                if key.fileobj is self._stderr:
+                    self._listen()
+                    continue
+                data = os.read(self._stdout.fileno(), _CHUNK)
+                if not data:
+                    raise EOFError
+                return data
+
+    def close(self, grace_s: float) -> None:
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+        deadline = time.monotonic() + grace_s
+        with contextlib.suppress(TimeoutError, EOFError, ValueError):
+            while True:  # it may have something left to say, and must not block on saying it
+                self.receive(deadline)
+        try:
+            self._process.wait(_left(deadline))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if not self._stderr.closed:
+            self._listen()
+        self._selector.close()
+        self._stdout.close()
+        self._stderr.close()
+
+    def post_mortem(self) -> str:
+        lines = [line for line in self._said.decode(errors="replace").splitlines() if line.strip()]
+        said = "; it said last: " + " / ".join(lines[-_SHOWN_LINES:]) if lines else ""
+        return _ending(self._process.returncode) + said
+
+    def _listen(self) -> None:
+        """Keep the end of what is on the standard error now; forget the stream once it ends."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._stderr.fileno(), _CHUNK):
+                self._said += data
+                del self._said[:-_KEPT_STDERR]
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(self._stderr)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None, "it was asked for"
+    return stream
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "it closed its output but did not end"
+    if status >= 0:
+        return f"it ended with exit status {status}"
+    try:
+        return f"it was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"it was ended by signal {-status}"

@@ -1,0 +1,20 @@
+"""From ops and architectures to files that runtimes load. Imports PyTorch."""
+
+from latbench.export.exporter import (
+    export_architecture,
+    export_module,
+    export_op,
+    export_ops,
+    export_space,
+)
+from latbench.export.store import Artifact, ArtifactStore
+
+__all__ = [
+    "Artifact",
+    "ArtifactStore",
+    "export_architecture",
+    "export_module",
+    "export_op",
+    "export_ops",
+    "export_space",
+]

@@ -1,0 +1,73 @@
+"""What an artifact of ours says of itself, read back from any of the three formats."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from latbench.errors import BadRequest
+from latbench.export.torchscript import METADATA_FILE
+from latbench.target import Runtime
+
+
+def runtime_of(path: Path) -> Runtime:
+    """Return the runtime that a model file is for, by its suffix.
+
+    Raises:
+        BadRequest: the suffix is none of .tflite, .onnx, .pt.
+    """
+    for runtime in Runtime:
+        if path.suffix.lower() == runtime.suffix:
+            return runtime
+    known = ", ".join(runtime.suffix for runtime in Runtime)
+    raise BadRequest(f"{path} is no model file: its name ends in none of {known}")
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata that `latbench.export` put into the file; empty if it is not ours."""
+    readers = {
+        Runtime.ONNX: _from_onnx,
+        Runtime.TFLITE: _from_tflite,
+        Runtime.TORCHSCRIPT: _from_torchscript,
+    }
+    text = readers[runtime_of(path)](path)
+    try:
+        data = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _from_onnx(path: Path) -> str | None:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model(str(path), load_external_data=False)
+    except DecodeError:
+        return None
+    return next((prop.value for prop in model.metadata_props if prop.key == "latbench"), None)
+
+
+def _from_tflite(path: Path) -> str | None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = path.read_bytes()
+    if data[4:8] != b"TFL3":
+        return None
+    model = schema.Model.GetRootAs(data, 0)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == b"latbench":
+            return bytes(model.Buffers(entry.Buffer()).DataAsNumpy()).decode()
+    return None
+
+
+def _from_torchscript(path: Path) -> str | None:
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(f"/extra/{METADATA_FILE}"):
+                return archive.read(name).decode()
+    return None

@@ -1,0 +1,270 @@
+"""Build a LUT from the trials of one run.
+
+An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`). What the
+run's sentinel, one whole network, takes beyond the sum of its ops' entries becomes the correction:
+
+    scale = sentinel.ms / sum(entry.ms for each op of the sentinel)
+
+It is learnt from a single network, so nothing is known of how far other networks disagree with it.
+The one disagreement that was seen, |1 - scale|, is taken for the unexplained part; it is wide where
+blocks add up badly and narrow where they add up well.
+"""
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from latbench import __version__
+from latbench.errors import BadRequest, LutRefused, MissingOps
+from latbench.lut.schema import Correction, Entry, Lut, Sentinel
+from latbench.measure import taint
+from latbench.measure.journal import Journal
+from latbench.measure.ledger import Result, result_of
+from latbench.measure.plan import Role
+from latbench.measure.records import Run, Trial
+from latbench.measure.statistics import drift
+from latbench.space.architecture import Architecture
+from latbench.space.fbnet import SearchSpace
+
+
+def build_lut(
+    journal: Journal,
+    run: int | None = None,
+    *,
+    macs: Callable[[str], int],
+    partial: bool = False,
+) -> Lut:
+    """Build the LUT of a run.
+
+    Args:
+        journal: may be open for reading only, even while another process measures.
+        run: the run's number; by default the run that was measured last.
+        macs: the multiply-accumulates of an op, by key.
+        partial: accept a run that lacks ops of its space.
+
+    Raises:
+        BadRequest: there is no such run, or it is not of a search space.
+        MissingOps: it lacks ops of its space; the message lists them and names the command that
+            measures them.
+        LutRefused: its trials hold what no LUT may hold.
+    """
+    chosen = journal.run(run)
+    space = _space(journal, chosen)
+    trials = journal.trials(chosen.id)
+    by_subject: dict[str, list[Trial]] = {key: [] for key in chosen.subjects}
+    for trial in trials:
+        by_subject[trial.subject].append(trial)
+    results = {
+        key: result
+        for key, of_subject in by_subject.items()
+        if (result := result_of(of_subject)) is not None
+    }
+    ops = [subject for subject in chosen.subjects.values() if subject.role is Role.OP]
+    measured = {subject.key: results[subject.key] for subject in ops if subject.key in results}
+    missing = [op.key for op in space.unique_ops if op.key not in measured]
+    if missing and (not partial or not measured):
+        raise _missing(journal, chosen, space, missing, trials)
+    readings = list(journal.conditions(chosen.id).values())
+    try:
+        entries = {
+            key: Entry(
+                **_statistic(result),
+                spread=result.spread,
+                tainted=result.tainted,
+                macs=macs(key),
+                artifact_sha256=chosen.subjects[key].sha256,
+            )
+            for key, result in measured.items()
+        }
+        sentinel = _sentinel(chosen, space, by_subject, results)
+        return Lut(
+            target=chosen.target,
+            space=space.to_dict(),
+            provenance="measured",
+            created=datetime.now(UTC).replace(microsecond=0),
+            tool=_tool(chosen),
+            method=_method(chosen, trials),
+            conditions=_conditions(chosen, trials, readings),
+            entries=entries,
+            sentinel=sentinel,
+            correction=None if sentinel is None else _correction(sentinel, space, entries),
+        )
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        ]
+        raise LutRefused(
+            f"run {chosen.id} in {journal.path} holds what no LUT may hold:",
+            details=problems[:8],
+            hint="measure it anew, with: latbench profile --fresh",
+        ) from None
+
+
+def _space(journal: Journal, run: Run) -> SearchSpace:
+    if "space" not in run.about:
+        raise BadRequest(
+            f"run {run.id} in {journal.path} is not of a search space",
+            hint="a LUT is built from what latbench profile measured",
+        )
+    return SearchSpace.from_dict(dict(run.about["space"]))
+
+
+def _missing(
+    journal: Journal,
+    run: Run,
+    space: SearchSpace,
+    missing: Sequence[str],
+    trials: Iterable[Trial],
+) -> MissingOps:
+    """The refusal of a run that lacks ops, with the reasons of those that failed."""
+    target = run.target
+    words = ["latbench profile", "--device", target.device, "--runtime", target.runtime.value]
+    words += ["--precision", target.precision.value]
+    if target.threads > 1:
+        words += ["--threads", str(target.threads)]
+    if target.cores:
+        words += ["--cores", ",".join(map(str, target.cores))]
+    words += [space.arguments, "--ci", f"{run.settings['ci']:.6g}", "--journal", str(journal.path)]
+    refused = MissingOps(
+        missing,
+        len(space.unique_ops),
+        f"run {run.id} in {journal.path}",
+        str(space),
+        " ".join(words),
+    )
+    reasons = {
+        trial.subject: str(trial.failure)
+        for trial in trials
+        if trial.failure is not None and trial.subject in missing
+    }
+    refused.details += tuple(f"{key} {reason}" for key, reason in list(reasons.items())[:3])
+    return refused
+
+
+def _statistic(result: Result) -> dict[str, Any]:
+    return {
+        "ms": result.ms,
+        "ci95": result.ci95,
+        "samples": result.samples,
+        "rounds": result.rounds,
+    }
+
+
+def _sentinel(
+    run: Run,
+    space: SearchSpace,
+    trials: Mapping[str, Sequence[Trial]],
+    results: Mapping[str, Result],
+) -> Sentinel | None:
+    """The record of the run's sentinel; None where it had none, or it always failed."""
+    subject, about = run.sentinel, run.about.get("sentinel")
+    if subject is None or about is None or subject.key not in results:
+        return None
+    result = results[subject.key]
+    levels = [trial.median_ms for trial in trials[subject.key] if trial.failure is None]
+    architecture = Architecture.parse(about["layers"], space, head=about["head"])
+    return Sentinel(
+        architecture=architecture.notation,
+        head=architecture.head,
+        ms=result.ms,
+        ci95=result.ci95,
+        visits=len(levels),
+        drift=drift(levels),
+    )
+
+
+def _correction(
+    sentinel: Sentinel, space: SearchSpace, entries: Mapping[str, Entry]
+) -> Correction | None:
+    """What the sentinel says of sums; None where some of its ops have no entry."""
+    ops = Architecture.parse(sentinel.architecture, space, head=sentinel.head).ops
+    if any(op.key not in entries for op in ops):
+        return None
+    scale = sentinel.ms / sum(entries[op.key].ms for op in ops)
+    return Correction(scale=scale, residual=abs(1 - scale), networks=1)
+
+
+def _engine(run: Run) -> Mapping[str, Any]:
+    engines = (run.hello or {}).get("engines", ())
+    named = (engine for engine in engines if engine["runtime"] == run.target.runtime)
+    return next(named, {})
+
+
+def _tool(run: Run) -> dict[str, str]:
+    return {
+        "name": "latbench",
+        "version": __version__,
+        "measured_by_version": run.tool,
+        "python": platform.python_version(),
+        "runtime_version": str(_engine(run).get("version", "unknown")),
+    }
+
+
+def _method(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
+    hello = run.hello or {}
+    return {
+        "settings": dict(run.settings),
+        "statistic": "median of round medians; interpolated order-statistic interval",
+        "runner": hello.get("runner"),
+        "operating_system": hello.get("os"),
+        "abi": hello.get("abi"),
+        "run": run.id,
+        "run_state": run.state.value,
+        "plan_sha256": run.identity,
+        "rounds": 1 + max((trial.round for trial in trials), default=-1),
+        "trials": len(trials),
+        "failed_trials": sum(trial.failure is not None for trial in trials),
+        "timed_seconds": round(sum(trial.timed_s for trial in trials), 3),
+        "wall_seconds": round(run.wall_s, 3),
+        "started": datetime.fromtimestamp(run.created, UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _conditions(
+    run: Run, trials: Sequence[Trial], readings: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The conditions of the whole run; what no reading could tell is left out."""
+    tainted = Counter(
+        kind for trial in trials if trial.taint is not None for kind in taint.kinds(trial.taint)
+    )
+    summary: dict[str, Any] = {
+        "unit": run.unit,
+        "description": run.device["description"],
+        "emulated": run.device["emulated"],
+        "readings": len(readings),
+        "tainted_trials": sum(trial.taint is not None for trial in trials),
+        "tainted_by": dict(sorted(tainted.items())),
+    }
+    for field in ("build", "affinity", "governors", "clock_peaks_khz"):
+        if (last := _told(readings, field)[-1:]) != []:
+            summary[field] = last[0]
+    ranges = {
+        "thermal_status": _told(readings, "thermal_status"),
+        "load_average": _told(readings, "load_average"),
+        "memory_available_mib": _told(readings, "memory_available_mib"),
+        "battery_percent": _told(readings, "battery_percent"),
+        "temperature_c": _all_values(readings, "temperatures_c"),
+        "clock_khz": _all_values(readings, "clocks_khz"),
+        "clock_limit_khz": _all_values(readings, "clock_limits_khz"),
+    }
+    summary |= {field: [min(values), max(values)] for field, values in ranges.items() if values}
+    for field in ("charging", "screen_on"):
+        if values := _told(readings, field):
+            summary[field] = sorted(set(values))
+    for field in ("stolen_s", "throttled_s"):
+        if values := _told(readings, field):
+            summary[field] = round(values[-1] - values[0], 3)
+    return summary
+
+
+def _told(readings: Iterable[Mapping[str, Any]], field: str) -> list[Any]:
+    return [reading[field] for reading in readings if reading.get(field) is not None]
+
+
+def _all_values(readings: Iterable[Mapping[str, Any]], field: str) -> list[float]:
+    """The values of a field that holds one for each core or sensor, over all of them."""
+    return [value for values in _told(readings, field) for value in values.values()]

@@ -1,0 +1,161 @@
+"""Where each subject of a run stands, computed from its trials alone.
+
+So a run that is continued decides as the uninterrupted one would have.
+"""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from latbench.measure.plan import Plan, Role
+from latbench.measure.records import Trial
+from latbench.measure.statistics import Summary, median_ci95, summarise
+
+#: A subject that failed this often is given up.
+MAX_FAILURES = 3
+
+
+class Standing(StrEnum):
+    """Whether a subject needs more visits, or why it gets none.
+
+    pending: it does; converged: its interval is narrow enough; exhausted: it was visited as often
+    as a plan allows; noisy: its trials were tainted more often than a plan allows; given up: it
+    failed `MAX_FAILURES` times.
+    """
+
+    PENDING = "pending"
+    CONVERGED = "converged"
+    EXHAUSTED = "exhausted"
+    NOISY = "noisy"
+    GIVEN_UP = "given up"
+
+
+def best_trials(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials of one subject that its statistic is made of.
+
+    They are those that nothing speaks against; where there are none, those that are tainted.
+    """
+    timed = [trial for trial in trials if trial.failure is None]
+    return [trial for trial in timed if trial.taint is None] or timed
+
+
+@dataclass(frozen=True)
+class Result(Summary):
+    """The statistic of one subject's best trials; `tainted` counts those that are distrusted."""
+
+    tainted: int
+
+
+def result_of(trials: Iterable[Trial]) -> Result | None:
+    """Return the statistic of one subject's trials, or None where none succeeded."""
+    trials = list(trials)
+    best = best_trials(trials)
+    if not best:
+        return None
+    summary = summarise([trial.samples_ns for trial in best])
+    return Result(**vars(summary), tainted=sum(trial.taint is not None for trial in trials))
+
+
+class Ledger:
+    """The trials of a run so far, by subject."""
+
+    def __init__(self, plan: Plan, trials: Iterable[Trial]) -> None:
+        self._settings = plan.settings
+        self._keys = [subject.key for subject in plan.subjects]
+        self._trials: dict[str, dict[int, Trial]] = defaultdict(dict)
+        self._medians: dict[int, float] = {}  # by trial, milliseconds
+        self._rounds: set[tuple[str, int]] = set()
+        self._half_widths: dict[str, float] = {}  # forgotten whenever a subject's trials change
+        self.last_round = 0
+        self.sentinel_levels: list[float] = []  # medians of all its visits, milliseconds
+        for trial in trials:
+            self.add(trial)
+
+    def add(self, trial: Trial) -> None:
+        """Take note of a trial that the journal holds."""
+        self._trials[trial.subject][trial.id] = trial
+        self._half_widths.pop(trial.subject, None)
+        self._rounds.add((trial.subject, trial.round))
+        self.last_round = max(self.last_round, trial.round)
+        if trial.failure is None:
+            self._medians[trial.id] = trial.median_ms
+            if trial.role is Role.SENTINEL:
+                self.sentinel_levels.append(trial.median_ms)
+
+    def taint(self, trials: Collection[int], reason: str) -> None:
+        """Take note that `trials` (ids) are distrusted."""
+        for key, by_id in self._trials.items():
+            for number in by_id.keys() & set(trials):
+                trial = by_id[number]
+                taint = reason if trial.taint is None else f"{trial.taint}; {reason}"
+                by_id[number] = replace(trial, taint=taint)
+                self._half_widths.pop(key, None)
+
+    def visited(self, key: str, round_number: int) -> bool:
+        """Whether a subject had its visit in a round."""
+        return (key, round_number) in self._rounds
+
+    def trials(self, key: str | None = None) -> list[Trial]:
+        """The trials of a subject, or all."""
+        if key is not None:
+            return list(self._trials[key].values())
+        return [trial for by_id in self._trials.values() for trial in by_id.values()]
+
+    def failures(self, key: str) -> list[Trial]:
+        """The trials of a subject that failed."""
+        return [trial for trial in self.trials(key) if trial.failure is not None]
+
+    def half_width(self, key: str) -> float:
+        """Half the width of a subject's interval relative to its median, over trusted rounds.
+
+        Infinite as long as there are fewer of them than the plan asks for at least.
+        """
+        if key not in self._half_widths:
+            self._half_widths[key] = self._computed_half_width(key)
+        return self._half_widths[key]
+
+    def _computed_half_width(self, key: str) -> float:
+        medians = [self._medians[trial.id] for trial in self.trials(key) if trial.trusted]
+        if len(medians) < self._settings.min_rounds:
+            return math.inf
+        low, high = median_ci95(medians)
+        return (high - low) / 2 / statistics.median(medians)
+
+    def standing(self, key: str) -> Standing:
+        """Where a subject stands."""
+        settings, trials = self._settings, self.trials(key)
+        if self.half_width(key) <= settings.ci:
+            return Standing.CONVERGED
+        failed = len(self.failures(key))
+        if failed >= MAX_FAILURES:
+            return Standing.GIVEN_UP
+        if len(trials) >= settings.max_rounds:
+            return Standing.EXHAUSTED
+        trusted = sum(trial.trusted for trial in trials)
+        tainted = len(trials) - failed - trusted
+        if (
+            tainted >= max(settings.max_retakes, trusted + 1)
+            and tainted + trusted >= settings.min_rounds
+        ):
+            return Standing.NOISY
+        return Standing.PENDING
+
+    def standings(self) -> dict[str, Standing]:
+        """Where each subject of the plan stands, the sentinel excepted."""
+        return {key: self.standing(key) for key in self._keys}
+
+    def visits_left(self, key: str) -> int:
+        """How many more visits a subject will probably need: intervals narrow as 1 / sqrt(n)."""
+        if self.standing(key) is not Standing.PENDING:
+            return 0
+        settings, trials = self._settings, self.trials(key)
+        trusted = sum(trial.trusted for trial in trials)
+        half_width = self.half_width(key)
+        if math.isinf(half_width):
+            needed = settings.min_rounds - trusted
+        else:
+            needed = math.ceil(trusted * (half_width / settings.ci) ** 2) - trusted
+        return max(1, min(needed, settings.max_rounds - len(trials)))

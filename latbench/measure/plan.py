@@ -1,0 +1,176 @@
+"""What is to be measured, and in which order.
+
+Subjects are visited in rounds. Every round visits each subject that is not done once, in an order
+of its own, shuffled by the plan's seed, so that whatever drifts while a run lasts spreads over all
+subjects instead of settling on some. The sentinel, one whole network, is visited between them.
+"""
+
+import json
+import random
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from latbench.errors import BadRequest
+from latbench.files import sha256_of
+from latbench.measure.statistics import MIN_ROUNDS
+from latbench.target import Target
+
+
+class Role(StrEnum):
+    """Why a subject is measured: for its own entry, to watch the run, or to calibrate sums."""
+
+    OP = "op"
+    SENTINEL = "sentinel"
+    NETWORK = "network"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One artifact that a plan measures: its key in the journal, its role, its file, its hash.
+
+    `input_shapes` are for files that do not say theirs.
+    """
+
+    key: str
+    role: Role
+    path: Path
+    sha256: str
+    input_shapes: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a plan measures.
+
+    Args:
+        ci: a subject is done once the 95 % interval of its median is this narrow: half its width
+            relative to the median (0.01 is 1 %).
+        min_rounds: and it has this many trusted rounds.
+        max_rounds: it is visited at most this often.
+        max_retakes: it is given no more rounds once this many of its trials are tainted and they
+            outnumber the trusted ones (a machine that is never quiet must not measure for ever).
+        budget_s: seconds one call of `measure` may take; None sets no limit.
+        seconds: a visit takes samples for at least this long,
+        min_samples, max_samples: and no fewer and no more samples than these.
+        warmups: untimed inferences that open a visit.
+        sentinel_every: visits between two visits to the sentinel.
+        sentinel_min_samples: samples a visit to the sentinel takes at least; a whole network is
+            slow, and a level needs few.
+        seed: of the orders of the rounds.
+        timeout_s: seconds after which a load or a visit counts as hung.
+
+    Raises:
+        BadRequest: a value makes no sense.
+    """
+
+    ci: float = 0.01
+    min_rounds: int = MIN_ROUNDS
+    max_rounds: int = 40
+    max_retakes: int = 6
+    budget_s: float | None = None
+    seconds: float = 0.010
+    min_samples: int = 8
+    max_samples: int = 200
+    warmups: int = 2
+    sentinel_every: int = 24
+    sentinel_min_samples: int = 5
+    seed: int = 0
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ci < 1:
+            raise BadRequest(
+                f"a relative confidence interval of {self.ci:g} makes no sense",
+                hint="give a share between 0 and 1; 0.01 is 1 %",
+            )
+        if self.min_rounds < MIN_ROUNDS:
+            raise BadRequest(
+                f"{self.min_rounds} rounds have no 95 % interval of the median; "
+                f"{MIN_ROUNDS} is the least"
+            )
+        if self.max_rounds < self.min_rounds:
+            raise BadRequest(
+                f"max_rounds ({self.max_rounds}) is less than min_rounds ({self.min_rounds})"
+            )
+        if self.budget_s is not None and self.budget_s <= 0:
+            raise BadRequest(f"a budget of {self.budget_s:g} s makes no sense")
+        if not 1 <= self.min_samples <= self.max_samples or self.sentinel_min_samples < 1:
+            raise BadRequest(
+                f"{self.min_samples} to {self.max_samples} samples a visit make no sense"
+            )
+        if self.sentinel_every < 1 or self.max_retakes < 1 or self.warmups < 0:
+            raise BadRequest("sentinel_every, max_retakes and warmups must be positive")
+        if self.seconds < 0 or self.timeout_s <= 0:
+            raise BadRequest("seconds and timeout_s must be positive")
+
+    def warmups_of(self, role: Role) -> int:
+        """Untimed inferences that open a visit; a whole network is warm after one."""
+        return min(1, self.warmups) if role is Role.SENTINEL else self.warmups
+
+    @property
+    def determining(self) -> dict[str, Any]:
+        """The settings that a measurement depends on: all but the budget and the timeout."""
+        settings = asdict(self)
+        del settings["budget_s"], settings["timeout_s"]
+        return settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A target, the subjects to measure on it, and how. `sentinel` is one more subject.
+
+    Raises:
+        BadRequest: there is nothing to measure, two subjects share a key, or a role is wrong.
+    """
+
+    target: Target
+    subjects: tuple[Subject, ...]
+    sentinel: Subject | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        if not self.subjects:
+            raise BadRequest("there is nothing to measure")
+        keys = [subject.key for subject in self.all_subjects]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise BadRequest(f"two subjects share the key {twice[0]!r}")
+        if any(subject.role is Role.SENTINEL for subject in self.subjects) or (
+            self.sentinel is not None and self.sentinel.role is not Role.SENTINEL
+        ):
+            raise BadRequest("the sentinel, and no other subject, has the role of a sentinel")
+
+    @property
+    def all_subjects(self) -> tuple[Subject, ...]:
+        """The subjects, and the sentinel last if there is one."""
+        return self.subjects if self.sentinel is None else (*self.subjects, self.sentinel)
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of everything that determines what is measured, as 64 hexadecimal digits.
+
+        Neither the order of the subjects, nor where their files lie, nor the budget is part of it.
+        """
+        content = {
+            "target": self.target.model_dump(mode="json"),
+            "subjects": sorted(
+                (
+                    subject.role.value,
+                    subject.key,
+                    subject.sha256,
+                    list(subject.input_shapes or ()),
+                )
+                for subject in self.all_subjects
+            ),
+            "settings": self.settings.determining,
+        }
+        return sha256_of(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+    def order(self, round_number: int) -> tuple[Subject, ...]:
+        """The subjects in the order of round `round_number`: the same whenever it is asked for."""
+        ordered = sorted(self.subjects, key=lambda subject: subject.key)
+        random.Random(f"{self.settings.seed}:{round_number}").shuffle(ordered)
+        return tuple(ordered)

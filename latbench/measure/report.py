@@ -1,0 +1,136 @@
+"""What `measure` tells while it runs, and when it ends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from latbench.errors import RunnerFailed
+from latbench.measure.ledger import Ledger, Result, Standing, result_of
+from latbench.measure.plan import Plan
+from latbench.measure.records import Failure, Run, RunState
+from latbench.measure.statistics import drift
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Args:
+        phase: prepare (a runner starts, artifacts are sent), measure, or done.
+        done: visits to subjects so far, those of earlier sessions included.
+        expected: `done` and the visits that are probably still needed.
+        settled: subjects that need no more visits.
+        subjects: how many there are, the sentinel excepted.
+        tainted: trials distrusted so far.
+        elapsed_s: seconds since this session began.
+        remaining_s: seconds that are probably left, None before the first visit.
+    """
+
+    phase: Literal["prepare", "measure", "done"]
+    done: int
+    expected: int
+    settled: int
+    subjects: int
+    tainted: int
+    elapsed_s: float
+    remaining_s: float | None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What came of a plan.
+
+    Args:
+        run: the run as the journal now holds it.
+        standings: where each subject stands (`latbench.measure.ledger.Standing`).
+        results: the statistic of each subject that has one, the sentinel included.
+        drift: how far the sentinel's level wandered, relative; None without one.
+        failures: why subjects failed last, by key; those given up are among them.
+        trials: trials in the journal, those of earlier sessions included.
+        taken: how many of them this session took; 0 if there was nothing left to measure.
+        tainted: how many are distrusted.
+        failed: how many failed.
+        runners_started: runners that this session started.
+        timed_s: seconds that the samples of all trials add up to.
+        session_timed_s, session_wall_s: samples and wall time of this session alone.
+    """
+
+    run: Run
+    standings: Mapping[str, Standing]
+    results: Mapping[str, Result]
+    drift: float | None
+    failures: Mapping[str, Failure]
+    trials: int
+    taken: int
+    tainted: int
+    failed: int
+    runners_started: int
+    timed_s: float
+    session_timed_s: float
+    session_wall_s: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether no subject needs more visits."""
+        return self.run.state is RunState.FINISHED
+
+    def result(self, key: str) -> Result:
+        """The statistic of the subject `key`.
+
+        Raises:
+            RunnerFailed: it failed at every visit; this is why it did the last time.
+            KeyError: it was not visited before the budget ended, or the plan has no such subject.
+        """
+        if key not in self.results and key in self.failures:
+            failure = self.failures[key]
+            raise RunnerFailed(failure.stage, failure.kind, failure.reason)
+        return self.results[key]
+
+    def standing(self, *which: Standing) -> tuple[str, ...]:
+        """The keys of the subjects that stand so, sorted."""
+        return tuple(sorted(key for key, value in self.standings.items() if value in which))
+
+    @property
+    def unconverged(self) -> tuple[str, ...]:
+        """The subjects whose interval is wider than the plan asks for, whatever the reason."""
+        return tuple(sorted(set(self.standings) - set(self.standing(Standing.CONVERGED))))
+
+    @property
+    def given_up(self) -> tuple[str, ...]:
+        """The subjects that failed too often."""
+        return self.standing(Standing.GIVEN_UP)
+
+
+def report_of(
+    plan: Plan,
+    run: Run,
+    ledger: Ledger,
+    *,
+    first: int = 0,
+    runners_started: int = 0,
+    wall_s: float = 0.0,
+) -> RunReport:
+    """Report on `run`; `first` trials of it were there before this session."""
+    trials = sorted(ledger.trials(), key=lambda trial: trial.id)
+    results = {
+        subject.key: result
+        for subject in plan.all_subjects
+        if (result := result_of(ledger.trials(subject.key))) is not None
+    }
+    failures = {trial.subject: trial.failure for trial in trials if trial.failure is not None}
+    levels = ledger.sentinel_levels
+    return RunReport(
+        run=run,
+        standings=ledger.standings(),
+        results=results,
+        drift=drift(levels) if levels else None,
+        failures=failures,
+        trials=len(trials),
+        taken=len(trials) - first,
+        tainted=sum(trial.taint is not None for trial in trials),
+        failed=sum(trial.failure is not None for trial in trials),
+        runners_started=runners_started,
+        timed_s=sum(trial.timed_s for trial in trials),
+        session_timed_s=sum(trial.timed_s for trial in trials[first:]),
+        session_wall_s=wall_s,
+    )

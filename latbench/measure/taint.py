@@ -1,0 +1,98 @@
+"""What makes a trial distrusted. Each reason reads 'kind: detail'; several are joined by '; '.
+
+A tainted trial stays in the journal and the subject is visited again; nothing is dropped silently.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from latbench.device.base import Conditions
+from latbench.measure.records import Samples
+from latbench.measure.statistics import trend
+
+#: How far the sentinel may be off its level, relative.
+SENTINEL_TOLERANCE = 0.05
+
+#: Samples rise clearly if Mann-Kendall's statistic says so (one-sided p = 0.0013, about one false
+#: alarm in a whole run) and they do it by as much as the sentinel may not be off.
+_TREND_Z = 3.0
+_TREND_RISE = SENTINEL_TOLERANCE
+
+#: A core's clock may fall by this much inside a visit; readings jitter by a few per cent.
+_CLOCK_FALL = 0.10
+
+#: The share of a window that the CPU may be stolen or throttled, and the least that counts.
+_LOST_SHARE = 0.05
+_LOST_LEAST_S = 0.005
+
+
+def joined(reasons: Iterable[str]) -> str | None:
+    """Several reasons as one text; None if there is none."""
+    return "; ".join(reasons) or None
+
+
+def kinds(taint: str) -> tuple[str, ...]:
+    """The kinds among the reasons of a taint."""
+    return tuple(reason.partition(":")[0] for reason in taint.split("; "))
+
+
+def of_samples(samples_ns: Samples, clocks_khz: Samples | None) -> list[str]:
+    """Reasons that lie in the samples themselves, in the order taken."""
+    reasons = []
+    third = max(2, samples_ns.size // 3)
+    # The test costs more than a fast visit, and is spared where there is plainly nothing to find.
+    if np.median(samples_ns[-third:]) > (1 + _TREND_RISE / 2) * np.median(samples_ns[:third]):
+        found = trend(samples_ns)
+        if found.z > _TREND_Z and found.rise > _TREND_RISE:
+            reasons.append(f"trend: samples rose by {found.rise:.0%}")
+    if clocks_khz is not None and clocks_khz.size:
+        fall = 1 - float((clocks_khz / np.maximum.accumulate(clocks_khz)).min())
+        if fall > _CLOCK_FALL:
+            reasons.append(f"clock: fell by {fall:.0%}")
+    return reasons
+
+
+def of_cores(wanted: Sequence[int], observed: Sequence[int] | None) -> list[str]:
+    """Reasons that lie in the cores a visit ran on; `wanted` is empty where any will do."""
+    if wanted and observed is not None and sorted(wanted) != sorted(observed):
+        return [f"affinity: on cores {_listed(observed)} instead of {_listed(wanted)}"]
+    return []
+
+
+def of_conditions(before: Conditions, after: Conditions, cores: Sequence[int]) -> list[str]:
+    """Reasons that lie in the conditions read before and after; `cores` are those measured on.
+
+    What a unit cannot tell is no reason.
+    """
+    reasons = []
+    status = max(before.thermal_status or 0, after.thermal_status or 0)
+    if status > 0:
+        reasons.append(f"thermal: status {status}")
+    capped = _capped(before, cores) or _capped(after, cores)
+    if capped:
+        reasons.append(capped)
+    # Before its first load a runner is not pinned yet; then the visit itself is checked.
+    first, last = before.affinity, after.affinity
+    if not cores and first is not None and last is not None and first != last:
+        reasons.append(f"affinity: allowed on cores {_listed(last)}, before on {_listed(first)}")
+    window = after.time - before.time
+    for kind in ("stolen", "throttled"):
+        start, end = getattr(before, f"{kind}_s"), getattr(after, f"{kind}_s")
+        lost = 0.0 if start is None or end is None else end - start
+        if lost > max(_LOST_LEAST_S, _LOST_SHARE * window):
+            reasons.append(f"{kind}: the CPU was taken away for {lost:.2f} s of {window:.2f} s")
+    return reasons
+
+
+def _capped(conditions: Conditions, cores: Sequence[int]) -> str | None:
+    limits, peaks = conditions.clock_limits_khz or {}, conditions.clock_peaks_khz or {}
+    for core in cores or sorted(limits):
+        if core in limits and core in peaks and limits[core] < peaks[core]:
+            ghz = f"{limits[core] / 1e6:.2f} of {peaks[core] / 1e6:.2f} GHz"
+            return f"clock: core {core} is limited to {ghz}"
+    return None
+
+
+def _listed(cores: Sequence[int]) -> str:
+    return ",".join(map(str, sorted(cores)))

@@ -1,0 +1,119 @@
+"""What a loaded model can do, whatever runtime it runs on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latbench.errors import BadRequest, LatbenchError
+
+Array = NDArray[Any]
+Shapes = Sequence[tuple[int, ...]]
+
+
+class RuntimeFailed(LatbenchError):
+    """A runtime cannot load a model, or cannot run it, or is not installed."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output: name, shape in the model's own layout, and dtype by its numpy name.
+
+    `scale` and `zero_point` are those of an integer tensor: real = scale * (stored - zero_point).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    def sample(self, seed: int = 0) -> Array:
+        """Return reproducible input: standard normal, quantized where the tensor is stored so."""
+        real = np.random.default_rng(seed).standard_normal(self.shape)
+        kind = np.dtype(self.dtype)
+        if kind.kind not in "iu":
+            return real.astype(kind)
+        if self.scale is None:  # an index or a flag: 0 is valid whatever it means
+            return np.zeros(self.shape, kind)
+        limits = np.iinfo(kind)
+        stored = np.rint(real / self.scale) + (self.zero_point or 0)
+        clipped: Array = np.clip(stored, limits.min, limits.max).astype(kind)
+        return clipped
+
+
+class LoadedModel(Protocol):
+    """A model in a runtime, ready to run. Not thread-safe.
+
+    `coverage` says what runs where, as far as the runtime tells: numbers of ops and delegates.
+    `engine_threads` is how many threads the runtime says it computes on, None where it does not.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    coverage: Mapping[str, int]
+    engine_threads: int | None
+
+    def set_inputs(self, arrays: Sequence[Array]) -> None:
+        """Put `arrays` where `run` reads them; shapes and dtypes must be those of `inputs`.
+
+        Raises:
+            BadRequest: they are not.
+        """
+
+    def run(self) -> None:
+        """Run once, with nothing but the inference inside.
+
+        Raises:
+            RuntimeFailed: the runtime says that it failed.
+        """
+
+    def get_outputs(self) -> list[Array]:
+        """Return copies of what the last run gave."""
+
+
+def check_arrays(inputs: Sequence[TensorInfo], arrays: Sequence[Array]) -> None:
+    """Make sure that `arrays` fit `inputs` in number, shape and dtype.
+
+    Raises:
+        BadRequest: one does not; it is named.
+    """
+    if len(arrays) != len(inputs):
+        raise BadRequest(f"the model takes {len(inputs)} inputs, not {len(arrays)}")
+    for info, array in zip(inputs, arrays, strict=True):
+        if array.shape != info.shape or array.dtype.name != info.dtype:
+            raise BadRequest(
+                f"input {info.name} is {info.dtype}{list(info.shape)}, "
+                f"not {array.dtype.name}{list(array.shape)}"
+            )
+
+
+def settle_shapes(declared: Shapes, asked: Shapes | None) -> list[tuple[int, ...]]:
+    """Return the input shapes to load a model with: `asked`, or `declared` with dynamic dims as 1.
+
+    Args:
+        declared: the model's own shapes; a dimension below 1 is dynamic.
+        asked: what the user wants, one shape an input.
+
+    Raises:
+        BadRequest: `asked` does not fit `declared`.
+    """
+    if asked is None:
+        return [tuple(max(1, dim) for dim in shape) for shape in declared]
+    if len(asked) != len(declared):
+        raise BadRequest(
+            f"the model takes {len(declared)} inputs, "
+            f"but --input-shape was given {len(asked)} times"
+        )
+    for own, wanted in zip(declared, asked, strict=True):
+        fits = len(own) == len(wanted) and all(
+            mine < 1 or mine == theirs for mine, theirs in zip(own, wanted, strict=True)
+        )
+        if not fits or any(dim < 1 for dim in wanted):
+            shown = "x".join(str(dim) if dim > 0 else "?" for dim in own)
+            raise BadRequest(
+                f"--input-shape {'x'.join(map(str, wanted))} does not fit the model's input {shown}"
+            )
+    return [tuple(shape) for shape in asked]

@@ -1,0 +1,25 @@
+"""What may be chosen: search spaces, ops and architectures.
+
+`latbench.space.blocks` holds the modules and is imported only where PyTorch is needed.
+"""
+
+from latbench.space.architecture import Architecture, published, read_architecture
+from latbench.space.fbnet import CANDIDATES, MACRO_ARCHITECTURES, SKIP, Candidate, SearchSpace
+from latbench.space.opspec import OpKind, OpSpec, parse_key
+from latbench.space.published import PUBLISHED, RELEASES
+
+__all__ = [
+    "CANDIDATES",
+    "MACRO_ARCHITECTURES",
+    "PUBLISHED",
+    "RELEASES",
+    "SKIP",
+    "Architecture",
+    "Candidate",
+    "OpKind",
+    "OpSpec",
+    "SearchSpace",
+    "parse_key",
+    "published",
+    "read_architecture",
+]

@@ -1,0 +1,91 @@
+"""Targets: everything a latency depends on besides the op.
+
+A target is a device, a runtime, a precision, an accelerator, a number of threads and a core set.
+LUTs, journals and predictions are each of one target; comparing two of them without saying so is
+how latency tables come to lie.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from latbench.errors import UnknownName
+
+
+class Runtime(StrEnum):
+    """The inference runtimes that artifacts are written for."""
+
+    TFLITE = "tflite"
+    ONNX = "onnx"
+    TORCHSCRIPT = "torchscript"
+
+    @property
+    def suffix(self) -> str:
+        """The file name suffix of this runtime's artifacts, with its dot."""
+        return {"tflite": ".tflite", "onnx": ".onnx", "torchscript": ".pt"}[self.value]
+
+    @classmethod
+    def named(cls, name: str) -> "Runtime":
+        """Return the runtime called `name`.
+
+        Raises:
+            UnknownName: there is no such runtime.
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            raise UnknownName("runtime", name, tuple(cls)) from None
+
+
+class Precision(StrEnum):
+    """The number formats that artifacts compute in."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+    @classmethod
+    def named(cls, name: str) -> "Precision":
+        """Return the precision called `name`.
+
+        Raises:
+            UnknownName: there is no such precision.
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            raise UnknownName("precision", name, tuple(cls)) from None
+
+
+class Target(BaseModel):
+    """One target. `cores` are CPU numbers; empty means the device's scheduler chooses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str
+    runtime: Runtime
+    precision: Precision
+    accelerator: str = "cpu"
+    threads: int = Field(default=1, ge=1)
+    cores: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        cores = f", core {','.join(map(str, self.cores))}" if self.cores else ""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return (
+            f"{self.device}, {self.runtime} {self.precision} on {self.accelerator}, "
+            f"{threads}{cores}"
+        )
+
+    def file_stem(self, default_runtime: Runtime, default_precision: Precision) -> str:
+        """The name of this target's LUT file: `<device>[-<runtime>-<precision>][-<accelerator>][-t<n>]`.
+
+        Runtime and precision are named unless they are both the device's defaults.
+        """
+        parts = [self.device]
+        if (self.runtime, self.precision) != (default_runtime, default_precision):
+            parts += [self.runtime.value, self.precision.value]
+        if self.accelerator != "cpu":
+            parts.append(self.accelerator)
+        if self.threads > 1:
+            parts.append(f"t{self.threads}")
+        return "-".join(parts)

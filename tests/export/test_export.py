@@ -1,0 +1,176 @@
+"""Export: every format computes what PyTorch computes, says what it is, and is made once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from latbench.errors import ExportFailed
+from latbench.export import (
+    ArtifactStore,
+    export_architecture,
+    export_module,
+    export_op,
+    export_space,
+)
+from latbench.export.check import FP32_RELATIVE_ERROR, INT8_SNR_NETWORK, INT8_SNR_OP
+from latbench.export.graph import Conv, Pool, lower
+from latbench.export.metadata import read_metadata
+from latbench.export.quantize import calibrate
+from latbench.runtime import load_model
+from latbench.space import SearchSpace, parse_key, published, read_architecture
+from latbench.space.blocks import build_network, build_op, initialise
+from latbench.target import Precision, Runtime
+
+SPACE = SearchSpace.named("fbnet-cifar", width=0.5)
+FORMATS = [(runtime, precision) for runtime in Runtime for precision in Precision]
+
+
+@pytest.mark.parametrize(("runtime", "precision"), FORMATS)
+def test_every_op_of_a_space_computes_what_pytorch_computes(
+    runtime: Runtime, precision: Precision
+) -> None:
+    artifacts = list(export_space(SPACE.unique_ops, [runtime], [precision], ArtifactStore()))
+    assert [made.key for made in artifacts] == [op.key for op in SPACE.unique_ops]
+    if precision is Precision.FP32:
+        assert max(made.error for made in artifacts) < FP32_RELATIVE_ERROR
+    else:
+        assert min(made.error for made in artifacts) > INT8_SNR_OP
+
+
+@pytest.mark.parametrize(("runtime", "precision"), FORMATS)
+def test_a_whole_network_is_written_by_the_same_code(
+    runtime: Runtime, precision: Precision
+) -> None:
+    made = export_architecture(read_architecture("fbnet_a"), runtime, precision, ArtifactStore())
+    assert made.macs == read_architecture("fbnet_a").macs
+    if precision is Precision.FP32:
+        assert made.error < FP32_RELATIVE_ERROR
+    else:
+        assert made.error > INT8_SNR_NETWORK
+
+
+@pytest.mark.parametrize("release", ["2019", "2020"])
+def test_published_variants_with_dropped_1x1_and_double_3x3_export(release: str) -> None:
+    space = SearchSpace.named("fbnet", input_size=96, keeps_first_1x1=release == "2019")
+    architecture = published("fbnet_c", release=release, space=space)
+    for runtime in Runtime:
+        made = export_architecture(architecture, runtime, Precision.FP32, ArtifactStore())
+        assert made.error < FP32_RELATIVE_ERROR
+
+
+@pytest.mark.parametrize(("runtime", "precision"), FORMATS)
+def test_an_artifact_says_what_it_is(runtime: Runtime, precision: Precision) -> None:
+    op = SPACE.unique_blocks[0]
+    made = export_op(op, runtime, precision, ArtifactStore())
+    said = read_metadata(made.path)
+    assert (said["key"], said["ops"]) == (op.key, [op.key])
+    assert (said["runtime"], said["precision"], said["macs"]) == (runtime, precision, op.macs)
+    model = load_model(runtime, made.path)
+    assert list(model.inputs[0].shape) == said["inputs"][0]["shape"]
+    assert model.inputs[0].dtype == said["inputs"][0]["dtype"]
+    full_integer = precision is Precision.INT8 and runtime is not Runtime.TORCHSCRIPT
+    assert model.inputs[0].dtype == ("int8" if full_integer else "float32")
+
+
+def test_the_second_export_of_an_op_does_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    op, store = SPACE.unique_blocks[0], ArtifactStore()
+    first = export_op(op, Runtime.ONNX, Precision.FP32, store)
+    written = first.path.stat().st_mtime_ns
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was built again")
+
+    monkeypatch.setattr("latbench.export.exporter._prepared_ops", refuse)
+    assert export_op(op, Runtime.ONNX, Precision.FP32, store) == first
+    assert first.path.stat().st_mtime_ns == written
+
+
+def test_a_damaged_artifact_is_made_again() -> None:
+    op, store = SPACE.unique_blocks[0], ArtifactStore()
+    first = export_op(op, Runtime.TFLITE, Precision.FP32, store)
+    intact = first.path.read_bytes()
+    first.path.write_bytes(intact[: len(intact) // 2])
+    assert export_op(op, Runtime.TFLITE, Precision.FP32, store) == first
+    assert first.path.read_bytes() == intact
+
+
+def test_an_artifact_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    """The check must be able to fail: a network whose exported weights are not its own."""
+    architecture = read_architecture("k3e1|skip skip skip skip|skip skip skip skip|skip skip skip skip"
+                                     "|skip skip skip skip|skip skip skip skip|skip", SPACE)  # fmt: skip
+    network = build_network(architecture)
+    sample = torch.randn(1, 3, SPACE.input_size, SPACE.input_size)
+    initialise(network, sample.repeat(4, 1, 1, 1) + torch.randn(4, 3, 1, 1), seed=0)
+
+    class Different(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = super().forward(x)
+            return result if isinstance(x, torch.fx.Proxy) else result + 0.1
+
+    path = tmp_path / "network.onnx"
+    with pytest.raises(ExportFailed, match="deviates from PyTorch"):
+        export_module(
+            Different(*network), architecture, Runtime.ONNX, Precision.FP32, path, samples=[sample]
+        )
+    assert not path.exists()
+
+
+def test_the_graph_folds_bn_and_fuses_relu() -> None:
+    op = parse_key("ir_k5_e6_g1_s1_i16_o16_h8_w8")
+    module = build_op(op)
+    initialise(module, torch.randn(4, 16, 8, 8), seed=1)
+    graph = lower(module, op.input_shape)
+    kinds = [type(node).__name__ for node in graph.nodes]
+    assert kinds == ["Conv", "Conv", "Conv", "Add"]
+    assert [node.relu for node in graph.nodes if isinstance(node, Conv)] == [True, True, False]
+
+
+def test_a_module_without_a_node_is_refused_by_name() -> None:
+    with pytest.raises(ExportFailed, match="MaxPool2d"):
+        lower(nn.Sequential(nn.MaxPool2d(2)), (1, 3, 8, 8))
+
+
+def test_scales_cover_the_calibration_data_and_zero_is_exact() -> None:
+    op = parse_key("pool_i8_h4_w4")
+    graph = lower(build_op(op).eval(), op.input_shape)
+    assert isinstance(graph.nodes[0], Pool)
+    samples = [torch.linspace(-1.0, 3.0, 128).view(1, 8, 4, 4)]
+    scale = calibrate(graph, samples).scales[graph.input]
+    lowest = (-128 - scale.zero_point) * scale.scale
+    highest = (127 - scale.zero_point) * scale.scale
+    step = scale.scale / 2 + 1e-6
+    assert lowest <= -1.0 + step
+    assert highest >= 3.0 - step
+    assert np.isclose(scale.scale, 4 / 255)
+
+
+def test_a_trained_network_keeps_its_weights(tmp_path: Path) -> None:
+    architecture = read_architecture("fbnet_a", SPACE)
+    network = build_network(architecture)
+    images = [torch.randn(1, 3, SPACE.input_size, SPACE.input_size) for _ in range(4)]
+    initialise(network, torch.cat(images), seed=3)
+    for runtime in Runtime:
+        path = tmp_path / f"network{runtime.suffix}"
+        error = export_module(network, architecture, runtime, Precision.FP32, path, samples=images)
+        assert error < FP32_RELATIVE_ERROR
+        assert read_metadata(path)["ops"] == [op.key for op in architecture.ops]
+
+
+def test_a_foreign_file_has_no_metadata(tmp_path: Path) -> None:
+    for suffix in (".onnx", ".tflite", ".pt"):
+        path = tmp_path / f"foreign{suffix}"
+        path.write_bytes(b"something else entirely")
+        assert read_metadata(path) == {}
+
+
+def test_the_store_notes_what_an_artifact_was_made_from() -> None:
+    store = ArtifactStore()
+    made = export_op(SPACE.unique_blocks[1], Runtime.ONNX, Precision.FP32, store)
+    (note,) = (store.root / "recipes").glob("*.json")
+    said = json.loads(note.read_text())
+    assert said["sha256"] == made.sha256
+    assert said["recipe"]["key"] == made.key

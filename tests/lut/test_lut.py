@@ -1,0 +1,217 @@
+"""The LUT file: it reads back, reads well, and refuses what must not be trusted."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latbench import Lut, SearchSpace, predict_latency, published
+from latbench.errors import LutRefused, MissingOps, OutputFailed
+from latbench.lut import Correction, Entry, Sentinel
+from latbench.lut.schema import SCHEMA
+from latbench.target import Precision, Runtime, Target
+
+SPACE = SearchSpace.named("fbnet", input_size=96)
+
+
+def make_lut(**changes: Any) -> Lut:
+    """A LUT whose entries take 1 ms for 10 M MACs, plus 10 µs."""
+    entries = {}
+    for op in SPACE.unique_ops:
+        ms = 0.01 + op.macs / 1e7
+        entries[op.key] = Entry(
+            ms=ms, ci95=(ms * 0.99, ms * 1.01), samples=80, rounds=8, spread=0.02, macs=op.macs
+        )
+    content: dict[str, Any] = {
+        "target": Target(device="host", runtime=Runtime.TFLITE, precision=Precision.FP32),
+        "space": SPACE.to_dict(),
+        "provenance": "measured",
+        "created": datetime(2026, 11, 24, tzinfo=UTC),
+        "tool": {"name": "latbench", "version": "0.1.0"},
+        "entries": entries,
+    }
+    return Lut(**(content | changes))
+
+
+def test_a_saved_lut_loads_as_it_was(tmp_path: Path) -> None:
+    lut = make_lut(
+        sentinel=Sentinel(
+            architecture=published("fbnet_b").notation,
+            head=1984,
+            ms=9.0,
+            ci95=(8.9, 9.1),
+            visits=20,
+            drift=0.01,
+        ),
+        correction=Correction(scale=0.98, residual=0.02, networks=1),
+    )
+    path = tmp_path / "deep" / "host.json"
+    lut.save(path)
+    assert Lut.load(path) == lut
+    assert Lut.from_dict(json.loads(path.read_text())) == lut
+
+
+def test_the_file_has_sorted_keys_and_one_entry_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "host.json"
+    lut = make_lut()
+    lut.save(path)
+    text = path.read_text()
+    data = json.loads(text)
+    assert list(data) == sorted(data)
+    assert list(data["entries"]) == sorted(data["entries"])
+    for key in lut.entries:
+        assert sum(line.lstrip().startswith(f'"{key}":') for line in text.splitlines()) == 1
+    assert data["schema"] == SCHEMA
+    assert data["provenance"] == "measured"
+    assert data["target"]["runtime"] == "tflite"
+
+
+def altered(change: Any) -> dict[str, Any]:
+    data = make_lut().to_dict()
+    change(data)
+    return data
+
+
+FIRST = next(make_lut().keys())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: d["entries"][FIRST].update(ms=1.5), "edited or damaged"),
+        (lambda d: d.pop("content_sha256"), "edited or damaged"),
+        (lambda d: d.update(schema=99), "schema 99 is unknown"),
+        (lambda d: d.update(schema="1"), "schema '1' is unknown"),
+        (lambda d: d.pop("schema"), "schema None is unknown"),
+        (lambda d: d.pop("entries"), "no entries"),
+    ],
+)
+def test_an_altered_or_foreign_lut_is_refused(change: Any, reason: str) -> None:
+    with pytest.raises(LutRefused, match=reason):
+        Lut.from_dict(altered(change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["entries"][FIRST].update(ms=0.0),
+        lambda d: d["entries"][FIRST].update(ms=-1.0),
+        lambda d: d["entries"][FIRST].update(ms=float("nan")),
+        lambda d: d["entries"][FIRST].update(ms=float("inf")),
+        lambda d: d["entries"][FIRST].update(ms="fast"),
+        lambda d: d["entries"][FIRST].update(ci95=[5.0, 6.0]),
+        lambda d: d["entries"].update({"conv_i3_o8": d["entries"][FIRST]}),
+        lambda d: d["entries"].clear(),
+        lambda d: d.update(provenance="guessed"),
+        lambda d: d.update(surprise=1),
+        lambda d: d["space"].update(name="fbnet-imagenet"),
+        lambda d: d["space"].pop("width"),
+        lambda d: d["target"].update(threads=0),
+    ],
+)
+def test_values_that_no_measurement_gives_are_refused_even_unverified(change: Any) -> None:
+    with pytest.raises(LutRefused):
+        Lut.from_dict(altered(change), verify=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"entries": ', '{"a": 1, "a": 2}', "[" * 100_000, "\x00\xff", "NaN"],
+)
+def test_what_is_no_lut_is_refused_with_the_file_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "host.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(LutRefused) as refused:
+        Lut.load(path)
+    assert str(path) in refused.value.message
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "host.json"
+    make_lut().save(path)
+    whole = path.read_bytes()
+    for cut in range(1, len(whole) - 2, len(whole) // 23):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(LutRefused):
+            Lut.load(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.json", tmp_path):
+        with pytest.raises(LutRefused, match="cannot read"):
+            Lut.load(path)
+
+
+def test_loading_runs_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "host.json"
+    import pickle
+
+    path.write_bytes(pickle.dumps({"entries": {}}))
+    with pytest.raises(LutRefused):
+        Lut.load(path)
+
+
+def test_another_target_is_refused() -> None:
+    lut = make_lut()
+    lut.require_target(device="host", runtime=Runtime.TFLITE)
+    with pytest.raises(LutRefused, match="galaxy-s8 was asked for"):
+        lut.require_target(device="galaxy-s8")
+    with pytest.raises(LutRefused, match="onnx was asked for"):
+        lut.require_target(runtime=Runtime.ONNX)
+
+
+def test_missing_ops_are_listed_with_the_command_that_measures_them() -> None:
+    whole = make_lut()
+    gone = "pool_i1984_h3_w3"
+    entries = {key: entry for key, entry in whole.entries.items() if key != gone}
+    with pytest.raises(MissingOps) as missing:
+        predict_latency(make_lut(entries=entries), published("fbnet_b", space=SPACE))
+    assert missing.value.missing == (gone,)
+    assert missing.value.command == (
+        "latbench profile --device host --runtime tflite --precision fp32"
+        " --space fbnet --input 96 --width 1"
+    )
+
+
+def test_a_failed_save_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "host.json"
+    make_lut().save(path)
+    before = path.read_bytes()
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(OutputFailed):
+        make_lut().save(blocked / "host.json")
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "host.json"]
+
+
+def test_the_frame_has_every_entry_in_key_order() -> None:
+    lut = make_lut()
+    frame = lut.to_frame()
+    assert list(frame.index) == list(lut.keys())
+    assert frame.loc[FIRST, "ms"] == lut[FIRST].ms
+    assert {"kind", "ci95_low", "ci95_high", "samples", "macs", "params"} <= set(frame.columns)
+
+
+def test_a_prediction_is_the_sum_of_its_ops() -> None:
+    lut = make_lut()
+    architecture = published("fbnet_c", space=SPACE)
+    prediction = predict_latency(lut, architecture)
+    assert prediction.ms == pytest.approx(
+        architecture.macs / 1e7 + 0.01 * len(architecture.ops), rel=1e-12
+    )
+    assert prediction.low < prediction.ms < prediction.high
+
+
+def test_a_correction_scales_the_sum_and_widens_the_interval() -> None:
+    architecture = published("fbnet_c", space=SPACE)
+    plain = predict_latency(make_lut(), architecture)
+    corrected = predict_latency(
+        make_lut(correction=Correction(scale=0.9, offset_ms=0.1, residual=0.05, networks=1)),
+        architecture,
+    )
+    assert corrected.ms == pytest.approx(0.1 + 0.9 * plain.ms)
+    assert corrected.high / corrected.ms == pytest.approx(1.10, abs=0.02)  # 1.96 * 5 %
+    assert plain.high / plain.ms < 1.02

@@ -1,0 +1,215 @@
+"""The search space: counts, keys, notation, and the published networks to the digit."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latbench.errors import BadNotation, BadRequest, UnknownName
+from latbench.space import (
+    CANDIDATES,
+    PUBLISHED,
+    RELEASES,
+    Architecture,
+    OpKind,
+    OpSpec,
+    SearchSpace,
+    parse_key,
+    published,
+    read_architecture,
+)
+from latbench.space.architecture import random_architectures
+from latbench.space.fbnet import scaled_channels
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "fbnet.json").read_text())
+PUBLISHED_COUNTS = [
+    (release[-4:], name, network)
+    for release, nets in GOLDEN["nets"].items()
+    for name, network in nets["nets"].items()
+]
+
+sizes = st.integers(1, 512)
+blocks = st.builds(
+    OpSpec,
+    st.sampled_from([OpKind.INVERTED_RESIDUAL, OpKind.DEPTHWISE_SEPARABLE]),
+    sizes,
+    sizes,
+    sizes,
+    sizes,
+    kernel=st.sampled_from([3, 5]),
+    groups=st.sampled_from([1, 2]),
+    stride=st.sampled_from([1, 2]),
+    separable=st.booleans(),
+)
+ops = st.one_of(
+    blocks,
+    st.builds(OpSpec, st.just(OpKind.SKIP), sizes, sizes, sizes, sizes, stride=st.integers(1, 2)),
+    st.builds(OpSpec, st.just(OpKind.HEAD), sizes, sizes, sizes, sizes),
+    st.builds(OpSpec, st.just(OpKind.CLASSIFIER), sizes, sizes),
+    st.builds(
+        OpSpec, st.just(OpKind.STEM), sizes, sizes, sizes, sizes, kernel=st.just(3), stride=sizes
+    ),
+)
+
+
+@given(ops)
+def test_a_key_parses_back_to_its_op(op: OpSpec) -> None:
+    assert parse_key(op.key) == op
+
+
+@given(st.text("irkegsohw_0123456789sep", max_size=40))
+def test_what_is_no_key_is_refused(text: str) -> None:
+    try:
+        op = parse_key(text)
+    except BadNotation:
+        return
+    assert op.key == text
+
+
+@pytest.mark.parametrize("key", ["", "ir", "ir_k3", "conv_i3_o8", "ir_k03_e1_g1_s1_i8_o8_h8_w8"])
+def test_incomplete_and_foreign_keys_are_refused(key: str) -> None:
+    with pytest.raises(BadNotation):
+        parse_key(key)
+
+
+def test_the_224_space_has_96_unique_blocks() -> None:
+    space = SearchSpace.named("fbnet", input_size=224)
+    assert len(space.layers) == 22
+    assert len(CANDIDATES) == 9
+    assert len(space.unique_blocks) == 96
+    kinds = [op.kind for op in space.unique_ops]
+    assert kinds.count(OpKind.SKIP) == 6
+    assert kinds.count(OpKind.HEAD) == kinds.count(OpKind.CLASSIFIER) == 2
+    assert len({op.key for op in space.unique_ops}) == len(space.unique_ops)
+
+
+@pytest.mark.parametrize("name", ["fbnet", "fbnet-cifar"])
+@pytest.mark.parametrize("width", [1.0, 0.75, 0.5, 0.35])
+def test_shapes_fit_from_layer_to_layer(name: str, width: float) -> None:
+    for size in SearchSpace.named(name).macro.input_sizes:
+        space = SearchSpace.named(name, input_size=size, width=width)
+        for architecture in random_architectures(space, 20):
+            shape = (1, 3, size, size)
+            for op in architecture.ops:
+                assert op.input_shape == shape
+                shape = op.output_shape
+            assert shape == (1, space.classes)
+
+
+def test_cifar_variant_has_the_layout_of_hw_nas_bench() -> None:
+    space = SearchSpace.named("fbnet-cifar")
+    assert (space.input_size, space.stem.stride, space.heads) == (32, 1, (1504,))
+    assert [stage.stride for stage in space.macro.stages] == [1, 1, 2, 2, 1, 2, 1]
+    assert space.layers[-1].size == 4
+
+
+@given(st.integers(8, 2048), st.floats(0.1, 2.0))
+def test_scaled_channels_are_multiples_of_8_and_lose_no_more_than_a_tenth(
+    channels: int, width: float
+) -> None:
+    scaled = scaled_channels(channels, width)
+    assert scaled % 8 == 0
+    assert scaled >= max(8, 0.9 * channels * width)
+
+
+@pytest.mark.parametrize(("release", "name", "network"), PUBLISHED_COUNTS)
+def test_published_counts_are_reproduced_to_the_digit(
+    release: str, name: str, network: dict[str, object]
+) -> None:
+    architecture = published(name, release=release)
+    assert architecture.notation == network["layers"]
+    assert architecture.head == network["head"]
+    assert architecture.macs_by(RELEASES[release]) == round(network["macs_M"] * 1e6)
+    assert architecture.params == round(network["params_M"] * 1e6)
+
+
+@pytest.mark.parametrize(("name", "layers"), GOLDEN["device_specific_nets"]["layers"].items())
+def test_transcribed_networks_are_known_and_flagged(name: str, layers: str) -> None:
+    assert published(name).notation == layers
+    assert PUBLISHED[name].transcription
+
+
+def test_fbnet_c_has_the_parameter_shapes_of_timm() -> None:
+    from latbench.space.blocks import build_network
+
+    golden = json.loads(
+        (Path(__file__).parent / "golden" / "timm_fbnetc_100_shapes.json").read_text()
+    )
+    architecture = read_architecture(
+        "fbnet_c"
+    )  # the search space keeps the first 1x1, as timm does
+    parameters = list(build_network(architecture).parameters())
+    assert [list(p.shape) for p in parameters] == list(golden["params"].values())
+    assert sum(p.numel() for p in parameters) == golden["total_params"]
+    assert architecture.macs == golden["macs_224_conv_linear"]
+
+
+def test_modules_have_the_counted_parameters_and_shapes() -> None:
+    import torch
+
+    from latbench.space.blocks import build_network, build_op
+
+    space = SearchSpace.named("fbnet", input_size=96, width=0.5)
+    for op in space.unique_ops:
+        module = build_op(op).eval()
+        weights = sum(p.numel() for p in module.parameters() if p.ndim > 1)
+        assert weights == op.params, op.key
+        assert module(torch.zeros(op.input_shape)).shape == op.output_shape, op.key
+    for release in RELEASES:
+        network = build_network(published("fbnet_b", release=release)).eval()
+        assert network(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
+
+
+def test_channel_shuffle_interleaves_groups() -> None:
+    import torch
+
+    from latbench.space.blocks import ChannelShuffle
+
+    channels = torch.arange(6.0).view(1, 6, 1, 1)
+    assert ChannelShuffle(2)(channels).flatten().tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_an_e1_block_is_measured_without_its_first_1x1_where_the_space_drops_it() -> None:
+    keeps = SearchSpace.named("fbnet")
+    drops = SearchSpace.named("fbnet", keeps_first_1x1=False)
+    assert keeps.op(keeps.layers[0], CANDIDATES[0]).key == "ir_k3_e1_g1_s1_i16_o16_h112_w112"
+    assert drops.op(drops.layers[0], CANDIDATES[0]).key == "ds_k3_g1_s1_i16_o16_h112_w112"
+
+
+@given(st.integers(0, 10_000))
+def test_notation_and_json_parse_back(seed: int) -> None:
+    space = SearchSpace.named("fbnet-cifar", width=0.5, classes=100)
+    (architecture,) = random_architectures(space, 1, seed=seed)
+    assert Architecture.parse(architecture.notation, space, head=architecture.head) == architecture
+    assert Architecture.from_dict(json.loads(json.dumps(architecture.to_dict()))) == architecture
+
+
+def test_bad_requests_name_what_is_nearest() -> None:
+    with pytest.raises(UnknownName) as unknown:
+        SearchSpace.named("fbnet-cifer")
+    assert unknown.value.nearest[0] == "fbnet-cifar"
+    with pytest.raises(UnknownName) as unknown:
+        published("fbnet_bb")
+    assert "fbnet_b" in (unknown.value.hint or "")
+    for size in (0, 100, -32, 4096):
+        with pytest.raises(BadRequest):
+            SearchSpace.named("fbnet", input_size=size)
+    with pytest.raises(BadNotation, match="layers in its stages"):
+        Architecture.parse("k3e1|k3e6", SearchSpace.named())
+    with pytest.raises(BadNotation, match="is not a block"):
+        Architecture.parse(
+            published("fbnet_c").notation.replace("k3e1", "k4e1"), SearchSpace.named()
+        )
+
+
+def test_an_architecture_file_of_another_space_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "architecture.json"
+    path.write_text(json.dumps(published("fbnet_a").to_dict()))
+    assert read_architecture(str(path)) == published("fbnet_a")
+    with pytest.raises(BadRequest, match="is wanted"):
+        read_architecture(str(path), SearchSpace.named("fbnet", input_size=96))
+    path.write_text('{"layers": 3}')
+    with pytest.raises(BadNotation, match="not an architecture"):
+        read_architecture(str(path))
