@@ -195,12 +195,19 @@ def measure(
         cores = lut.target.cores if cores is None and lut.target.cores else cores
     architecture = model if isinstance(model, Architecture) else None
     metadata: dict[str, Any] = {}
+    digest = ""
     if isinstance(model, Path):
-        metadata = _model_metadata(model)
+        digest = _hash_of(model)
+        metadata = read_metadata(model)
         named = runtime_of(model)
         if runtime not in (None, named):
             raise LutRefused(f"{model} is a model for {named}, but {runtime} was asked for")
         runtime = named
+        if runtime is Runtime.TORCHSCRIPT and not metadata and input_shape is None:
+            raise BadRequest(
+                f"{model} does not say what its inputs are",
+                hint="say it, like: --input-shape 1x3x224x224",
+            )
         precision = precision or Precision(metadata.get("precision", Precision.FP32))
     _, unit, target = _open(device, runtime, precision, threads, cores)
     store = ArtifactStore()
@@ -210,7 +217,8 @@ def measure(
         subject = Subject(str(architecture), Role.NETWORK, made.path, made.sha256)
     else:
         assert isinstance(model, Path)
-        subject = Subject(model.name, Role.NETWORK, model, sha256_of(model.read_bytes()))
+        shapes = None if input_shape is None else (input_shape,)
+        subject = Subject(model.name, Role.NETWORK, model, digest, shapes)
     sentinel = None
     if lut is not None and lut.sentinel is not None:
         anchor = Architecture.parse(
@@ -269,9 +277,9 @@ def _open(
     return entry, unit, target
 
 
-def _model_metadata(path: Path) -> dict[str, Any]:
+def _hash_of(path: Path) -> str:
     try:
-        return read_metadata(path)
+        return sha256_of(path.read_bytes())
     except OSError as error:
         raise BadRequest(f"cannot read {path}: {error.strerror}") from None
 

@@ -53,7 +53,7 @@ from latbench.runtime import (
 from latbench.runtime.base import LoadedModel
 from latbench.target import Runtime
 
-_ORPHAN_S = 10  # what a runner whose host has gone may still spend on what it was asked
+_ORPHAN_S = 5  # what a runner whose host has gone may still spend on what it was asked
 
 
 class Refused(LatbenchError):

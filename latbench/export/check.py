@@ -16,11 +16,12 @@ from latbench.target import Runtime
 #: Largest deviation of fp32 from PyTorch, over the largest value of the output.
 FP32_RELATIVE_ERROR = 1e-4
 
-#: Least signal-to-noise ratio of int8 against fp32, in dB. One op loses little. Over a network of
-#: untrained weights the noise of some 60 layers adds up, so the bound there only tells a wrong
-#: scale or layout, which gives 0 dB or less, from a right one, which gives about 10.
+#: Least signal-to-noise ratio of int8 against fp32, in dB. One op loses little (16 to 38 dB were
+#: measured over the space at 224). Over an untrained network the noise of some 60 layers adds up (5 to
+#: 21 dB), so the bound there only tells a wrong scale or layout, which gives 0 dB or less, from a
+#: right one.
 INT8_SNR_OP = 15.0
-INT8_SNR_NETWORK = 5.0
+INT8_SNR_NETWORK = 2.0
 
 Array = NDArray[np.float32]
 

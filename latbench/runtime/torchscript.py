@@ -43,7 +43,7 @@ class TorchscriptModel:
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise RuntimeFailed(f"{path} is not a TorchScript model: {_gist(error)}") from None
-        self._module = module.eval()
+        self._forward = module.eval().forward
         description = _description(path, extra[DESCRIPTION])
         self.inputs = _inputs(path, description, input_shapes)
         self.outputs = tuple(map(_info, description.get("outputs", ())))
@@ -62,8 +62,8 @@ class TorchscriptModel:
     @torch.inference_mode()
     def run(self) -> None:
         try:
-            self._result = self._module(*self._arguments)
-        except (RuntimeError, TypeError) as error:
+            self._result = self._forward(*self._arguments)
+        except (RuntimeError, TypeError, torch.jit.Error) as error:
             raise RuntimeFailed(f"TorchScript failed: {_gist(error)}") from None
 
     def get_outputs(self) -> list[Array]:

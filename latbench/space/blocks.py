@@ -108,6 +108,12 @@ def build_network(architecture: Architecture, *, classes: int | None = None) -> 
     return build_ops([*body, classifier])
 
 
+#: How much smaller than its input a residual branch starts, in the spirit of the zero that Goyal et al.
+#: (2017, section 5.1) give it. Without it an untrained network amplifies the noise of int8 from block
+#: to block until nothing can be checked at its end.
+_RESIDUAL_GAIN = 0.2
+
+
 @torch.no_grad()
 def initialise(module: nn.Module, sample: Tensor, *, seed: int) -> None:
     """Give `module` reproducible weights under which activations keep a range of order one.
@@ -126,6 +132,12 @@ def initialise(module: nn.Module, sample: Tensor, *, seed: int) -> None:
         elif isinstance(layer, nn.BatchNorm2d):
             layer.weight.uniform_(0.8, 1.2, generator=generator)
             layer.bias.normal_(0.0, 0.1, generator=generator)
+    for block in module.modules():
+        if isinstance(block, InvertedResidual) and block.residual:
+            last = block.layers[-1]
+            assert isinstance(last, nn.BatchNorm2d)
+            last.weight.mul_(_RESIDUAL_GAIN)
+            last.bias.mul_(_RESIDUAL_GAIN)
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

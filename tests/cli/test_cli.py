@@ -1,0 +1,246 @@
+"""The command line as users and their scripts rely on it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from latbench import Lut, SearchSpace
+from latbench.cli import COMMANDS
+from tests.cli.conftest import SMALL_SPACE, Run
+
+ARCHITECTURE = "fbnet_b"
+
+
+def test_help_names_every_command_in_its_own_words(run: Run) -> None:
+    text = run("--help").stdout
+    for name, (module, line) in COMMANDS.items():
+        assert name in text
+        command = import_module(module).command
+        assert command.name == name
+        assert line.split()[0] == (command.help or "").split()[0], name
+
+
+def test_help_imports_nothing_heavy() -> None:
+    check = (
+        "import sys; from latbench.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'onnxruntime', 'onnx', 'pydantic', 'rich'}\n"
+        "sys.exit(','.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_space_show(run: Run) -> None:
+    data = json.loads(run("space", "show", "--space", "fbnet", "--input", "224", "--json").stdout)
+    assert (len(data["layers"]), len(data["candidates"]), data["unique_blocks"]) == (22, 9, 96)
+    assert {"key", "kind", "macs", "params"} <= set(data["ops"][0])
+    assert "unique blocks  96" in run("space", "show").stdout
+
+
+@pytest.mark.parametrize(
+    ("release", "macs", "params"), [("2019", 295561032, 4777296), ("2020", 291101640, 4766672)]
+)
+def test_arch_show_counts_by_release(run: Run, release: str, macs: int, params: int) -> None:
+    shown = run("arch", "show", "fbnet_b", "--release", release, "--json")
+    data = json.loads(shown.stdout)
+    assert (data["macs"], data["params"]) == (macs, params)
+    again = run("arch", "show", data["layers"], "--release", release, "--json")
+    assert json.loads(again.stdout)["macs"] == macs
+
+
+def test_a_built_lut_is_complete_and_loads(lut_path: Path) -> None:
+    lut = Lut.load(lut_path)
+    space = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
+    assert set(lut.entries) == {op.key for op in space.unique_ops}
+    assert lut.provenance == "measured"
+    assert lut.sentinel is not None
+    assert lut.correction is not None
+
+
+def test_the_same_profile_twice_measures_nothing(run: Run) -> None:
+    again = run("profile", "--device", "host", *SMALL_SPACE, "--ci", "10%", "--json")
+    assert json.loads(again.stdout)["taken"] == 0
+
+
+def test_predict_and_measure_speak_of_the_same_network(run: Run, lut_path: Path) -> None:
+    predicted = json.loads(run("predict", str(lut_path), ARCHITECTURE, "--json").stdout)
+    assert predicted["low"] < predicted["ms"] < predicted["high"]
+    done = run("measure", ARCHITECTURE, "--lut", str(lut_path), "--ci", "10%", "--json")
+    measured = json.loads(done.stdout)
+    low, high = measured["ci95"]
+    assert 0 < low <= measured["ms"] <= high
+    assert measured["samples"] >= 8
+    assert measured["predicted"]["ms"] == pytest.approx(predicted["ms"])
+    assert measured["anchor"] > 0
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torchscript"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_measure_times_architectures_in_every_format(
+    run: Run, runtime: str, precision: str
+) -> None:
+    words = ["measure", "fbnet_a", *SMALL_SPACE, "--runtime", runtime, "--precision", precision]
+    data = json.loads(run(*words, "--ci", "20%", "--json").stdout)
+    assert data["target"]["runtime"] == runtime
+    assert data["target"]["precision"] == precision
+    assert data["ms"] > 0
+
+
+def test_exported_files_can_be_measured(run: Run, tmp_path: Path) -> None:
+    exported = run("export", "fbnet_a", *SMALL_SPACE, "--out", str(tmp_path), "--json")
+    files = [Path(made["path"]) for made in json.loads(exported.stdout)]
+    assert sorted(file.suffix for file in files) == [".onnx", ".pt", ".tflite"]
+    for file in files:
+        data = json.loads(run("measure", str(file), "--ci", "20%", "--json").stdout)
+        assert data["name"] == file.name
+        assert data["ms"] > 0
+
+
+def test_a_foreign_torchscript_file_needs_its_input_shape(run: Run, tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "mine.pt"
+    torch.jit.script(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())).save(str(path))
+    refused = run("measure", str(path))
+    assert refused.returncode in (1, 2)
+    assert "--input-shape" in refused.stderr
+    measured = run("measure", str(path), "--input-shape", "1x3x32x32", "--ci", "20%", "--json")
+    assert json.loads(measured.stdout)["ms"] > 0
+
+
+def test_show_prints_a_table_json_and_csv(run: Run, lut_path: Path) -> None:
+    lut = Lut.load(lut_path)
+    table = run("show", str(lut_path)).stdout
+    assert all(key in table for key in lut.entries)
+    assert all(len(line) <= 80 for line in table.splitlines())
+    assert json.loads(run("show", str(lut_path), "--json").stdout) == lut.to_dict()
+    csv = run("show", str(lut_path), "--csv").stdout.splitlines()
+    assert len(csv) == len(lut) + 1
+
+
+def test_devices_lists_the_catalogue_and_this_machine(run: Run) -> None:
+    listed = run("devices").stdout
+    assert "galaxy-s8" in listed
+    assert "iphonex" in listed
+    data = json.loads(run("devices", "--json").stdout)
+    assert len(data["catalogue"]) >= 8
+    assert [unit["device"] for unit in data["attached"]][0] == "host"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("profile", "--device", "galaxy-s88"), 2, "galaxy-s8"),
+        (("profile", "--device", "galaxy-s8"), 1, "--device host"),
+        (("profile", "--runtime", "tflight"), 2, "tflite"),
+        (("profile", "--space", "fbnett"), 2, "fbnet"),
+        (("profile", "--input", "100"), 2, "multiple of 32"),
+        (("profile", "--ci", "a lot"), 2, "1%"),
+        (("profile", "--budget", "soon"), 2, "10m"),
+        (("profile", "--cores", "x"), 2, "4-7"),
+        (("space", "show", "--width", "9"), 2, "0.35"),
+        (("arch", "show", "fbnet_d"), 2, "fbnet_a"),
+        (("arch", "show", "fbnet_a", "--release", "2021"), 2, "2020"),
+        (("predict", "absent.json", "fbnet_a"), 1, "absent.json"),
+        (("predict", "luts/host.json", "k3e1|k3e1"), 2, "layers in its stages"),
+        (("measure", "absent.onnx"), 2, "absent.onnx"),
+        (("measure", "fbnet_a", "--input-shape", "many"), 2, "1x3x224x224"),
+        (("build-lut", "absent.sqlite"), 1, "absent.sqlite"),
+        (("frobnicate",), 2, "unknown command"),
+    ],
+)
+def test_bad_input_is_answered_not_traced(
+    run: Run, words: tuple[str, ...], code: int, said: str
+) -> None:
+    done = run(*words)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_prediction_for_missing_ops_names_the_command(run: Run, lut_path: Path) -> None:
+    done = run("predict", str(lut_path), "fbnet_b", "--head", "1984")
+    assert done.returncode == 1
+    assert "head_i120_o1984" in done.stderr
+    assert "measure them with: latbench profile --device host" in done.stderr
+
+
+def test_hand_edited_truncated_and_foreign_files_are_refused(
+    run: Run, lut_path: Path, tmp_path: Path
+) -> None:
+    text = lut_path.read_text()
+    bad = {
+        "edited.json": text.replace('"ms": 0.', '"ms": 1.', 1),
+        "cut.json": text[: len(text) // 2],
+        "foreign.json": '{"latency": 3}',
+    }
+    for name, content in bad.items():
+        path = tmp_path / name
+        path.write_text(content)
+        for words in (("show", str(path)), ("predict", str(path), "fbnet_a")):
+            done = run(*words)
+            assert done.returncode == 1
+            assert name in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def test_build_lut_before_any_profile_says_what_to_type(tmp_path: Path) -> None:
+    from tests.cli.conftest import latbench
+
+    done = latbench("build-lut", home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "latbench profile" in done.stderr
+
+
+def test_a_full_disk_leaves_the_earlier_lut(run: Run, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this machine does not allow mounting")
+    try:
+        (disk / "host.json").write_text("what was here before")
+        (disk / "ballast").write_bytes(bytes(56 * 1024))
+        done = run("build-lut", "--out", str(disk / "host.json"))
+        assert done.returncode == 1
+        assert "No space left" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert (disk / "host.json").read_text() == "what was here before"
+        assert sorted(path.name for path in disk.iterdir()) == ["ballast", "host.json"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "latbench", "profile", "--device", "host", *SMALL_SPACE]
+    env = os.environ | {"LATBENCH_HOME": str(home)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
+    journal = home / "journals"
+    deadline = time.monotonic() + 120
+    while not list(journal.glob("*.sqlite")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    done = subprocess.run(
+        [*command, "--ci", "10%", "--json"], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
