@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latbench.device.base import Device
-from latbench.device.catalogue import CatalogueDevice, find_device
+from latbench.device.catalogue import CatalogueDevice, Defaults, find_device
 from latbench.device.open import open_device
 from latbench.errors import BadRequest, LatbenchError, LutRefused
 from latbench.export import ArtifactStore, export_architecture, export_op
@@ -272,9 +272,18 @@ def _open(
         runtime=runtime or defaults.runtime,
         precision=precision or defaults.precision,
         threads=count,
-        cores=tuple(cores) if cores is not None else unit.default_cores(count),
+        cores=_cores(cores, defaults, count, unit),
     )
     return entry, unit, target
+
+
+def _cores(
+    asked: Sequence[int] | None, defaults: Defaults, threads: int, unit: Device
+) -> tuple[int, ...]:
+    """The cores asked for; else the device's own, if they are as many as the threads."""
+    if asked is not None:
+        return tuple(asked)
+    return defaults.cores if len(defaults.cores) == threads else unit.default_cores(threads)
 
 
 def _hash_of(path: Path) -> str:

@@ -86,7 +86,7 @@ class DeviceUnavailable(LatbenchError):
 class RunnerFailed(LatbenchError):
     """The runner could not do what it was asked; `stage` says at what.
 
-    `stage` is one of start, hello, load, run, conditions, unload, quit; `kind` one of
+    `stage` is one of start, hello, load, run, conditions, unload, quit, request; `kind` one of
     refused (it answered with an error), crashed (it died), hung (it did not answer in time).
     """
 

@@ -20,7 +20,8 @@ class Conditions(BaseModel):
     0 (none) to 6 (shutdown).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A newer runner may tell more than this version knows.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     time: float = Field(default_factory=time.time)
     affinity: tuple[int, ...] | None = None

@@ -133,7 +133,7 @@ def test_devices_lists_the_catalogue_and_this_machine(run: Run) -> None:
     assert "iphonex" in listed
     data = json.loads(run("devices", "--json").stdout)
     assert len(data["catalogue"]) >= 8
-    assert [unit["device"] for unit in data["attached"]][0] == "host"
+    assert data["attached"][0]["device"] == "host"
 
 
 @pytest.mark.parametrize(

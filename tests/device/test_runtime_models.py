@@ -1,0 +1,172 @@
+"""Models load into every runtime, compute what they must, and say what they take."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tinymodels import Models, convolve
+
+from latbench.errors import BadRequest, UnknownName
+from latbench.runtime import RuntimeFailed, TensorInfo, load_model, runtime_library, runtime_version
+from latbench.target import Runtime
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_a_model_computes_what_it_must(runtime: Runtime, models: Models) -> None:
+    model = load_model(runtime, models.of[runtime])
+    image = TensorInfo("image", (1, 3, 8, 8), "float32").sample(seed=3)
+    channels_last = runtime is Runtime.TFLITE
+    model.set_inputs([image.transpose(0, 2, 3, 1).copy() if channels_last else image])
+    model.run()
+    (result,) = model.get_outputs()
+    expected = convolve(image)
+    got = result.transpose(0, 3, 1, 2) if channels_last else result
+    # Sums of 27 products of order 1 in float32, in any order.
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_outputs_are_copies(runtime: Runtime, models: Models) -> None:
+    model = load_model(runtime, models.of[runtime])
+    model.set_inputs([model.inputs[0].sample(seed=1)])
+    model.run()
+    first = model.get_outputs()[0]
+    kept = first.copy()
+    model.set_inputs([model.inputs[0].sample(seed=2)])
+    model.run()
+    np.testing.assert_array_equal(first, kept)
+    assert not np.array_equal(model.get_outputs()[0], kept)
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_a_model_tells_its_tensors(runtime: Runtime, models: Models) -> None:
+    model = load_model(runtime, models.of[runtime])
+    swap = runtime is Runtime.TFLITE
+    assert model.inputs == (TensorInfo("image", (1, 8, 8, 3) if swap else (1, 3, 8, 8), "float32"),)
+    assert model.outputs == (
+        TensorInfo("result", (1, 8, 8, 4) if swap else (1, 4, 8, 8), "float32"),
+    )
+
+
+def test_litert_tells_what_its_delegate_took(models: Models) -> None:
+    coverage = load_model(Runtime.TFLITE, models.of[Runtime.TFLITE]).coverage
+    assert coverage == {"ops": 1, "delegate_nodes": 1, "ops_outside_delegates": 0}
+
+
+@pytest.mark.parametrize("runtime", [Runtime.ONNX, Runtime.TFLITE])
+def test_dynamic_dimensions_are_one_unless_given(runtime: Runtime, models: Models) -> None:
+    path = models.dynamic_onnx if runtime is Runtime.ONNX else models.dynamic_tflite
+    rest = (3, 8, 8) if runtime is Runtime.ONNX else (8, 8, 3)
+    plain = load_model(runtime, path)
+    assert plain.inputs[0].shape == (1, *rest)
+    batched = load_model(runtime, path, input_shapes=[(2, *rest)])
+    batched.set_inputs([batched.inputs[0].sample()])
+    batched.run()
+    assert batched.outputs[0].shape == batched.get_outputs()[0].shape
+    assert batched.get_outputs()[0].shape[0] == 2
+
+
+def test_an_output_shape_that_depends_on_values_is_found(models: Models) -> None:
+    model = load_model(Runtime.ONNX, models.computed_shape_onnx)
+    model.set_inputs([model.inputs[0].sample()])
+    model.run()
+    np.testing.assert_array_equal(model.get_outputs()[0], [[0, 1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("runtime", [Runtime.ONNX, Runtime.TFLITE])
+def test_a_shape_that_does_not_fit_is_refused(runtime: Runtime, models: Models) -> None:
+    with pytest.raises(BadRequest, match=r"--input-shape 1x3x9x9 does not fit"):
+        load_model(runtime, models.of[runtime], input_shapes=[(1, 3, 9, 9)])
+    with pytest.raises(BadRequest, match="takes 1 inputs"):
+        load_model(runtime, models.of[runtime], input_shapes=[(1, 3, 8, 8)] * 2)
+
+
+def test_a_foreign_torchscript_file_needs_its_shape(models: Models) -> None:
+    with pytest.raises(BadRequest) as raised:
+        load_model(Runtime.TORCHSCRIPT, models.foreign)
+    assert "--input-shape" in str(raised.value.hint)
+    model = load_model(Runtime.TORCHSCRIPT, models.foreign, input_shapes=[(2, 3, 8, 8)])
+    model.run()
+    assert model.get_outputs()[0].shape == (2, 4, 8, 8)
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_a_file_that_is_no_model_is_refused(runtime: Runtime, tmp_path: Path) -> None:
+    path = tmp_path / f"text{runtime.suffix}"
+    path.write_text("This is a letter, not a model.\n" * 20)
+    with pytest.raises(RuntimeFailed, match=re.escape(str(path))):
+        load_model(runtime, path)
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_a_cut_file_is_refused(runtime: Runtime, models: Models, tmp_path: Path) -> None:
+    path = tmp_path / f"cut{runtime.suffix}"
+    whole = models.of[runtime].read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RuntimeFailed, match=re.escape(str(path))):
+        load_model(runtime, path)
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_a_missing_file_is_named(runtime: Runtime, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match=r"there is no file .*nothing"):
+        load_model(runtime, tmp_path / "nothing")
+
+
+def test_requests_that_make_no_sense(models: Models) -> None:
+    path = models.of[Runtime.TFLITE]
+    with pytest.raises(BadRequest, match="0 threads"):
+        load_model(Runtime.TFLITE, path, threads=0)
+    with pytest.raises(UnknownName, match="accelerator 'gpu'"):
+        load_model(Runtime.TFLITE, path, accelerator="gpu")
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_wrong_input_arrays_are_refused(runtime: Runtime, models: Models) -> None:
+    model = load_model(runtime, models.of[runtime])
+    right = model.inputs[0].sample()
+    with pytest.raises(BadRequest, match="takes 1 inputs, not 2"):
+        model.set_inputs([right, right])
+    with pytest.raises(BadRequest, match="not float64"):
+        model.set_inputs([right.astype(np.float64)])
+    with pytest.raises(BadRequest, match="input image is float32"):
+        model.set_inputs([right[:, 1:]])
+
+
+def test_a_model_that_fails_says_why(models: Models) -> None:
+    model = load_model(Runtime.TORCHSCRIPT, models.failing, input_shapes=[(1,)])
+    with pytest.raises(RuntimeFailed, match="seventeen it must be"):
+        model.run()
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_a_runtime_tells_exactly_which_library_it_is(runtime: Runtime) -> None:
+    assert re.match(r"\d+\.\d+", runtime_version(runtime))
+    name, sha256 = runtime_library(runtime)
+    assert name.endswith((".so", ".dylib", ".pyd", ".dll"))
+    assert re.fullmatch(r"[0-9a-f]{64}", sha256)
+    assert runtime_library(runtime) == (name, sha256)
+
+
+def test_quantized_samples_stay_in_range() -> None:
+    info = TensorInfo("q", (64, 64), "int8", scale=0.01, zero_point=100)
+    stored = info.sample()
+    assert stored.dtype == np.int8
+    assert stored.max() == 127  # a standard normal passes 0.27, the largest that can be stored
+    # What is stored is the value sampled, wherever it was not cut off.
+    real = np.random.default_rng(0).standard_normal((64, 64))
+    inside = stored < 127
+    np.testing.assert_allclose(
+        (stored[inside] - 100.0) * 0.01, real[inside].clip(-2.28), atol=0.006
+    )
+
+
+def test_the_package_imports_no_engine() -> None:
+    code = "import sys, latbench.runtime; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"torch", "onnxruntime", "ai_edge_litert"} & set(loaded)
