@@ -27,16 +27,8 @@ def command(as_json: bool) -> None:
         )
         return
     emit_table(
-        ("device", "what it is", "SoC", "cores"),
-        [
-            (
-                entry.name,
-                entry.title,
-                entry.soc or "",
-                " + ".join(f"{c.count} {c.name}" for c in entry.clusters),
-            )
-            for entry in catalogue.values()
-        ],
+        ("device", "what it is", "cores"),
+        [(entry.name, entry.title, entry.core_summary) for entry in catalogue.values()],
     )
     emit_table(
         ("attached", "unit", "state", "what it says it is"),

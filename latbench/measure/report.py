@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from latbench.errors import RunnerFailed
+from latbench.errors import LatbenchError, RunnerFailed
 from latbench.measure.ledger import Ledger, Result, Standing, result_of
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState
@@ -79,12 +79,16 @@ class RunReport:
 
         Raises:
             RunnerFailed: it failed at every visit; this is why it did the last time.
-            KeyError: it was not visited before the budget ended, or the plan has no such subject.
+            LatbenchError: the budget ended before it was visited.
         """
-        if key not in self.results and key in self.failures:
+        if key in self.results:
+            return self.results[key]
+        if key in self.failures:
             failure = self.failures[key]
             raise RunnerFailed(failure.stage, failure.kind, failure.reason)
-        return self.results[key]
+        raise LatbenchError(
+            f"{key} was not measured before the budget ended", hint="allow more, with --budget"
+        )
 
     def standing(self, *which: Standing) -> tuple[str, ...]:
         """The keys of the subjects that stand so, sorted."""

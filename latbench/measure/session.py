@@ -241,7 +241,8 @@ class _Session:
         Those that follow are tainted as long as it stays off through all further visits.
         """
         off, confirmed = self._sentinel_off(bench, round_number), None
-        for pause in _BACK_OFF_S:
+        # One that was off already has been waited for; it is not worth as much time again.
+        for pause in _BACK_OFF_S if self._off is None else _BACK_OFF_S[:1]:
             if off is None:
                 break
             time.sleep(pause)

@@ -22,9 +22,10 @@ _TREND_RISE = SENTINEL_TOLERANCE
 #: A core's clock may fall by this much inside a visit; readings jitter by a few per cent.
 _CLOCK_FALL = 0.10
 
-#: The share of a window that the CPU may be stolen or throttled, and the least that counts.
+#: The share of a window that the CPU may be stolen or throttled, and the least that counts: stolen time
+#: is told in ticks of 10 ms over all cores, so one or two say nothing of a window of a tenth of a second.
 _LOST_SHARE = 0.05
-_LOST_LEAST_S = 0.005
+_LOST_LEAST_S = 0.025
 
 
 def joined(reasons: Iterable[str]) -> str | None:
