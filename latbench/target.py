@@ -76,6 +76,16 @@ class Target(BaseModel):
             f"{threads}{cores}"
         )
 
+    @property
+    def arguments(self) -> str:
+        """The command-line options that name this target."""
+        words = ["--device", self.device, "--runtime", self.runtime, "--precision", self.precision]
+        if self.threads > 1:
+            words += ["--threads", str(self.threads)]
+        if self.cores:
+            words += ["--cores", ",".join(map(str, self.cores))]
+        return " ".join(words)
+
     def file_stem(self, default_runtime: Runtime, default_precision: Precision) -> str:
         """The name of this target's LUT file: `<device>[-<runtime>-<precision>][-<accelerator>][-t<n>]`.
 

@@ -1,4 +1,4 @@
-"""The package as it is installed: the wheel carries the catalogue and the LUTs, the commands work anywhere."""
+"""The package as it is installed: the wheel carries what it must, the commands work anywhere."""
 
 import os
 import subprocess

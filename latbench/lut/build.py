@@ -11,6 +11,7 @@ blocks add up badly and narrow where they add up well.
 """
 
 import platform
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -121,20 +122,16 @@ def _missing(
     trials: Iterable[Trial],
 ) -> MissingOps:
     """The refusal of a run that lacks ops, with the reasons of those that failed."""
-    target = run.target
-    words = ["latbench profile", "--device", target.device, "--runtime", target.runtime.value]
-    words += ["--precision", target.precision.value]
-    if target.threads > 1:
-        words += ["--threads", str(target.threads)]
-    if target.cores:
-        words += ["--cores", ",".join(map(str, target.cores))]
-    words += [space.arguments, "--ci", f"{run.settings['ci']:.6g}", "--journal", str(journal.path)]
+    command = (
+        f"latbench profile {run.target.arguments} {space.arguments} "
+        f"--ci {run.settings['ci']:.6g} --journal {shlex.quote(str(journal.path))}"
+    )
     refused = MissingOps(
         missing,
         len(space.unique_ops),
         f"run {run.id} in {journal.path}",
         str(space),
-        " ".join(words),
+        command,
     )
     reasons = {
         trial.subject: str(trial.failure)

@@ -265,11 +265,7 @@ class Lut(BaseModel):
     @property
     def command(self) -> str:
         """The command that measures this LUT's space on its target."""
-        target, words = self.target, ["latbench profile", "--device", self.target.device]
-        words += ["--runtime", target.runtime.value, "--precision", target.precision.value]
-        if target.threads > 1:
-            words += ["--threads", str(target.threads)]
-        return " ".join([*words, self.search_space.arguments])
+        return f"latbench profile {self.target.arguments} {self.search_space.arguments}"
 
     def require_target(
         self,

@@ -1,0 +1,266 @@
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from measuring import QUICK, small_plan
+
+from latbench.device.host import HostDevice
+from latbench.errors import JournalRefused, OutputFailed
+from latbench.measure import Journal, Plan, measure
+from latbench.measure.records import Failure, RunState, Trial
+
+DEVICE = {"name": "host", "unit": "u1", "description": "a machine", "emulated": False}
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a small tmpfs; called again, change its options."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    there: list[Path] = []
+
+    def mount(options: str) -> Path:
+        remount = "remount," if there else ""
+        command = ["mount", "-t", "tmpfs", "-o", remount + options, "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no mount command")
+        if done.returncode:
+            pytest.skip(f"mounting a tmpfs needs root: {done.stderr.strip()}")
+        there.append(folder)
+        return folder
+
+    yield mount
+    if there:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def filled(path: Path, plan: Plan, trials: int = 3) -> list[int]:
+    """Write a run with some trials; returns the first sample of each."""
+    with Journal(path) as journal:
+        run = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+        for number in range(trials):
+            journal.add_trial(
+                run.id,
+                plan.subjects[0],
+                number,
+                samples_ns=np.array([1000 + number, 5000]),
+                started=1.0,
+                duration_s=0.1,
+                warmups=2,
+            )
+    return [1000 + number for number in range(trials)]
+
+
+def first_samples(trials: list[Trial]) -> list[int]:
+    return [int(trial.samples_ns[0]) for trial in trials]
+
+
+def test_trials_are_read_back_as_they_were_written(journal: Journal, plan: Plan) -> None:
+    run = journal.start_run(plan, device=DEVICE, about={"why": ["a", 1]}, tool="9.9")
+    before = journal.add_conditions(run.id, 12.5, '{"load_average": 0.5}')
+    written = journal.add_trial(
+        run.id,
+        plan.subjects[1],
+        4,
+        samples_ns=np.array([3, 2**62, 1]),
+        clocks_khz=np.array([1_200_000] * 3),
+        started=12.75,
+        duration_s=0.25,
+        warmups=2,
+        before=before,
+        taint="trend: samples rose by 9%",
+    )
+    journal.add_trial(
+        run.id,
+        plan.subjects[0],
+        4,
+        samples_ns=np.empty(0, np.int64),
+        started=13.0,
+        duration_s=0.5,
+        warmups=2,
+        failure=Failure("load", "refused", "no model"),
+    )
+    after = journal.add_conditions(run.id, 14.0, '{"load_average": 1.5}')
+    journal.close_trials([written.id], after)
+    journal.taint([written.id], "sentinel: +9% off its level")
+
+    timed, failed = journal.trials(run.id)
+    assert timed.samples_ns.tolist() == [3, 2**62, 1]
+    assert timed.clocks_khz is not None
+    assert timed.clocks_khz.tolist() == [1_200_000] * 3
+    assert (timed.subject, timed.round, timed.started, timed.duration_s) == ("m1", 4, 12.75, 0.25)
+    assert (timed.before, timed.after) == (before, after)
+    assert timed.taint == "trend: samples rose by 9%; sentinel: +9% off its level"
+    assert failed.failure == Failure("load", "refused", "no model")
+    assert failed.samples_ns.size == 0
+    assert journal.conditions(run.id)[after] == {"load_average": 1.5}
+    again = journal.run()
+    assert again.target == plan.target
+    assert again.about == {"why": ["a", 1]}
+    assert again.subjects == {subject.key: subject for subject in plan.all_subjects}
+    assert again.sentinel == plan.sentinel
+    assert (again.state, again.tool, again.unit) == (RunState.RUNNING, "9.9", "u1")
+
+
+def test_a_subject_cannot_be_visited_twice_in_a_round(journal: Journal, plan: Plan) -> None:
+    run = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+    visit = {"samples_ns": np.array([1]), "started": 0.0, "duration_s": 0.0, "warmups": 0}
+    journal.add_trial(run.id, plan.subjects[0], 0, **visit)
+    with pytest.raises(JournalRefused):
+        journal.add_trial(run.id, plan.subjects[0], 0, **visit)
+    assert plan.sentinel is not None
+    for _ in range(2):
+        journal.add_trial(run.id, plan.sentinel, 0, **visit)
+    assert len(journal.trials(run.id)) == 3
+
+
+def test_the_last_run_is_the_one_measured_last(journal: Journal, plan: Plan) -> None:
+    first = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+    second = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+    assert journal.run().id == second.id
+    journal.update_run(first.id, state=RunState.FINISHED)
+    assert journal.run().id == first.id
+    found = journal.find_run(plan.identity, "u1")
+    assert found is not None
+    assert found.id == second.id
+    assert journal.find_run(plan.identity, "another unit") is None
+
+
+def test_a_journal_of_a_newer_version_is_refused_and_untouched(tmp_path: Path, plan: Plan) -> None:
+    path = tmp_path / "trials.sqlite"
+    filled(path, plan)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    for readonly in (False, True):
+        with pytest.raises(JournalRefused, match="version 99") as refused:
+            Journal(path, readonly=readonly)
+        assert refused.value.hint is not None
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"not a database\n" * 500, b"SQLite format 3\0" + b"\7" * 900])
+def test_garbage_is_refused_and_untouched(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    for readonly in (False, True):
+        with pytest.raises(JournalRefused, match=r"notes\.txt"):
+            Journal(path, readonly=readonly)
+    assert path.read_bytes() == content
+    assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bookmarks.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE runs (id INTEGER)")
+    with pytest.raises(JournalRefused, match="not a latbench journal"):
+        Journal(path)
+
+
+def test_a_damaged_journal_is_refused(tmp_path: Path, plan: Plan) -> None:
+    path = tmp_path / "trials.sqlite"
+    filled(path, plan, trials=200)
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(JournalRefused, match="damaged"), Journal(path) as journal:
+        journal.trials(1)
+
+
+def test_a_missing_journal_is_not_created_by_reading(tmp_path: Path) -> None:
+    with pytest.raises(JournalRefused, match="there is no journal") as refused:
+        Journal(tmp_path / "none.sqlite", readonly=True)
+    assert "latbench profile" in str(refused.value.hint)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_process_writes_and_others_read(tmp_path: Path, plan: Plan) -> None:
+    path = tmp_path / "trials.sqlite"
+    written = filled(path, plan)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib, latbench.measure as m\n"
+            "journal = m.Journal(pathlib.Path(sys.argv[1])); print('open', flush=True)\n"
+            "sys.stdin.read()",
+            str(path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(JournalRefused, match=f"process {holder.pid} on "):
+            Journal(path)
+        with Journal(path, readonly=True) as reader:
+            assert first_samples(reader.trials(1)) == written
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    with Journal(path) as journal:  # a dead owner's lock is no lock
+        assert first_samples(journal.trials(1)) == written
+
+
+def test_two_journals_of_one_process_exclude_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "trials.sqlite"
+    with Journal(path), pytest.raises(JournalRefused, match=f"process {os.getpid()} "):
+        Journal(path)
+    Journal(path).close()
+
+
+def test_read_only_folder(mounted: Callable[[str], Path], tmp_path: Path, plan: Plan) -> None:
+    if os.geteuid() == 0:  # whom no permission stops
+        folder = mounted("size=4m")
+        written = filled(folder / "trials.sqlite", plan)
+        mounted("ro")
+    else:
+        folder = tmp_path / "closed"
+        folder.mkdir()
+        written = filled(folder / "trials.sqlite", plan)
+        folder.chmod(0o555)
+    for name in ("trials.sqlite", "new.sqlite", "sub/new.sqlite"):
+        with pytest.raises(OutputFailed) as refused:
+            Journal(folder / name)
+        assert name in refused.value.message
+        assert refused.value.hint is not None
+        assert "--journal" in refused.value.hint
+    with Journal(folder / "trials.sqlite", readonly=True) as reader:
+        assert first_samples(reader.trials(1)) == written
+
+
+def test_a_disk_that_fills_up_loses_no_trial(
+    mounted: Callable[[str], Path], tmp_path: Path, device: HostDevice
+) -> None:
+    folder = mounted("size=600k")
+    plan = small_plan(tmp_path / "models", 12, QUICK)
+    path = folder / "trials.sqlite"
+    with Journal(path) as journal:
+        with pytest.raises(OutputFailed, match="the disk is full") as failed:
+            measure(plan, device, journal)
+        kept = journal.trials(1)
+    assert "free some space" in str(failed.value.hint)
+    assert len(kept) > 10
+    with Journal(path, readonly=True) as reader:
+        assert [trial.id for trial in reader.trials(1)] == [trial.id for trial in kept]
+
+    mounted("size=32m")
+    with Journal(path) as journal:
+        report = measure(plan, device, journal)
+        trials = journal.trials(1)
+    assert report.complete
+    assert report.taken == len(trials) - len(kept)
+    assert [trial.samples_ns.tolist() for trial in trials[: len(kept)]] == [
+        trial.samples_ns.tolist() for trial in kept
+    ]

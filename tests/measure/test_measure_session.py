@@ -1,0 +1,357 @@
+import dataclasses
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import measuring
+import numpy as np
+import psutil
+import pytest
+from measuring import QUICK, small_plan, subject, write_endless_model, write_model
+
+from latbench.device.host import HostDevice
+from latbench.errors import JournalRefused, LatbenchError, RunnerFailed
+from latbench.measure import Journal, Plan, Progress, Standing, measure
+from latbench.measure.ledger import Ledger
+from latbench.measure.plan import Role
+from latbench.measure.records import RunState, Trial
+from latbench.target import Runtime
+
+SETTLED = {Standing.CONVERGED, Standing.EXHAUSTED, Standing.NOISY}
+
+
+def visits(trials: list[Trial]) -> Counter[tuple[str, int]]:
+    return Counter((trial.subject, trial.round) for trial in trials if trial.role is Role.OP)
+
+
+def workers() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def test_a_complete_run(plan: Plan, device: HostDevice, journal: Journal) -> None:
+    told: list[Progress] = []
+    report = measure(plan, device, journal, progress=told.append, about={"for": "a test"})
+
+    assert report.complete
+    assert set(report.standings.values()) <= SETTLED
+    assert set(report.results) == {subject.key for subject in plan.all_subjects}
+    trials = journal.trials(report.run.id)
+    assert report.trials == report.taken == len(trials)
+    assert set(visits(trials).values()) == {1}
+    for key in report.standings:
+        result = report.result(key)
+        low, high = result.ci95
+        assert 0 < low <= result.ms <= high
+        of_key = [trial for trial in trials if trial.subject == key]
+        assert len(of_key) >= plan.settings.min_rounds
+        assert all(trial.samples_ns.size >= plan.settings.min_samples for trial in of_key)
+    assert report.timed_s == pytest.approx(sum(trial.timed_s for trial in trials))
+    assert report.run.about == {"for": "a test"}
+    assert report.run.hello is not None
+    assert "onnx" in {engine["runtime"] for engine in report.run.hello["engines"]}
+    assert report.run.wall_s >= report.session_timed_s
+    assert not workers()
+
+    assert [told[0].phase, told[-1].phase] == ["prepare", "done"]
+    assert told[-1].done == told[-1].expected == sum(visits(trials).values())
+    assert told[-1].settled == told[-1].subjects == len(plan.subjects)
+    assert all(earlier.done <= later.done for earlier, later in itertools.pairwise(told))
+
+
+def test_rounds_are_interleaved_and_the_sentinel_stands_between(
+    plan: Plan, device: HostDevice, journal: Journal
+) -> None:
+    trials = journal.trials(measure(plan, device, journal).run.id)
+    order = [trial.subject for trial in trials if trial.round == 0 and trial.role is Role.OP]
+    assert order == [subject.key for subject in plan.order(0)]
+    assert order != [subject.key for subject in plan.order(1)]
+    roles = [trial.role for trial in trials]
+    assert roles[0] is roles[-1] is Role.SENTINEL
+    longest = max(map(len, "".join("s" if r is Role.SENTINEL else "o" for r in roles).split("s")))
+    assert longest <= plan.settings.sentinel_every
+
+
+def test_every_trial_stands_between_two_readings(
+    plan: Plan, device: HostDevice, journal: Journal
+) -> None:
+    run = measure(plan, device, journal).run.id
+    readings = journal.conditions(run)
+    for trial in journal.trials(run):
+        assert trial.before is not None
+        assert trial.after is not None
+        assert readings[trial.before]["time"] <= trial.started <= readings[trial.after]["time"]
+
+
+def test_a_subject_is_visited_until_it_converges_and_no_longer(
+    plan: Plan, device: HostDevice, journal: Journal
+) -> None:
+    report = measure(plan, device, journal)
+    trials = journal.trials(report.run.id)
+    for key, standing in report.standings.items():
+        of_key = [trial for trial in trials if trial.subject == key]
+        # Trials that were distrusted only later may have been visits too many, or too few.
+        if standing is Standing.CONVERGED and not any(trial.taint for trial in of_key):
+            assert Ledger(plan, of_key[:-1]).standing(key) is Standing.PENDING
+
+
+def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
+    run = journal.start_run(
+        plan,
+        device={"name": "host", "unit": "u", "description": "", "emulated": False},
+        about={},
+        tool="1",
+    )
+
+    def visit(number: int, round_number: int, ms: float, taint: str | None = None) -> None:
+        journal.add_trial(
+            run.id,
+            plan.subjects[number],
+            round_number,
+            samples_ns=np.array([int(ms * 1e6)] * 4),
+            started=0.0,
+            duration_s=0.0,
+            warmups=0,
+            taint=taint,
+        )
+
+    for round_number in range(7):
+        visit(0, round_number, 1 + 0.01 * (round_number % 2))  # calm
+        visit(1, round_number, 1 + 3 * (round_number % 2))  # wild
+        visit(2, round_number, 1, "clock: capped")  # distrusted
+        if round_number < 5:
+            visit(3, round_number, 1)  # calm, but too few rounds
+    ledger = Ledger(plan, journal.trials(run.id))
+    standings = [ledger.standing(f"m{number}") for number in range(4)]
+    pending = Standing.PENDING
+    assert standings == [Standing.CONVERGED, pending, Standing.NOISY, pending]
+    assert ledger.visits_left("m0") == 0
+    assert ledger.visits_left("m1") > 1
+    assert ledger.visits_left("m3") == 1
+    strict = dataclasses.replace(plan, settings=dataclasses.replace(QUICK, max_rounds=7))
+    assert Ledger(strict, journal.trials(run.id)).standing("m1") is Standing.EXHAUSTED
+
+
+def test_the_same_plan_twice_costs_nothing(
+    plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
+) -> None:
+    first = measure(plan, device, journal)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(tmp_path / "models", moved)
+    (tmp_path / "models").rename(tmp_path / "gone")
+    again = small_plan(moved)
+    second = measure(dataclasses.replace(again, subjects=again.subjects[::-1]), device, journal)
+    assert (second.taken, second.runners_started) == (0, 0)
+    assert second.run.id == first.run.id
+    assert second.results == first.results
+
+    fresh = measure(again, device, journal, fresh=True)
+    assert fresh.run.id != first.run.id
+    assert fresh.taken > 0
+
+
+def test_another_plan_is_another_run(plan: Plan, device: HostDevice, journal: Journal) -> None:
+    first = measure(plan, device, journal)
+    threads = plan.target.model_copy(update={"threads": 2})
+    second = measure(dataclasses.replace(plan, target=threads), device, journal)
+    assert second.run.id != first.run.id
+    assert second.taken > 0
+
+
+def test_the_budget_stops_a_run_that_another_call_continues(
+    plan: Plan, device: HostDevice, journal: Journal
+) -> None:
+    short = dataclasses.replace(QUICK, budget_s=0.001)
+    stopped = measure(dataclasses.replace(plan, settings=short), device, journal)
+    assert stopped.run.state is RunState.STOPPED
+    assert not stopped.complete
+    assert set(stopped.unconverged) == {subject.key for subject in plan.subjects}
+    with pytest.raises(LatbenchError, match="before the budget ended"):
+        stopped.result("m0")
+    finished = measure(plan, device, journal)
+    assert finished.run.id == stopped.run.id
+    assert finished.complete
+
+
+def test_a_killed_runner_costs_one_trial(plan: Plan, device: HostDevice, journal: Journal) -> None:
+    killed: list[int] = []
+
+    def kill_once(progress: Progress) -> None:
+        if progress.phase == "measure" and not killed:
+            (worker,) = workers()
+            worker.kill()
+            killed.append(worker.pid)
+
+    report = measure(plan, device, journal, progress=kill_once)
+    assert killed
+    assert report.complete
+    assert report.runners_started == 2
+    assert report.failed <= 1  # none, if it struck a reading of the conditions
+    assert set(report.standings.values()) <= SETTLED
+    failed = [trial.failure for trial in journal.trials(report.run.id) if trial.failure]
+    assert all(failure.kind == "crashed" and "SIGKILL" in str(failure) for failure in failed)
+
+
+def test_a_model_that_does_not_load_is_given_up_and_listed(
+    plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    report = measure(
+        dataclasses.replace(plan, subjects=(*plan.subjects, subject("broken", broken))),
+        device,
+        journal,
+    )
+    assert report.complete
+    assert report.given_up == ("broken",)
+    assert (report.failed, report.runners_started) == (3, 1)
+    assert report.failures["broken"].stage == "load"
+    with pytest.raises(RunnerFailed, match=r"broken\.onnx"):
+        report.result("broken")
+    assert set(report.results) == {subject.key for subject in plan.all_subjects}
+
+
+def test_a_model_that_never_ends_is_given_up_and_the_rest_measured(
+    plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
+) -> None:
+    endless = subject("endless", write_endless_model(tmp_path / "endless.onnx"))
+    patient = dataclasses.replace(QUICK, timeout_s=2.0)
+    subjects = (*plan.subjects, endless)
+    report = measure(
+        dataclasses.replace(plan, subjects=subjects, settings=patient), device, journal
+    )
+    assert report.complete
+    assert report.given_up == ("endless",)
+    assert report.failures["endless"].kind == "hung"
+    assert report.runners_started == 1 + report.failed
+    assert set(report.results) == {subject.key for subject in plan.all_subjects}
+    assert not workers()
+
+
+def test_a_sentinel_that_does_not_load_leaves_the_ops_measured(
+    plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    sentinel = subject("network", broken, Role.SENTINEL)
+    report = measure(dataclasses.replace(plan, sentinel=sentinel), device, journal)
+    assert report.complete
+    assert report.drift is None
+    assert "network" in report.failures
+    assert set(report.results) == {subject.key for subject in plan.subjects}
+
+
+def test_one_model_without_a_sentinel(
+    plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
+) -> None:
+    model = subject("mine", write_model(tmp_path / "mine.onnx", 8, 8), Role.NETWORK)
+    report = measure(Plan(plan.target, (model,), settings=QUICK), device, journal)
+    assert report.complete
+    assert report.result("mine").rounds >= QUICK.min_rounds
+    assert report.drift is None
+
+
+def test_ctrl_c_leaves_a_journal_to_continue_and_no_runner(
+    plan: Plan, device: HostDevice, journal: Journal
+) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.phase == "measure":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(plan, device, journal, progress=interrupt)
+    assert not workers()
+    assert journal.run().state is RunState.FAILED
+    kept = journal.trials(journal.run().id)
+    report = measure(plan, device, journal)
+    assert report.complete
+    assert report.taken == report.trials - len(kept)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_loses_nothing_and_repeats_nothing(
+    how: signal.Signals, tmp_path: Path, device: HostDevice
+) -> None:
+    path = tmp_path / "trials.sqlite"
+    process = subprocess.Popen(
+        [sys.executable, measuring.__file__, str(tmp_path / "models"), str(path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        seen = wait_for_trials(path, 25, process)
+        (worker,) = psutil.Process(process.pid).children()
+    finally:
+        process.send_signal(how)
+        process.communicate()
+    psutil.wait_procs([worker], timeout=30)
+    assert not worker.is_running()
+
+    with Journal(path) as journal:
+        run = journal.run()
+        assert run.state is (RunState.RUNNING if how is signal.SIGKILL else RunState.FAILED)
+        before = journal.trials(run.id)
+        assert [trial.id for trial in before[: len(seen)]] == [trial.id for trial in seen]
+        settings = dataclasses.replace(QUICK, ci=1e-6, max_rounds=2000, budget_s=1.0)
+        settings = dataclasses.replace(settings, max_samples=200)
+        plan = small_plan(tmp_path / "models", settings=settings)
+        report = measure(plan, device, journal)
+        assert report.run.id == run.id
+        after = journal.trials(run.id)
+    assert report.taken == len(after) - len(before) > 0
+    assert set(visits(after).values()) == {1}
+    for old, new in zip(before, after, strict=False):
+        assert (old.id, old.samples_ns.tolist()) == (new.id, new.samples_ns.tolist())
+    # It went on in the middle of the round it was killed in.
+    last = max(trial.round for trial in before)
+    in_last = [trial.subject for trial in after if trial.round == last and trial.role is Role.OP]
+    assert in_last == [subject.key for subject in plan.order(last)][: len(in_last)]
+
+
+def wait_for_trials(path: Path, count: int, process: "subprocess.Popen[bytes]") -> list[Trial]:
+    """The trials that a process has journalled, once there are `count`."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+        try:
+            with Journal(path, readonly=True) as reader:
+                trials = reader.trials(1)
+        except JournalRefused:  # it is not there yet
+            continue
+        if len(trials) >= count:
+            return trials
+    raise AssertionError(f"the measuring process did not get to {count} trials")
+
+
+def test_another_version_of_the_runtime_does_not_continue_a_run(
+    plan: Plan, device: HostDevice, journal: Journal
+) -> None:
+    short = dataclasses.replace(plan, settings=dataclasses.replace(QUICK, budget_s=0.001))
+    run = measure(short, device, journal).run
+    assert run.hello is not None
+    engines = [engine | {"version": "0.1"} for engine in run.hello["engines"]]
+    journal.update_run(run.id, hello=run.hello | {"engines": engines})
+    with pytest.raises(JournalRefused, match=r"measured with onnx 0\.1") as refused:
+        measure(plan, device, journal)
+    assert "--fresh" in str(refused.value.hint)
+    assert not workers()
+    assert measure(plan, device, journal, fresh=True).complete
+
+
+def test_many_models_are_kept_loaded_and_the_oldest_unloaded(
+    plan: Plan, device: HostDevice, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latbench.measure.workbench.MAX_LOADED", 2)
+    report = measure(plan, device, journal)
+    assert report.complete
+    assert (report.failed, report.runners_started) == (0, 1)
+
+
+def test_tflite_and_onnx_targets_do_not_mix(plan: Plan) -> None:
+    other = plan.target.model_copy(update={"runtime": Runtime.TFLITE})
+    assert dataclasses.replace(plan, target=other).identity != plan.identity
