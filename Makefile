@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 	$(BIN)/latbench build-lut --out $(OUT)/host.json
 	$(BIN)/fbnet-search --lut $(OUT)/host.json --data digits --out $(OUT)/search
 	$(BIN)/fbnet-train $(OUT)/search --data digits --out $(OUT)/network
-	$(BIN)/latbench measure $(OUT)/network/network-fp32.tflite --device host --lut $(OUT)/host.json
+	$(BIN)/latbench measure $(OUT)/network/network.tflite --device host --lut $(OUT)/host.json
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import BaseModel, ValidationError
 
+from latbench import __version__
 from latbench.device import affinity
 from latbench.device.linux import LocalFiles
 from latbench.device.protocol import (
@@ -78,7 +78,7 @@ class Worker:
             )
         return Hello(
             version=max(common),
-            runner=f"latbench-host {_own_version()}",
+            runner=f"latbench-host {__version__}",
             pid=os.getpid(),
             os=platform.system().lower(),
             abi=platform.machine(),
@@ -182,13 +182,6 @@ def _cores(cores: tuple[int, ...]) -> str:
     if not cores:
         return "any core"
     return f"core{'s' if len(cores) > 1 else ''} {','.join(map(str, cores))}"
-
-
-def _own_version() -> str:
-    try:
-        return metadata.version("latbench")
-    except metadata.PackageNotFoundError:
-        return "uninstalled"
 
 
 def _engines() -> Iterator[Engine]:

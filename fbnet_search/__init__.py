@@ -1,0 +1,38 @@
+"""Search for FBNets with latencies from a LUT, and train what was found.
+
+    >>> from fbnet_search import search, train                              # doctest: +SKIP
+    >>> found = search("luts/host.json", "digits", "runs/digits", target_ms=1.5)  # doctest: +SKIP
+    >>> train(found.architecture, "digits", "runs/digits").test_accuracy    # doctest: +SKIP
+
+PyTorch is imported when `search` or `train` is first looked up, not before.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from fbnet_search.recipe import Recipe, TrainRecipe
+
+if TYPE_CHECKING:
+    from fbnet_search.retrain import TrainResult, train
+    from fbnet_search.trainer import SearchResult, search
+
+# PyTorch's threads spin while they wait for each other. Where another process wants one of their cores
+# that made a step 35 times slower (54 ms against 1.5); threads that sleep cost a quiet machine little.
+# It must be set before PyTorch is loaded; who loaded it before chose otherwise.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+__all__ = ["Recipe", "SearchResult", "TrainRecipe", "TrainResult", "search", "train"]
+
+_HOMES = {
+    "search": "fbnet_search.trainer",
+    "SearchResult": "fbnet_search.trainer",
+    "train": "fbnet_search.retrain",
+    "TrainResult": "fbnet_search.retrain",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,120 @@
+"""What a run tells while it runs: `events.jsonl` for programs, `tensorboard/` for eyes.
+
+TensorBoard's own writer works in a thread, whose failure (a full disk) comes late and as a
+traceback; records are written at once here, with TensorBoard's record format and messages.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from latbench.errors import OutputFailed
+from latbench.files import write_atomically
+
+_FOLDER = "tensorboard"
+
+
+class EventLog:
+    """Appends events to a folder's two logs.
+
+    Args:
+        folder: the run's output folder; created if it is not there.
+        resume_after: None starts both logs anew; n keeps what they say of epochs up to n.
+
+    Raises:
+        OutputFailed: from any method, when the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, *, resume_after: int | None = None) -> None:
+        self._path = folder / "events.jsonl"
+        lines = [] if resume_after is None else _lines_up_to(self._path, resume_after)
+        write_atomically(self._path, "".join(lines))
+        self._board: BinaryIO | None = None
+        try:
+            self._board = _open_board(folder / _FOLDER, anew=resume_after is None)
+        except OSError as error:
+            raise _failed(folder / _FOLDER, error) from None
+        if resume_after is not None:
+            self._forget_steps_after(resume_after)
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event to `events.jsonl`; fields are JSON data."""
+        line = json.dumps({"event": event, "time": time.time(), **fields}) + "\n"
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise _failed(self._path, error) from None
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Show `values` in TensorBoard at `step`."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        summary = Summary(
+            value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        )
+        self._record(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
+
+    def close(self) -> None:
+        """Close the logs."""
+        if self._board is not None:
+            self._board.close()
+
+    def _forget_steps_after(self, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        session = SessionLog(status=SessionLog.START)
+        event = Event(wall_time=time.time(), step=step + 1, session_log=session)
+        self._record(event.SerializeToString())
+
+    def _record(self, data: bytes) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        assert self._board is not None
+        try:
+            RecordWriter(self._board).write(data)
+            self._board.flush()
+        except OSError as error:
+            raise _failed(Path(self._board.name), error) from None
+
+
+def _open_board(folder: Path, *, anew: bool) -> BinaryIO:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if anew:
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+    now = time.time()
+    file = (folder / f"events.out.tfevents.{now:.6f}.{os.getpid()}").open("wb")
+    RecordWriter(file).write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+    file.flush()
+    return file
+
+
+def _lines_up_to(path: Path, epoch: int) -> list[str]:
+    """The whole lines of an event log that are of no epoch, or of one up to `epoch`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError):
+        return []
+    kept = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:  # the last one, cut short when the run was killed
+            continue
+        if event.get("event") != "end" and event.get("epoch", 0) <= epoch:
+            kept.append(line)
+    return kept
+
+
+def _failed(path: Path, error: OSError) -> OutputFailed:
+    return OutputFailed(
+        f"cannot write {path}: {error.strerror}", hint="free some space, or choose another place"
+    )

@@ -1,0 +1,208 @@
+"""`fbnet-search` and `fbnet-train` from the command line, end to end, on good and bad input."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fbnet_search.cli import search_main, train_main
+from latbench.lut import Lut, predict_latency
+from latbench.space import OpKind, SearchSpace, read_architecture
+
+MakeLut = Callable[..., Lut]
+COMMAND = [sys.executable, "-c", "from fbnet_search.cli import search_main; search_main()"]
+
+
+@pytest.fixture
+def lut_file(tiny_lut: Lut, tmp_path: Path) -> Path:
+    path = tmp_path / "host.json"
+    tiny_lut.save(path)
+    return path
+
+
+@pytest.fixture
+def arguments(lut_file: Path, digit_folder: Path, tmp_path: Path) -> list[str]:
+    data, out = f"imagefolder:{digit_folder}", str(tmp_path / "out")
+    return ["--lut", str(lut_file), "--data", data, "--out", out, "--epochs", "2"]
+
+
+def refused(result: Result, exit_code: int, *words: str) -> None:
+    assert result.exit_code == exit_code, result.output
+    assert result.stdout == ""
+    assert "error: " in result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_search_then_train_gives_a_network_in_three_formats(
+    arguments: list[str], lut_file: Path, digit_folder: Path, tmp_path: Path
+) -> None:
+    searched = CliRunner().invoke(search_main, [*arguments, "--target-ms", "0.3"])
+    assert searched.exit_code == 0, searched.output
+    assert "is modelled, not measured; measure it with: latbench profile" in searched.stderr
+    out = tmp_path / "out"
+    names = ("architecture.json", "events.jsonl", "tensorboard", "checkpoint.pt")
+    assert all((out / name).exists() for name in names)
+    written = json.loads((out / "architecture.json").read_text())
+    found = read_architecture(str(out / "architecture.json"))
+    assert written["predicted_ms"] == predict_latency(Lut.load(lut_file), found).ms <= 0.3
+    assert written["layers"] in searched.stdout
+    # The LUT's networks have 10 classes, the data 3.
+    assert "3 in imagefolder:" in searched.stdout
+    assert "that of the LUT's 10" in searched.stdout
+
+    data = ["--data", f"imagefolder:{digit_folder}", "--out", str(out), "--epochs", "2", "--json"]
+    trained = CliRunner().invoke(train_main, [str(out), *data])
+    assert trained.exit_code == 0, trained.output
+    told = json.loads(trained.stdout)
+    assert set(told["artifacts"]) == {"tflite", "onnx", "torchscript"}
+    assert all(Path(path).stat().st_size > 10_000 for path in told["artifacts"].values())
+    assert 0 <= told["test_accuracy"] <= 1
+    # Training in the search's folder leaves what the search said as it was.
+    assert json.loads((out / "architecture.json").read_text()) == written
+
+
+def test_the_json_answer_is_what_the_file_holds(arguments: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(search_main, [*arguments, "--seed", "5", "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told.pop("out") == str(tmp_path / "out")
+    assert told == json.loads((tmp_path / "out" / "architecture.json").read_text())
+    assert told["seed"] == 5
+
+
+def test_luts_that_must_not_be_trusted_are_refused(
+    arguments: list[str], lut_file: Path, make_lut: MakeLut, tiny_space: SearchSpace
+) -> None:
+    whole = lut_file.read_text()
+    lut_file.write_text(whole[:-200])
+    refused(CliRunner().invoke(search_main, arguments), 1, "is not a LUT")
+    lut_file.write_text(whole.replace('"samples": 80', '"samples": 81', 1))
+    refused(CliRunner().invoke(search_main, arguments), 1, "edited or damaged")
+    lut_file.unlink()
+    refused(CliRunner().invoke(search_main, arguments), 1, "cannot read")
+    make_lut(tiny_space, without=frozenset({OpKind.HEAD})).save(lut_file)
+    refused(CliRunner().invoke(search_main, arguments), 1, "head_i120_o1504", "latbench profile")
+
+
+def test_data_that_make_no_sense_are_refused(arguments: list[str], digit_folder: Path) -> None:
+    refused(
+        CliRunner().invoke(search_main, [*arguments, "--data", "digit"]),
+        2, "unknown data set 'digit'", "did you mean digits?",
+    )  # fmt: skip
+    (digit_folder / "2" / "broken.png").write_bytes(b"no picture")
+    refused(CliRunner().invoke(search_main, arguments), 1, "2/broken.png")
+    (digit_folder / "2" / "list.csv").write_text("a,b")
+    refused(CliRunner().invoke(search_main, arguments), 2, "2/list.csv is not an image")
+
+
+def test_numbers_that_make_no_sense_are_refused(arguments: list[str]) -> None:
+    impossible = CliRunner().invoke(search_main, [*arguments, "--target-ms", "0.01"])
+    refused(impossible, 2, "the fastest takes", "give --target-ms")
+    refused(CliRunner().invoke(search_main, [*arguments, "--epochs", "0"]), 2, "0 epochs")
+    refused(CliRunner().invoke(search_main, [*arguments, "--resume"]), 2, "no checkpoint")
+
+
+def test_an_output_folder_that_cannot_be_written_is_an_error(
+    arguments: list[str], lut_file: Path
+) -> None:
+    result = CliRunner().invoke(search_main, [*arguments, "--out", str(lut_file / "out")])
+    refused(result, 1, "cannot write")
+
+
+def test_train_says_what_it_cannot_find(tmp_path: Path) -> None:
+    common = ["--data", "digits", "--out", str(tmp_path / "out")]
+    missing = CliRunner().invoke(train_main, [str(tmp_path / "none"), *common])
+    refused(missing, 2, "there is no architecture at", "fbnet-search --lut")
+    (tmp_path / "architecture.json").write_text('{"layers": "k3e1"}')
+    refused(CliRunner().invoke(train_main, [str(tmp_path), *common]), 2, "not an architecture")
+
+
+# What only a process of its own can show
+
+
+def start(
+    arguments: list[str], preexec_fn: Callable[[], None] | None = None
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        preexec_fn=preexec_fn,
+    )
+
+
+def test_ctrl_c_ends_with_a_hint_and_the_search_goes_on_from_there(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = [*arguments, "--epochs", "5"]
+    process = start(arguments)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1, stderr
+    assert stdout == ""
+    assert "interrupted" in stderr
+    assert "--resume" in stderr
+    assert "Traceback" not in stderr
+    assert not (out / "architecture.json").exists()
+
+    resumed = CliRunner().invoke(search_main, [*arguments, "--resume"])
+    assert resumed.exit_code == 0, resumed.output
+    other = CliRunner().invoke(search_main, [*arguments, "--out", str(tmp_path / "other")])
+    assert other.exit_code == 0
+    files = [(tmp_path / name / "architecture.json").read_bytes() for name in ("out", "other")]
+    assert files[0] == files[1]
+
+
+def test_a_file_that_cannot_grow_is_an_error_and_earlier_files_are_intact(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    earlier = {"architecture.json": b"earlier", "checkpoint.pt": b"earlier"}
+    for name, content in earlier.items():
+        (out / name).write_bytes(content)
+
+    def limit_files_to_a_mebibyte() -> None:  # as a disk with no more room would
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    process = start(arguments, preexec_fn=limit_files_to_a_mebibyte)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    assert stdout == ""
+    assert f"error: cannot write {out / 'checkpoint.pt'}: File too large" in stderr
+    assert "Traceback" not in stderr
+    assert {name: (out / name).read_bytes() for name in earlier} == earlier
+
+
+def test_importing_the_package_and_its_commands_is_light() -> None:
+    heavy = ("torch", "sklearn", "pandas", "PIL", "tensorboard", "onnxruntime")
+    code = (
+        "import sys, fbnet_search, fbnet_search.cli; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.strip() == "[]"
