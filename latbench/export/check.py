@@ -1,6 +1,11 @@
 """Check an artifact against PyTorch before anything may time it."""
 
+import contextlib
 import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +27,8 @@ FP32_RELATIVE_ERROR = 1e-4
 #: right one.
 INT8_SNR_OP = 15.0
 INT8_SNR_NETWORK = 2.0
+
+_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate"
 
 Array = NDArray[np.float32]
 
@@ -52,7 +59,8 @@ def check_artifact(
     Raises:
         ExportFailed: the file does not load, or the error is beyond its bound.
     """
-    model = load_model(runtime, path)
+    with _without_notice():
+        model = load_model(runtime, path)
     stored = model.inputs[0].dtype == "int8"
     given = _to_layout(reference.input, runtime)
     if stored and quantization is not None:
@@ -86,6 +94,24 @@ def check_artifact(
             f"less than {least_snr:g} dB"
         )
     return ratio
+
+
+@contextlib.contextmanager
+def _without_notice() -> Iterator[None]:
+    """Keep LiteRT's notice of its delegate, which no setting silences, out of the user's terminal."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            caught.seek(0)
+            for line in caught:
+                if not line.startswith(_NOTICE):
+                    os.write(2, line)
 
 
 def _to_layout(value: Array, runtime: Runtime) -> Array:
