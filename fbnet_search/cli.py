@@ -116,7 +116,7 @@ def search_main(
 @click.argument("found", type=click.Path(path_type=Path), metavar="DIR|ARCHITECTURE.JSON")
 @_data_option
 @_out_option
-@click.option("--epochs", type=int, help="Default: 16 for digits, else 120.")
+@click.option("--epochs", type=int, help="Default: 24 for digits, else 120.")
 @_seed_option
 @_json_option
 @click.version_option(__version__)

@@ -149,7 +149,7 @@ class TrainRecipe:
     @classmethod
     def small(cls) -> "TrainRecipe":
         """The recipe for small images on a CPU."""
-        return cls(epochs=16, warmup_epochs=1, batch=64, threads=1)
+        return cls(epochs=24, warmup_epochs=1, batch=64, threads=1)
 
     @classmethod
     def for_data(cls, data: str) -> "TrainRecipe":

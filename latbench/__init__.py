@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from latbench.api import Measurement, build_lut, measure, profile
+    from latbench.api import Measurement, build_lut, measure_latency, profile
     from latbench.errors import LatbenchError
     from latbench.lut import Entry, Lut, Prediction, predict_latency
     from latbench.space import Architecture, OpSpec, SearchSpace, published, read_architecture
     from latbench.target import Precision, Runtime, Target
 
 _HOMES = {
-    "latbench.api": ("Measurement", "build_lut", "measure", "profile"),
+    "latbench.api": ("Measurement", "build_lut", "measure_latency", "profile"),
     "latbench.errors": ("LatbenchError",),
     "latbench.lut": ("Entry", "Lut", "Prediction", "predict_latency"),
     "latbench.space": ("Architecture", "OpSpec", "SearchSpace", "published", "read_architecture"),
@@ -46,7 +46,7 @@ __all__ = [
     "SearchSpace",
     "Target",
     "build_lut",
-    "measure",
+    "measure_latency",
     "predict_latency",
     "profile",
     "published",

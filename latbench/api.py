@@ -1,6 +1,6 @@
 """What the command line does, as functions: profile a space, build its LUT, measure a model.
 
-`latbench profile` is `profile`, `latbench build-lut` is `build_lut`, `latbench measure` is `measure`.
+`latbench profile` is `profile`, `latbench build-lut` is `build_lut`, `latbench measure` is `measure_latency`.
 """
 
 import json
@@ -162,7 +162,7 @@ def last_profile() -> Path:
         ) from None
 
 
-def measure(
+def measure_latency(
     model: Path | Architecture,
     device: str = "host",
     *,

@@ -81,7 +81,7 @@ def command(
     else:
         subject = _read_architecture(model, lut, chosen)
     with reporter() as progress:
-        measurement = api.measure(
+        measurement = api.measure_latency(
             subject,
             device_name,
             runtime=runtime,
