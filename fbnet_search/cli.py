@@ -9,10 +9,10 @@ import click
 
 from fbnet_search.recipe import OnProgress
 from latbench import __version__
-from latbench.cli.group import ReportingCommand
+from latbench.cli.group import ReportingCommand, interruptible
+from latbench.cli.options import output_path
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
 from latbench.cli.progress import reporter
-from latbench.errors import LatbenchError
 
 if TYPE_CHECKING:
     from fbnet_search.retrain import TrainResult
@@ -28,24 +28,21 @@ def _progress(what: str) -> Iterator[OnProgress]:
         yield lambda progress: report(what, progress.done, progress.total)
 
 
-@contextmanager
-def _interruptible(hint: str) -> Iterator[None]:
-    """Turn Ctrl-C into an error that says what is left and how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise LatbenchError("interrupted", hint=hint) from None
-
-
 _data_option = click.option("--data", required=True, metavar="DATA", help=_DATA)
 _out_option = click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=True, path_type=Path),
+    type=output_path,
     metavar="DIR",
     help="Folder for what comes out; created if it is not there.",
 )
-_seed_option = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
+_seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Same seed, same result.",
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -82,7 +79,7 @@ def search_main(
     one within that budget.
     """
 
-    with _interruptible(
+    with interruptible(
         f"{out} keeps what it had, and the checkpoint of the last whole epoch if there was one: "
         "go on with the same command and --resume"
     ):
@@ -129,7 +126,7 @@ def train_main(
     network.tflite, network.onnx, network.pt (TorchScript) and training.json.
     """
 
-    with _interruptible(f"{out} keeps what it had, besides the log in training/"):
+    with interruptible(f"{out} keeps what it had, besides the log in training/"):
         from fbnet_search.retrain import train
 
         with _progress("training") as progress:

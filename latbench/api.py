@@ -14,7 +14,7 @@ from latbench.device.catalogue import CatalogueDevice, Defaults, find_device
 from latbench.device.open import open_device
 from latbench.errors import BadRequest, LatbenchError, LutRefused
 from latbench.export import ArtifactStore, export_architecture, export_op
-from latbench.export.metadata import read_metadata, runtime_of
+from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
 from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
 from latbench.lut.build import build_lut as build_lut_of_run
@@ -189,9 +189,9 @@ def measure_latency(
         RunnerFailed: the model does not load or run.
     """
     if lut is not None:
-        lut.require_target(device=device, runtime=runtime, precision=precision)
+        lut.require_target(device=device, runtime=runtime, precision=precision, threads=threads)
         runtime, precision = lut.target.runtime, lut.target.precision
-        threads = lut.target.threads if threads is None else threads
+        threads = lut.target.threads
         cores = lut.target.cores if cores is None and lut.target.cores else cores
     architecture = model if isinstance(model, Architecture) else None
     metadata: dict[str, Any] = {}
@@ -203,7 +203,8 @@ def measure_latency(
         if runtime not in (None, named):
             raise LutRefused(f"{model} is a model for {named}, but {runtime} was asked for")
         runtime = named
-        if runtime is Runtime.TORCHSCRIPT and not metadata and input_shape is None:
+        silent = runtime is Runtime.TORCHSCRIPT and not metadata and is_torchscript(model)
+        if silent and input_shape is None:
             raise BadRequest(
                 f"{model} does not say what its inputs are",
                 hint="say it, like: --input-shape 1x3x224x224",
@@ -282,6 +283,7 @@ def _cores(
 ) -> tuple[int, ...]:
     """The cores asked for; else the device's own, if they are as many as the threads."""
     if asked is not None:
+        unit.require_cores(asked, threads)
         return tuple(asked)
     return defaults.cores if len(defaults.cores) == threads else unit.default_cores(threads)
 
@@ -290,7 +292,7 @@ def _hash_of(path: Path) -> str:
     try:
         return sha256_of(path.read_bytes())
     except OSError as error:
-        raise BadRequest(f"cannot read {path}: {error.strerror}") from None
+        raise LatbenchError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _sentinel_subject(sentinel: Architecture, target: Target, store: ArtifactStore) -> Subject:

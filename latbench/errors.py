@@ -42,10 +42,10 @@ class UnknownName(BadRequest):
     ) -> None:
         nearest = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
         if hint is None:
-            hint = (
-                f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(known)}"
-            )
-        super().__init__(f"unknown {kind} {name!r}", hint=hint)
+            few = ", ".join(known[:9]) + (", …" if len(known) > 9 else "")
+            hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {few}"
+        shown = name if len(name) <= 60 else f"{name[:60]}…"
+        super().__init__(f"unknown {kind} {shown!r}", hint=hint)
         self.kind, self.name, self.known, self.nearest = kind, name, tuple(known), tuple(nearest)
 
 

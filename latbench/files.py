@@ -1,6 +1,7 @@
 """Where latbench keeps things, and how it writes them: whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -41,9 +42,12 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
+        blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
+        reason = f"{path.parent} is no folder" if blocked else error.strerror
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OutputFailed(
-            f"cannot write {path}: {error.strerror}",
-            hint="free some space, or choose another place",
+            f"cannot write {path}: {reason}",
+            hint="free some space, or choose another place" if full else "choose another place",
         ) from None
     finally:
         with contextlib.suppress(OSError):

@@ -1,6 +1,9 @@
 """The command line, one file per command; nothing heavy is imported before it is needed."""
 
+from latbench.cli import interrupt  # first of all: it arms Ctrl-C
 from latbench.cli.group import LazyGroup
+
+__all__ = ["COMMANDS", "interrupt", "main"]
 
 #: Command -> the module that holds it, and its line in `latbench --help`.
 COMMANDS = {

@@ -1,11 +1,15 @@
 """latbench build-lut: make a LUT of what was profiled."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from latbench.cli.options import OutputPath, json_option
+from latbench.cli.options import json_option, output_path
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
+
+if TYPE_CHECKING:
+    from latbench.lut import Lut
 
 
 @click.command(name="build-lut")
@@ -14,7 +18,7 @@ from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
 )
 @click.option(
     "--out",
-    type=OutputPath,
+    type=output_path,
     metavar="FILE",
     help="Where the LUT goes.  [default: luts/<target>.json]",
 )
@@ -35,7 +39,8 @@ def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool
         ("target", lut.target),
         ("space", lut.search_space),
         ("entries", len(lut)),
-        ("tainted", f"{sum(entry.tainted for entry in lut.entries.values())} trials taken again"),
+        ("trials", f"{lut.method['trials']}, {lut.conditions['tainted_trials']} tainted"),
+        ("wide", _wide(lut)),
     ]
     if lut.sentinel is not None:
         level = f"{milliseconds(lut.sentinel.ms)} ms {interval(lut.sentinel.ci95)}"
@@ -44,3 +49,16 @@ def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool
         facts.append(("correction", f"sums times {lut.correction.scale:.4f}"))
     facts.append(("sha256", lut.content_sha256))
     emit_facts(facts)
+
+
+def _wide(lut: "Lut") -> str:
+    """How many entries are less sure than the run was asked to make them."""
+    wanted = float(lut.method["settings"]["ci"])
+    wide = [
+        entry
+        for entry in lut.entries.values()
+        if (entry.ci95[1] - entry.ci95[0]) / (2 * entry.ms) > wanted
+    ]
+    if not wide:
+        return f"none: half of every 95 % interval is within {wanted:.2g} of its median"
+    return f"{len(wide)} entries are less sure than asked for; profile again to go on"

@@ -1,6 +1,5 @@
 """latbench export: write a whole space, or one network, as files that runtimes load."""
 
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ import click
 
 from latbench.cli.options import (
     json_option,
+    output_path,
     precision_name,
     read_space,
     runtime_name,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=output_path,
     metavar="DIR",
     help="Put copies here, named by op.  [default: only the store]",
 )
@@ -61,7 +61,7 @@ def command(
     against PyTorch before it is kept; what the store has already is not written again.
     """
     from latbench.export import Artifact, ArtifactStore, export_architecture, export_op
-    from latbench.files import make_folder
+    from latbench.files import make_folder, write_atomically
     from latbench.space import read_architecture
     from latbench.target import Precision, Runtime
 
@@ -92,7 +92,7 @@ def command(
     if out is not None:
         for made in artifacts:
             copies[made.sha256] = out / f"{_file_name(made)}-{made.precision}{made.runtime.suffix}"
-            shutil.copyfile(made.path, copies[made.sha256])
+            write_atomically(copies[made.sha256], made.path.read_bytes())
     if as_json:
         emit_json(
             [

@@ -1,8 +1,9 @@
 """Commands that import themselves when they are called, and that report errors instead of raising them."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +20,15 @@ def report(error: LatbenchError) -> None:
         click.echo(f"         {line}", err=True)
     if error.hint:
         click.echo(f"       {error.hint}", err=True)
+
+
+@contextlib.contextmanager
+def interruptible(hint: str) -> Iterator[None]:
+    """Turn Ctrl-C into an error that says what is left and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise LatbenchError("interrupted", hint=hint) from None
 
 
 class _Reporting(click.Command):
@@ -45,7 +55,7 @@ class _Reporting(click.Command):
             error.show()
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            click.echo("interrupted; what was measured is kept", err=True)
+            click.echo("interrupted", err=True)
             sys.exit(1)
         except BrokenPipeError:  # `latbench show … | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

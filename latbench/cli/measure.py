@@ -17,6 +17,7 @@ from latbench.cli.options import (
 )
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
 from latbench.cli.progress import reporter
+from latbench.errors import LutRefused
 
 if TYPE_CHECKING:
     from latbench.api import Measurement
@@ -104,6 +105,11 @@ def _read_architecture(text: str, lut: "Lut | None", chosen: dict[str, Any]) -> 
     from latbench.space import MACRO_ARCHITECTURES, read_architecture
 
     if lut is not None:
+        if any(chosen.values()) and read_space(**chosen) != lut.search_space:
+            raise LutRefused(
+                f"the LUT is of {lut.search_space}, not of {read_space(**chosen)}",
+                hint="leave the space out: the LUT names it",
+            )
         return read_architecture(text, lut.search_space)
     if text.endswith(".json"):
         return read_architecture(text)

@@ -63,8 +63,18 @@ def core_list(text: str) -> tuple[int, ...]:
         match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
         if not match:
             raise BadRequest(f"{text!r} is no list of cores", hint="write it like 4,5 or 4-7")
-        cores += range(int(match[1]), int(match[2] or match[1]) + 1)
+        numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
+        if not numbers:
+            raise BadRequest(f"{part.strip()!r} is no range of cores", hint="write it like 4-7")
+        cores += numbers
     return tuple(dict.fromkeys(cores))
+
+
+def output_path(text: str) -> Path:
+    """Parse the path of a file or folder that is to be written."""
+    if not text.strip():
+        raise BadRequest("an empty path names no place to write to")
+    return Path(text)
 
 
 def shape(text: str) -> tuple[int, ...]:
@@ -82,8 +92,8 @@ def json_option(command: F) -> F:
 def space_options(command: F) -> F:
     """Add the options that choose a search space; `read_space` makes them one."""
     options = (
-        click.option("--space", "space_name", default="fbnet", show_default=True,
-                     help="Search space: fbnet or fbnet-cifar."),
+        click.option("--space", "space_name", metavar="NAME",
+                     help="Search space: fbnet or fbnet-cifar.  [default: fbnet]"),
         click.option("--input", "input_size", type=int, metavar="PIXELS",
                      help="Input height and width.  [default: the space's own]"),
         click.option("--width", type=float, metavar="FACTOR",
@@ -98,7 +108,7 @@ def space_options(command: F) -> F:
 
 
 def read_space(
-    space_name: str,
+    space_name: str | None,
     input_size: int | None,
     width: float | None,
     classes: int | None,
@@ -108,7 +118,7 @@ def read_space(
     from latbench.space import SearchSpace
 
     return SearchSpace.named(
-        space_name,
+        space_name or "fbnet",
         input_size=input_size,
         width=1.0 if width is None else width,
         classes=classes,
@@ -133,6 +143,3 @@ def target_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-OutputPath = click.Path(path_type=Path, dir_okay=False)

@@ -6,6 +6,7 @@ import click
 
 from latbench.cli.options import json_option, lut_file
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
+from latbench.errors import BadRequest
 
 if TYPE_CHECKING:
     from latbench.lut import Lut
@@ -28,6 +29,12 @@ def command(lut: "Lut", architecture_text: str, head: int | None, as_json: bool)
     if architecture_text.endswith(".json"):
         architecture = read_architecture(architecture_text, lut.search_space)
     else:
+        heads = lut.search_space.heads
+        if head not in (None, *heads):
+            raise BadRequest(
+                f"{lut.search_space} has no head of {head} channels",
+                hint=f"it has {' and '.join(map(str, heads))}",
+            )
         architecture = read_architecture(architecture_text, lut.search_space, head=head)
     prediction = predict_latency(lut, architecture)
     if as_json:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli.group import interruptible
 from latbench.cli.options import (
-    OutputPath,
     duration,
     json_option,
+    output_path,
     percentage,
     read_space,
     space_options,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--journal",
-    type=OutputPath,
+    type=output_path,
     metavar="PATH",
     help="Where trials are kept.  [default: one file a target, in latbench's home]",
 )
@@ -69,7 +70,8 @@ def command(
     from latbench import api
 
     space = read_space(**chosen)
-    with reporter() as progress:
+    kept = "every trial so far is kept; the same command goes on from there"
+    with interruptible(kept), reporter() as progress:
         profile = api.profile(
             device_name,
             space,

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from latbench.cli.interrupt import work_begins
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
@@ -36,6 +38,7 @@ def _bars() -> "Bars":
 
 def track(items: Iterable[T], what: str) -> Iterator[T]:
     """Yield `items`, with a bar while they are worked on."""
+    work_begins()
     sequence: Sequence[T] = tuple(items)
     with _bars() as bars:
         yield from bars.track(sequence, description=what)
@@ -44,6 +47,7 @@ def track(items: Iterable[T], what: str) -> Iterator[T]:
 @contextlib.contextmanager
 def reporter() -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that takes (what is going on, how much is done, of how much)."""
+    work_begins()
     with _bars() as bars:
         task = bars.add_task("starting", total=None)
 

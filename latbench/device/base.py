@@ -72,6 +72,13 @@ class Device(Protocol):
     def conditions(self) -> Conditions:
         """Return what the unit says of its state now."""
 
+    def require_cores(self, cores: Sequence[int], threads: int) -> None:
+        """Make sure that `threads` threads can be pinned to `cores`.
+
+        Raises:
+            BadRequest: the unit has no such core for us, or there are fewer cores than threads.
+        """
+
     def default_cores(self, threads: int) -> tuple[int, ...]:
         """Choose the cores to pin `threads` threads to; empty where the system chooses.
 

@@ -73,6 +73,28 @@ class HostDevice:
         """The state of this machine; `affinity` is that of this process, not of a runner."""
         return host_conditions(self._files)
 
+    def require_cores(self, cores: Sequence[int], threads: int) -> None:
+        """Make sure that `threads` threads can be pinned to `cores`.
+
+        Raises:
+            BadRequest: this process may not use one of them, or they are fewer than the threads.
+        """
+        allowed = affinity.allowed_cores()
+        if allowed is None:
+            raise BadRequest("this system does not let a process choose its cores")
+        absent = sorted(set(cores) - set(allowed))
+        if absent:
+            raise BadRequest(
+                f"this process may not use core {', '.join(map(str, absent))}",
+                hint=f"it may use {', '.join(map(str, sorted(allowed)))}",
+            )
+        if len(cores) < threads:
+            raise BadRequest(
+                f"{threads} threads on {len(cores)} core{'s' if len(cores) > 1 else ''} would wait "
+                "for each other",
+                hint="name as many cores as threads",
+            )
+
     def default_cores(self, threads: int) -> tuple[int, ...]:
         """Choose the cores to pin `threads` threads to: one each, the best that may be used.
 

@@ -1,13 +1,30 @@
 """What an artifact of ours says of itself, read back from any of the three formats."""
 
 import json
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 from latbench.errors import BadRequest
 from latbench.export.torchscript import METADATA_FILE
 from latbench.target import Runtime
+
+#: What the readers of the formats raise for bytes that are not theirs. A damaged file has no metadata;
+#: that it does not load is for its runtime to say.
+_DAMAGED = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def runtime_of(path: Path) -> Runtime:
@@ -30,10 +47,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         Runtime.TFLITE: _from_tflite,
         Runtime.TORCHSCRIPT: _from_torchscript,
     }
-    text = readers[runtime_of(path)](path)
     try:
-        data = json.loads(text or "{}")
-    except ValueError:
+        data = json.loads(readers[runtime_of(path)](path) or "{}")
+    except _DAMAGED:
         return {}
     return data if isinstance(data, dict) else {}
 
@@ -71,3 +87,12 @@ def _from_torchscript(path: Path) -> str | None:
             if name.endswith(f"/extra/{METADATA_FILE}"):
                 return archive.read(name).decode()
     return None
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether the file is a TorchScript archive: a zip file with code in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return False

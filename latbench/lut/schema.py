@@ -164,7 +164,7 @@ class Lut(BaseModel):
             data = json.loads(text, object_pairs_hook=_no_duplicates)
         except (ValueError, RecursionError) as error:
             raise LutRefused(
-                f"{path} is not a LUT: {error}",
+                f"{path} is not a LUT: {_reason(error)}",
                 hint="it may be cut short; build it again with: latbench build-lut",
             ) from None
         try:
@@ -273,13 +273,14 @@ class Lut(BaseModel):
         device: str | None = None,
         runtime: Runtime | None = None,
         precision: Precision | None = None,
+        threads: int | None = None,
     ) -> None:
         """Make sure that the LUT is of the target asked for.
 
         Raises:
             LutRefused: it is of another.
         """
-        asked = {"device": device, "runtime": runtime, "precision": precision}
+        asked = {"device": device, "runtime": runtime, "precision": precision, "threads": threads}
         for name, wanted in asked.items():
             actual = getattr(self.target, name)
             if wanted is not None and wanted != actual:
@@ -306,6 +307,12 @@ class Lut(BaseModel):
         columns = ["key", "kind", "ms", "ci95_low", "ci95_high", "samples", "rounds", "spread"]
         columns += ["tainted", "macs", "params", "artifact_sha256"]
         return pd.DataFrame(rows, columns=columns).set_index("key")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return str(error)
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -91,16 +91,23 @@ def check_arrays(inputs: Sequence[TensorInfo], arrays: Sequence[Array]) -> None:
 
 
 def settle_shapes(declared: Shapes, asked: Shapes | None) -> list[tuple[int, ...]]:
-    """Return the input shapes to load a model with: `asked`, or `declared` with dynamic dims as 1.
+    """Return the input shapes to load a model with: `asked`, or `declared` with batch 1.
 
     Args:
         declared: the model's own shapes; a dimension below 1 is dynamic.
         asked: what the user wants, one shape an input.
 
     Raises:
-        BadRequest: `asked` does not fit `declared`.
+        BadRequest: `asked` does not fit `declared`, or is needed and not there.
     """
     if asked is None:
+        for shape in declared:
+            if any(dim < 1 for dim in shape[1:]):
+                shown = "x".join(str(dim) if dim > 0 else "?" for dim in shape)
+                raise BadRequest(
+                    f"the model leaves more than the batch of its input {shown} open",
+                    hint="say its shape, like: --input-shape 1x3x224x224",
+                )
         return [tuple(max(1, dim) for dim in shape) for shape in declared]
     if len(asked) != len(declared):
         raise BadRequest(

@@ -122,8 +122,10 @@ class Architecture:
         try:
             space = SearchSpace.from_dict(data["space"])
             return cls.parse(data["layers"], space, head=int(data["head"]), name=data.get("name"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadNotation(f"not an architecture: {error!r}") from None
+        except KeyError as error:
+            raise BadNotation(f"not an architecture: it has no {error}") from None
+        except (TypeError, ValueError, AttributeError):
+            raise BadNotation("not an architecture: a field is not what it must be") from None
 
 
 def published(

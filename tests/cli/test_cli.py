@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from latbench import Lut, SearchSpace
+from latbench import Lut, SearchSpace, published
 from latbench.cli import COMMANDS
 from tests.cli.conftest import SMALL_SPACE, Run
 
 ARCHITECTURE = "fbnet_b"
+ARCHITECTURE_WITH_SEPARABLE = published("fbnet_c", release="2019").notation
 
 
 def test_help_names_every_command_in_its_own_words(run: Run) -> None:
@@ -152,7 +153,15 @@ def test_devices_lists_the_catalogue_and_this_machine(run: Run) -> None:
         (("arch", "show", "fbnet_a", "--release", "2021"), 2, "2020"),
         (("predict", "absent.json", "fbnet_a"), 1, "absent.json"),
         (("predict", "luts/host.json", "k3e1|k3e1"), 2, "layers in its stages"),
-        (("measure", "absent.onnx"), 2, "absent.onnx"),
+        (("measure", "absent.onnx"), 1, "absent.onnx"),
+        (("measure", "fbnet_a", "--lut", "luts/host.json", "--threads", "2"), 1, "threads"),
+        (("measure", "fbnet_a", "--lut", "luts/host.json", "--input", "224"), 1, "leave the space"),
+        (("predict", "luts/host.json", "fbnet_a", "--head", "99"), 2, "1504"),
+        (("profile", *SMALL_SPACE, "--cores", "777"), 2, "core 777"),
+        (("profile", "--cores", "1-0"), 2, "4-7"),
+        (("profile", *SMALL_SPACE, "--threads", "2", "--cores", "0"), 2, "as many cores"),
+        (("build-lut", "--out", ""), 2, "empty path"),
+        (("build-lut", "--out", "luts/host.json/deeper/host.json"), 1, "is no folder"),
         (("measure", "fbnet_a", "--input-shape", "many"), 2, "1x3x224x224"),
         (("build-lut", "absent.sqlite"), 1, "absent.sqlite"),
         (("frobnicate",), 2, "unknown command"),
@@ -169,9 +178,9 @@ def test_bad_input_is_answered_not_traced(
 
 
 def test_a_prediction_for_missing_ops_names_the_command(run: Run, lut_path: Path) -> None:
-    done = run("predict", str(lut_path), "fbnet_b", "--head", "1984")
+    done = run("predict", str(lut_path), ARCHITECTURE_WITH_SEPARABLE)
     assert done.returncode == 1
-    assert "head_i120_o1984" in done.stderr
+    assert "ir_k3sep_e6_g1_s1_i16_o16_h8_w8" in done.stderr
     assert "measure them with: latbench profile --device host" in done.stderr
 
 
@@ -244,3 +253,57 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
         [*command, "--ci", "10%", "--json"], capture_output=True, text=True, env=env, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pt"])
+@pytest.mark.parametrize("damage", ["half", "flipped", "junk"])
+def test_damaged_models_are_refused(run: Run, tmp_path: Path, suffix: str, damage: str) -> None:
+    exported = run("export", "fbnet_a", *SMALL_SPACE, "--out", str(tmp_path), "--json")
+    (path,) = (tmp_path / made for made in _file_names(exported.stdout) if made.endswith(suffix))
+    whole = path.read_bytes()
+    if damage == "half":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "flipped":
+        path.write_bytes(whole[:8] + bytes(255 - byte for byte in whole[8:]))
+    else:
+        path.write_bytes(b"junk" * 1000)
+    done = run("measure", str(path), "--budget", "20s")
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def _file_names(listing: str) -> list[str]:
+    return [Path(made["path"]).name for made in json.loads(listing)]
+
+
+@pytest.mark.parametrize("delay", [0.15, 0.45, 0.9])
+def test_ctrl_c_while_a_command_is_still_importing_is_no_traceback(
+    tmp_path: Path, delay: float
+) -> None:
+    command = [sys.executable, "-m", "latbench", "export", *SMALL_SPACE]
+    env = os.environ | {"LATBENCH_HOME": str(tmp_path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr.decode().startswith("interrupted") or b"error: interrupted" in stderr
+
+
+def test_a_full_disk_stops_an_export_without_a_stump(run: Run, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this machine does not allow mounting")
+    try:
+        done = run("export", "fbnet_a", *SMALL_SPACE, "--out", str(disk))
+        assert done.returncode == 1
+        assert "No space left" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
