@@ -13,7 +13,7 @@ from latbench.device.base import Device
 from latbench.device.catalogue import CatalogueDevice, Defaults, find_device
 from latbench.device.open import open_device
 from latbench.errors import BadRequest, LatbenchError, LutRefused
-from latbench.export import ArtifactStore, export_architecture, export_op
+from latbench.export import ArtifactStore, export_architecture, export_space
 from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
 from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
@@ -107,10 +107,9 @@ def profile(
     store = ArtifactStore()
     ops = space.unique_ops
     subjects = []
-    for done, op in enumerate(ops):
-        progress("exporting", done, len(ops))
-        made = export_op(op, target.runtime, target.precision, store)
-        subjects.append(Subject(op.key, Role.OP, made.path, made.sha256))
+    for made in export_space(ops, [target.runtime], [target.precision], store):
+        subjects.append(Subject(made.key, Role.OP, made.path, made.sha256))
+        progress("exporting", len(subjects), len(ops))
     sentinel = published(SENTINEL, space=space)
     plan = Plan(
         target,

@@ -98,7 +98,7 @@ def check_artifact(
 
 @contextlib.contextmanager
 def _without_notice() -> Iterator[None]:
-    """Keep LiteRT's notice of its delegate, which no setting silences, out of the user's terminal."""
+    """Keep LiteRT's notice of its delegate out of the user's terminal."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as caught:

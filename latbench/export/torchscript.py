@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from latbench.export.graph import Add, Conv, Graph, GraphModule, Linear, Pool, Shuffle, shuffle
-from latbench.export.quantize import INT8_MAX, INT8_MIN, Quantization, Scale
+from latbench.export.quantize import INT8_MIN, Quantization, Scale
 
 #: The extra file in the archive that says what the model is.
 METADATA_FILE = "latbench.json"
@@ -100,7 +100,6 @@ def write_torchscript(
 
     `metadata` goes into the archive as the extra file `latbench.json`.
     """
-    assert INT8_MAX - INT8_MIN == 255
     sample = torch.zeros(graph.shapes[graph.input])
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter(

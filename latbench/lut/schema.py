@@ -310,8 +310,6 @@ class Lut(BaseModel):
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return str(error)
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 

@@ -9,13 +9,12 @@ Published networks are known by name (`latbench.space.published`).
 
 import json
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latbench.errors import BadNotation, BadRequest, LatbenchError, UnknownName
-from latbench.space.fbnet import CANDIDATES, SKIP, Candidate, SearchSpace
+from latbench.space.fbnet import CANDIDATES, Candidate, SearchSpace
 from latbench.space.opspec import OpSpec
 from latbench.space.published import PUBLISHED, RELEASES, PublishedNetwork, Release
 
@@ -242,20 +241,12 @@ def _read_file(path: Path, space: SearchSpace | None) -> Architecture:
     return architecture
 
 
-def random_architectures(
-    space: SearchSpace, count: int, *, seed: int = 0, candidates: Sequence[Candidate] | None = None
-) -> list[Architecture]:
+def random_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> list[Architecture]:
     """Return `count` architectures drawn uniformly and reproducibly from `space`."""
     rng = random.Random(seed)
-    choices = tuple(candidates or CANDIDATES)
     return [
         Architecture(
-            space, tuple(rng.choice(choices) for _ in space.layers), rng.choice(space.heads)
+            space, tuple(rng.choice(CANDIDATES) for _ in space.layers), rng.choice(space.heads)
         )
         for _ in range(count)
     ]
-
-
-def uniform_architecture(space: SearchSpace, candidate: Candidate = SKIP) -> Architecture:
-    """Return the architecture with the same candidate at every layer."""
-    return Architecture(space, (candidate,) * len(space.layers), space.heads[0])

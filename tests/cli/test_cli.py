@@ -1,8 +1,10 @@
 """The command line as users and their scripts rely on it."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -234,6 +236,18 @@ def test_a_full_disk_leaves_the_earlier_lut(run: Run, tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def _has_trials(folder: Path) -> bool:
+    for path in folder.glob("*.sqlite"):
+        with (
+            contextlib.closing(sqlite3.connect(path)) as database,
+            contextlib.suppress(
+                sqlite3.OperationalError
+            ),  # not laid out yet, or just being written
+        ):
+            return bool(database.execute("SELECT count(*) FROM trials").fetchone()[0])
+    return False
+
+
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-m", "latbench", "profile", "--device", "host", *SMALL_SPACE]
@@ -241,18 +255,23 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
     journal = home / "journals"
     deadline = time.monotonic() + 120
-    while not list(journal.glob("*.sqlite")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.4)
+    while not _has_trials(journal) and time.monotonic() < deadline:
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
+    (kept,) = journal.glob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(kept)) as database:
+        ((trials,),) = database.execute("SELECT count(*) FROM trials")
+    assert trials > 0
     done = subprocess.run(
-        [*command, "--ci", "10%", "--json"], capture_output=True, text=True, env=env, cwd=tmp_path
+        [*command, "--json"], capture_output=True, text=True, env=env, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
+    goes_on = json.loads(done.stdout)
+    assert goes_on["trials"] - goes_on["taken"] == trials
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pt"])
