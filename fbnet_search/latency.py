@@ -5,8 +5,8 @@ choices:
 
     ms(m) = fixed + sum over layers l, candidates i of m[l, i] * layer_ms[l, i]
 
-where `fixed` is the stem, head, pool, classifier and the correction's offset, and everything is
-multiplied by the correction's scale. With one-hot m this is `latbench.lut.predict_latency`; with
+where `fixed` is the stem, head, pool, classifier and the correction's offset, and every entry is
+multiplied by the correction's scale and its own factor. With one-hot m this is `latbench.lut.predict_latency`; with
 probabilities it is the exact expectation.
 """
 
@@ -65,12 +65,10 @@ def latency_model(lut: Lut) -> LatencyModel:
     around = [space.stem, *space.head_ops()]
     ops = [space.stem, *(op for row in table for op in row if op), *space.head_ops()]
     lut.require(ops, f"the search space {space}")
-    scale = lut.correction.scale if lut.correction else 1.0
-    offset = lut.correction.offset_ms if lut.correction else 0.0
     # An identity skip is no op and costs nothing.
-    entries = [[lut[op].ms if op else 0.0 for op in row] for row in table]
-    layer_ms = scale * torch.tensor(entries, dtype=torch.float64)
-    model = LatencyModel(layer_ms, offset + scale * sum(lut[op].ms for op in around))
+    entries = [[lut.corrected_ms(op) if op else 0.0 for op in row] for row in table]
+    layer_ms = torch.tensor(entries, dtype=torch.float64)
+    model = LatencyModel(layer_ms, lut.offset_ms + sum(map(lut.corrected_ms, around)))
     if model.fastest_ms <= _MICROSECOND:
         raise LutRefused(
             f"the LUT of {lut.target} predicts {model.fastest_ms:.4g} ms for the fastest network",

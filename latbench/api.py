@@ -13,7 +13,7 @@ from latbench.device.base import Device
 from latbench.device.catalogue import CatalogueDevice, Defaults, find_device
 from latbench.device.open import open_device
 from latbench.errors import BadRequest, LatbenchError, LutRefused
-from latbench.export import ArtifactStore, export_architecture, export_space
+from latbench.export import ArtifactStore, export_architecture, export_ops
 from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
 from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
@@ -21,14 +21,16 @@ from latbench.lut.build import build_lut as build_lut_of_run
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject
 from latbench.measure import Progress as MeasureProgress
 from latbench.measure import measure as measure_plan
-from latbench.space import Architecture, SearchSpace, parse_key, published
+from latbench.space import Architecture, OpSpec, SearchSpace, parse_key, published
+from latbench.space.design import SENTINEL, calibration_architectures
+from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
 
 #: Told what is going on, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
 
-#: The whole network that is timed again and again through a run.
-SENTINEL = "fbnet_b"
+#: Whole networks that a run times to learn how its ops add up.
+CALIBRATE = 12
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def profile(
     precision: Precision | None = None,
     threads: int | None = None,
     cores: Sequence[int] | None = None,
+    calibrate: int = CALIBRATE,
     ci: float = 0.01,
     budget_s: float = 600.0,
     journal: Path | None = None,
@@ -92,6 +95,9 @@ def profile(
         device: a name of the catalogue.
         space: by default FBNet's at 224.
         runtime, precision, threads, cores: by default the device's own.
+        calibrate: whole networks to time in the same rounds, from which the LUT learns how ops add
+            up; ops then stand between frames (`latbench.space.sandwich`). With 0 they are timed
+            alone, and the sentinel's latency gives the one scale that sums are corrected by.
         ci: relative half width of the 95 % interval at which an op is done.
         budget_s: seconds after which the run stops, whatever is left.
         journal: where the trials go; by default a file of this target in latbench's home.
@@ -105,12 +111,14 @@ def profile(
     space = space or SearchSpace.named()
     entry, unit, target = _open(device, runtime, precision, threads, cores)
     store = ArtifactStore()
-    ops = space.unique_ops
-    subjects = []
-    for made in export_space(ops, [target.runtime], [target.precision], store):
-        subjects.append(Subject(made.key, Role.OP, made.path, made.sha256))
-        progress("exporting", len(subjects), len(ops))
     sentinel = published(SENTINEL, space=space)
+    networks = calibration_architectures(space, calibrate) if calibrate else []
+    chains = _chains(space, networks)
+    subjects = []
+    for key, role, ops in chains:
+        made = export_ops(ops, key, target.runtime, target.precision, store)
+        subjects.append(Subject(key, role, made.path, made.sha256))
+        progress("exporting", len(subjects), len(chains))
     plan = Plan(
         target,
         tuple(subjects),
@@ -120,13 +128,41 @@ def profile(
     path = journal or _journals() / f"{_stem(entry, target)}-{_space_stem(space)}.sqlite"
     about = {
         "space": space.to_dict(),
-        "sentinel": {"layers": sentinel.notation, "head": sentinel.head},
+        "context": "sandwich" if networks else "alone",
+        "sentinel": _noted(sentinel),
+        "calibration": [_noted(network) for network in networks],
     }
     with Journal(path) as opened:
         note = json.dumps({"journal": str(path.absolute())})
         write_atomically(_pointer(), note + "\n")
         report = _measured(plan, unit, opened, progress, about, fresh=fresh)
     return Profile(target, space, path, report)
+
+
+def _chains(
+    space: SearchSpace, networks: Sequence[Architecture]
+) -> list[tuple[str, Role, tuple[OpSpec, ...]]]:
+    """What `profile` times: key, role, and the ops in sequence."""
+    if not networks:
+        return [(op.key, Role.OP, (op,)) for op in space.unique_ops]
+    chains = [(op.key, Role.OP, sandwich_of(op)) for op in space.unique_ops]
+    frames = dict.fromkeys(frame for op in space.unique_ops for frame in frames_of(op))
+    chains += [(frame.key, Role.FRAME, (frame, frame)) for frame in frames]
+    chains += [(_network_key(network), Role.NETWORK, network.ops) for network in networks]
+    return chains
+
+
+def _network_key(network: Architecture) -> str:
+    return f"network:{network.head}:{network.notation}"
+
+
+def _noted(network: Architecture) -> dict[str, str | int]:
+    """What a run's record says of a network."""
+    return {
+        "subject": _network_key(network),
+        "layers": network.notation,
+        "head": network.head,
+    }
 
 
 def build_lut(journal: Path | None = None, *, partial: bool = False) -> Lut:

@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 @target_options
 @space_options
 @click.option(
+    "--calibrate",
+    type=click.IntRange(0, 200),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Whole networks to learn from how ops add up; 0 times ops alone.",
+)
+@click.option(
     "--ci",
     type=percentage,
     default="1%",
@@ -55,6 +63,7 @@ def command(
     precision: "Precision | None",
     threads: int | None,
     cores: tuple[int, ...] | None,
+    calibrate: int,
     ci: float,
     budget: float,
     journal: Path | None,
@@ -79,6 +88,7 @@ def command(
             precision=precision,
             threads=threads,
             cores=cores,
+            calibrate=calibrate,
             ci=ci,
             budget_s=budget,
             journal=journal,
@@ -98,7 +108,7 @@ def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
         "space": profile.space.to_dict(),
         "journal": str(profile.journal),
         "complete": report.complete,
-        "ops": len(report.standings),
+        "subjects": len(report.standings),
         "unconverged": list(report.unconverged),
         "given_up": list(report.given_up),
         "trials": report.trials,
@@ -117,7 +127,7 @@ def _print(profile: "Profile") -> None:
     facts = [
         ("target", profile.target),
         ("space", profile.space),
-        ("ops", f"{converged} of {len(report.standings)} within their interval"),
+        ("subjects", f"{converged} of {len(report.standings)} within their interval"),
         ("trials", f"{report.trials}, {report.tainted} tainted, {report.failed} failed"),
     ]
     if report.taken:
@@ -137,7 +147,7 @@ def _print(profile: "Profile") -> None:
         click.echo("next: latbench build-lut")
     else:
         click.echo(
-            f"not complete: {len(report.unconverged)} ops are wider than asked for; "
+            f"not complete: {len(report.unconverged)} subjects are wider than asked for; "
             f"the same command goes on: {_same_command()}"
         )
 

@@ -1,15 +1,12 @@
 """Build a LUT from the trials of one run.
 
-An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`). What the
-run's sentinel, one whole network, takes beyond the sum of its ops' entries becomes the correction:
-
-    scale = sentinel.ms / sum(entry.ms for each op of the sentinel)
-
-It is learnt from a single network, so nothing is known of how far other networks disagree with it.
-The one disagreement that was seen, |1 - scale|, is taken for the unexplained part; it is wide where
-blocks add up badly and narrow where they add up well.
+An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`). An op that
+was timed in a sandwich had its frames timed in the same rounds; half of each pair of them is taken
+off (`latbench.space.sandwich`). The whole networks of the run become the correction
+(`latbench.lut.calibrate`).
 """
 
+import math
 import platform
 import shlex
 from collections import Counter
@@ -21,7 +18,8 @@ from pydantic import ValidationError
 
 from latbench import __version__
 from latbench.errors import BadRequest, LutRefused, MissingOps
-from latbench.lut.schema import Correction, Entry, Lut, Sentinel
+from latbench.lut.calibrate import calibrate
+from latbench.lut.schema import Entry, Lut, Sentinel, TimedNetwork
 from latbench.measure import taint
 from latbench.measure.journal import Journal
 from latbench.measure.ledger import Result, result_of
@@ -30,6 +28,11 @@ from latbench.measure.records import Run, Trial
 from latbench.measure.statistics import drift
 from latbench.space.architecture import Architecture
 from latbench.space.fbnet import SearchSpace
+from latbench.space.opspec import OpSpec, parse_key
+from latbench.space.sandwich import frames_of
+
+#: An op that costs less than its frames can tell gets this share of its sandwich.
+_LEAST_SHARE = 0.01
 
 
 def build_lut(
@@ -72,14 +75,8 @@ def build_lut(
     readings = list(journal.conditions(chosen.id).values())
     try:
         entries = {
-            key: Entry(
-                **_statistic(result),
-                spread=result.spread,
-                tainted=result.tainted,
-                macs=macs(key),
-                artifact_sha256=chosen.subjects[key].sha256,
-            )
-            for key, result in measured.items()
+            key: _entry(chosen, parse_key(key), results, by_subject[key], macs(key))
+            for key in measured
         }
         sentinel = _sentinel(chosen, space, by_subject, results)
         return Lut(
@@ -92,7 +89,7 @@ def build_lut(
             conditions=_conditions(chosen, trials, readings),
             entries=entries,
             sentinel=sentinel,
-            correction=None if sentinel is None else _correction(sentinel, space, entries),
+            correction=calibrate(entries, _timed_networks(chosen, space, sentinel, results), space),
         )
     except ValidationError as error:
         problems = [
@@ -142,13 +139,39 @@ def _missing(
     return refused
 
 
-def _statistic(result: Result) -> dict[str, Any]:
-    return {
-        "ms": result.ms,
-        "ci95": result.ci95,
-        "samples": result.samples,
-        "rounds": result.rounds,
-    }
+def _entry(
+    run: Run, op: OpSpec, results: Mapping[str, Result], trials: Sequence[Trial], macs: int
+) -> Entry:
+    """The entry of an op; in a sandwich, what the frames cost is taken off."""
+    result = results[op.key]
+    frames = frames_of(op) if run.about.get("context") == "sandwich" else ()
+    pairs = [results[frame.key] for frame in frames if frame.key in results]
+    if len(pairs) != len(frames):
+        raise BadRequest(
+            f"run {run.id} lacks the frames of {op.key}", hint="latbench profile --fresh"
+        )
+    doubts: set[str] = set()
+    ms, (low, high) = result.ms, result.ci95
+    if pairs:
+        ms -= sum(pair.ms for pair in pairs) / 2
+        error = math.hypot(result.half_width, *(pair.half_width / 2 for pair in pairs))
+        least = _LEAST_SHARE * result.ms
+        if ms - error < least:
+            doubts.add("unresolved")
+        ms = max(ms, least)
+        low, high = max(ms - error, least / 2), ms + error
+    return Entry(
+        ms=ms,
+        ci95=(low, high),
+        samples=result.samples,
+        rounds=result.rounds,
+        spread=result.spread,
+        tainted=result.tainted,
+        context="sandwich" if pairs else "alone",
+        warnings=tuple(sorted(doubts)),
+        macs=macs,
+        artifact_sha256=run.subjects[op.key].sha256,
+    )
 
 
 def _sentinel(
@@ -162,27 +185,41 @@ def _sentinel(
     if subject is None or about is None or subject.key not in results:
         return None
     result = results[subject.key]
+    # Timed as an ordinary network too, it took its turn at all runners, which is the better level.
+    level = results.get(about.get("subject", ""), result)
     levels = [trial.median_ms for trial in trials[subject.key] if trial.failure is None]
     architecture = Architecture.parse(about["layers"], space, head=about["head"])
     return Sentinel(
         architecture=architecture.notation,
         head=architecture.head,
-        ms=result.ms,
-        ci95=result.ci95,
+        ms=level.ms,
+        ci95=level.ci95,
         visits=len(levels),
         drift=drift(levels),
     )
 
 
-def _correction(
-    sentinel: Sentinel, space: SearchSpace, entries: Mapping[str, Entry]
-) -> Correction | None:
-    """What the sentinel says of sums; None where some of its ops have no entry."""
-    ops = Architecture.parse(sentinel.architecture, space, head=sentinel.head).ops
-    if any(op.key not in entries for op in ops):
-        return None
-    scale = sentinel.ms / sum(entries[op.key].ms for op in ops)
-    return Correction(scale=scale, residual=abs(1 - scale), networks=1)
+def _timed_networks(
+    run: Run, space: SearchSpace, sentinel: Sentinel | None, results: Mapping[str, Result]
+) -> list[TimedNetwork]:
+    """The whole networks of the run; the sentinel alone where there were no others."""
+    timed = []
+    for about in run.about.get("calibration", ()):
+        result = results.get(about["subject"])
+        if result is not None:
+            architecture = Architecture.parse(about["layers"], space, head=about["head"])
+            timed.append(
+                TimedNetwork(
+                    layers=architecture.notation,
+                    head=architecture.head,
+                    ms=result.ms,
+                    ci95=result.ci95,
+                )
+            )
+    if not timed and sentinel is not None:
+        layers, head = sentinel.architecture, sentinel.head
+        timed = [TimedNetwork(layers=layers, head=head, ms=sentinel.ms, ci95=sentinel.ci95)]
+    return timed
 
 
 def _engine(run: Run) -> Mapping[str, Any]:
@@ -206,6 +243,7 @@ def _method(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
     return {
         "settings": dict(run.settings),
         "statistic": "median of round medians; interpolated order-statistic interval",
+        "context": run.about.get("context", "alone"),
         "runner": hello.get("runner"),
         "operating_system": hello.get("os"),
         "abi": hello.get("abi"),

@@ -1,23 +1,29 @@
 """Predict the latency of a whole network from a LUT.
 
-A network's latency is the corrected sum of its entries:
+A network's latency is the corrected sum of its entries (`latbench.lut.calibrate`):
 
-    ms = offset + scale * sum(entry.ms for each op)
+    ms = offset + sum(scale * factor * entry.ms for each op)
 
-Its 95 % interval adds, as independent relative errors, the entries' own uncertainty, the drift of
-the run they were taken in, and what the correction leaves unexplained. A LUT without a correction
-knows nothing of how blocks behave in company, and its intervals say only how sure the sum is.
+Its 95 % interval is that of the correction's posterior. A LUT whose correction rests on a single
+network adds, as independent relative errors, the entries' own uncertainty, the drift of the run they
+were taken in, and the disagreement that network showed; one without a correction knows nothing of how
+blocks behave in company, and its intervals say only how sure the sum is.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import ref
 
+from latbench.lut.calibrate import Fit, fit, networks_of, student_quantile
 from latbench.lut.schema import Lut
 from latbench.space.architecture import Architecture
 from latbench.space.opspec import OpSpec
 
 _Z95 = 1.959964  # the 97.5 % quantile of the standard normal distribution
+
+#: Computing one costs about a millisecond, and a search asks for thousands of predictions.
+_POSTERIORS: dict[int, tuple[ref[Lut], Fit]] = {}
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,19 @@ def predict_ops(lut: Lut, ops: Sequence[OpSpec], what: str) -> Prediction:
         MissingOps: as `predict_latency`.
     """
     lut.require(ops, what)
+    ms = lut.offset_ms + sum(map(lut.corrected_ms, ops))
+    if lut.correction is not None and len(lut.correction.calibration) > 1:
+        posterior = _posterior(lut)
+        deviation = posterior.deviation(lut.entries, ops, ms)
+        width = student_quantile(lut.correction.networks - 2) * deviation
+    else:
+        width = _Z95 * _unlearnt_deviation(lut, ops)
+    factor = math.exp(width)
+    return Prediction(ms, ms / factor, ms * factor)
+
+
+def _unlearnt_deviation(lut: Lut, ops: Sequence[OpSpec]) -> float:
+    """The relative standard deviation of a sum whose correction was not fitted to networks."""
     # An op that occurs n times errs n times in the same direction.
     counts = {op: ops.count(op) for op in dict.fromkeys(ops)}
     total = sum(count * lut[op].ms for op, count in counts.items())
@@ -56,9 +75,20 @@ def predict_ops(lut: Lut, ops: Sequence[OpSpec], what: str) -> Prediction:
     if lut.sentinel is not None:
         # Levels drift over a range; a uniform spread over it has this standard deviation.
         errors.append(lut.sentinel.drift / math.sqrt(12))
-    ms = total
     if lut.correction is not None:
-        ms = lut.correction.offset_ms + lut.correction.scale * total
         errors.append(lut.correction.residual)
-    factor = math.exp(_Z95 * math.hypot(*errors))
-    return Prediction(ms, ms / factor, ms * factor)
+    return math.hypot(*errors)
+
+
+def _posterior(lut: Lut) -> Fit:
+    """The posterior that the LUT's correction is the mean of; computed once a LUT."""
+    cached = _POSTERIORS.get(id(lut))
+    if cached is not None and cached[0]() is lut:
+        return cached[1]
+    correction = lut.correction
+    assert correction is not None
+    networks = networks_of(correction.calibration, lut.search_space)
+    posterior = fit(lut.entries, networks, correction.entry_deviation, correction.residual)
+    number = id(lut)
+    _POSTERIORS[number] = (ref(lut, lambda _: _POSTERIORS.pop(number, None)), posterior)
+    return posterior

@@ -5,6 +5,8 @@ the SHA-256 of everything else as compact JSON with sorted keys. Reading one nev
 
 History of the schema:
     1  (2026-11-24)  the first.
+    2  (2026-11-24)  a correction has one factor an entry, and the networks it was learnt from; an
+                     entry has its context, outliers and warnings.
 """
 
 import json
@@ -32,10 +34,20 @@ from latbench.target import Precision, Runtime, Target
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
+
+
+def _update_to_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 timed every op alone; what else is new has defaults."""
+    entries = {
+        key: {"context": "alone"} | entry if isinstance(entry, dict) else entry
+        for key, entry in content["entries"].items()
+    }
+    return content | {"schema": 2, "entries": entries}
+
 
 #: Schema n -> the function that turns a file of schema n into one of schema n + 1.
-UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _update_to_2}
 
 Provenance = Literal["measured", "modelled", "imported"]
 
@@ -61,6 +73,11 @@ class Entry(_Record):
     `ms` is the median of the round medians, `ci95` its 95 % confidence interval, both in
     milliseconds at batch 1; `spread` is the robust relative spread of single samples
     (1.4826 MAD / median); `tainted` counts trials that were distrusted and taken again.
+
+    In a sandwich, `ms` is what the sandwich takes less half of each pair of frames, and `ci95` adds
+    the errors of all three. `outliers` counts samples far from their round's median (they are kept);
+    `warnings` names what makes the interval doubtful (`latbench.measure.diagnostics`), and
+    "unresolved" an op too cheap to be told from its frames.
     """
 
     ms: Milliseconds
@@ -69,6 +86,9 @@ class Entry(_Record):
     rounds: int = Field(ge=0)
     spread: Annotated[float, Field(ge=0), AfterValidator(_finite)]
     tainted: int = Field(default=0, ge=0)
+    context: Literal["alone", "sandwich"] = "alone"
+    outliers: int = Field(default=0, ge=0)
+    warnings: tuple[str, ...] = ()
     macs: int = Field(ge=0)
     artifact_sha256: Sha256 | None = None
 
@@ -95,17 +115,34 @@ class Sentinel(_Record):
     drift: Annotated[float, Field(ge=0), AfterValidator(_finite)]
 
 
-class Correction(_Record):
-    """What turns a sum of entries into a network's latency: ms = offset_ms + scale * sum.
+class TimedNetwork(_Record):
+    """A whole network that was timed in the rounds of a run; milliseconds at batch 1."""
 
-    `residual` is the relative standard deviation that stays unexplained; `networks` is how many
-    whole networks the correction was learnt from.
+    layers: str
+    head: int
+    ms: Milliseconds
+    ci95: tuple[Milliseconds, Milliseconds]
+
+
+class Correction(_Record):
+    """What turns entries into a network's latency; see `latbench.lut.calibrate`.
+
+        ms = offset_ms + scale * sum of factors[op] * entries[op].ms
+
+    An op that `factors` leaves out has the factor 1. `residual` is the relative standard deviation
+    that stays unexplained, `entry_deviation` that of an entry by itself; `networks` is how many
+    whole networks the correction was learnt from, and `calibration` holds them.
     """
 
     scale: Annotated[float, Field(gt=0), AfterValidator(_finite)]
     offset_ms: Finite = 0.0
     residual: Annotated[float, Field(ge=0), AfterValidator(_finite)]
     networks: int = Field(ge=1)
+    entry_deviation: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 0.0
+    factors: dict[str, Annotated[float, Field(gt=0), AfterValidator(_finite)]] = Field(
+        default_factory=dict
+    )
+    calibration: tuple[TimedNetwork, ...] = ()
 
 
 class Lut(BaseModel):
@@ -246,6 +283,18 @@ class Lut(BaseModel):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def corrected_ms(self, op: OpSpec | str) -> float:
+        """What an op adds to a network's latency, milliseconds, the correction's offset aside."""
+        ms = self[op].ms
+        if self.correction is None:
+            return ms
+        return self.correction.scale * self.correction.factors.get(str(op), 1.0) * ms
+
+    @property
+    def offset_ms(self) -> float:
+        """What a network takes besides its ops, milliseconds."""
+        return 0.0 if self.correction is None else self.correction.offset_ms
+
     def keys(self) -> Iterator[str]:
         """The keys of the entries, sorted."""
         return iter(sorted(self.entries))
@@ -290,14 +339,14 @@ class Lut(BaseModel):
         """The entries as a DataFrame, one row an op in key order.
 
         Columns: key (the index), kind, ms, ci95_low, ci95_high (milliseconds), samples, rounds,
-        spread, tainted, macs, params, artifact_sha256.
+        spread, context, outliers, warnings, tainted, macs, params, artifact_sha256.
         """
         import pandas as pd
 
         rows = []
         for key in self.keys():
             entry, op = self.entries[key], parse_key(key)
-            values = entry.model_dump()
+            values = entry.model_dump(exclude={"warnings"}) | {"warnings": " ".join(entry.warnings)}
             low, high = values.pop("ci95")
             rows.append(
                 {"key": key, "kind": op.kind.value, "ci95_low": low, "ci95_high": high}
@@ -305,7 +354,15 @@ class Lut(BaseModel):
                 | {"params": op.params}
             )
         columns = ["key", "kind", "ms", "ci95_low", "ci95_high", "samples", "rounds", "spread"]
-        columns += ["tainted", "macs", "params", "artifact_sha256"]
+        columns += [
+            "context",
+            "outliers",
+            "warnings",
+            "tainted",
+            "macs",
+            "params",
+            "artifact_sha256",
+        ]
         return pd.DataFrame(rows, columns=columns).set_index("key")
 
 

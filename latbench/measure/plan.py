@@ -20,11 +20,19 @@ from latbench.target import Target
 
 
 class Role(StrEnum):
-    """Why a subject is measured: for its own entry, to watch the run, or to calibrate sums."""
+    """Why a subject is measured.
+
+    op: for its own entry; frame: to be taken off the ops it stood beside; network: to calibrate or
+    validate sums, or for its own sake; sentinel: to watch the run.
+    """
 
     OP = "op"
+    FRAME = "frame"
     SENTINEL = "sentinel"
     NETWORK = "network"
+
+
+_WHOLE = frozenset({Role.NETWORK, Role.SENTINEL})
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,10 @@ class Settings:
         min_samples, max_samples: and no fewer and no more samples than these.
         warmups: untimed inferences that open a visit.
         sentinel_every: visits between two visits to the sentinel.
-        sentinel_min_samples: samples a visit to the sentinel takes at least; a whole network is
-            slow, and a level needs few.
+        network_min_samples: samples a visit to a whole network takes at least; it is slow, and a
+            level needs few.
+        runners: runner processes that share the rounds, each in its turn. How fast a model is
+            depends on where its memory happens to lie, and stays so while it is loaded.
         seed: of the orders of the rounds.
         timeout_s: seconds after which a load or a visit counts as hung.
 
@@ -76,7 +86,8 @@ class Settings:
     max_samples: int = 200
     warmups: int = 2
     sentinel_every: int = 24
-    sentinel_min_samples: int = 5
+    network_min_samples: int = 5
+    runners: int = 3
     seed: int = 0
     timeout_s: float = 60.0
 
@@ -97,10 +108,12 @@ class Settings:
             )
         if self.budget_s is not None and self.budget_s <= 0:
             raise BadRequest(f"a budget of {self.budget_s:g} s makes no sense")
-        if not 1 <= self.min_samples <= self.max_samples or self.sentinel_min_samples < 1:
+        if not 1 <= self.min_samples <= self.max_samples or self.network_min_samples < 1:
             raise BadRequest(
                 f"{self.min_samples} to {self.max_samples} samples a visit make no sense"
             )
+        if not 1 <= self.runners <= 16:
+            raise BadRequest(f"{self.runners} runners make no sense", hint="3 is a good number")
         if self.sentinel_every < 1 or self.max_retakes < 1 or self.warmups < 0:
             raise BadRequest("sentinel_every, max_retakes and warmups must be positive")
         if self.seconds < 0 or self.timeout_s <= 0:
@@ -108,7 +121,11 @@ class Settings:
 
     def warmups_of(self, role: Role) -> int:
         """Untimed inferences that open a visit; a whole network is warm after one."""
-        return min(1, self.warmups) if role is Role.SENTINEL else self.warmups
+        return min(1, self.warmups) if role in _WHOLE else self.warmups
+
+    def min_samples_of(self, role: Role) -> int:
+        """Samples a visit takes at least."""
+        return self.network_min_samples if role in _WHOLE else self.min_samples
 
     @property
     def determining(self) -> dict[str, Any]:

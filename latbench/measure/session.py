@@ -191,13 +191,16 @@ class _Session:
 
     def _visit(self, bench: Workbench, subject: Subject, round_number: int) -> Trial:
         """Time `subject` once and commit what came of it."""
-        reasons = [self._off] if self._off and subject.role is not Role.SENTINEL else []
+        # The sentinel's level is that of one place; subjects take turns at all of them.
+        watching = subject.role is Role.SENTINEL
+        place = 0 if watching else round_number % self._plan.settings.runners
+        reasons = [self._off] if self._off and not watching else []
         samples, clocks, failure = np.empty(0, np.int64), None, None
         started, clock = time.time(), time.perf_counter()
         try:
-            handle = bench.load(subject)
+            handle = bench.load(subject, place)
             clock = time.perf_counter()
-            reply = bench.run(subject, handle)
+            reply = bench.run(subject, handle, place)
         except RunnerFailed as error:
             if error.stage in _NOT_STARTED:
                 raise

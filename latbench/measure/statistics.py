@@ -52,6 +52,11 @@ class Summary:
     spread: float
 
     @property
+    def half_width(self) -> float:
+        """Half the width of the interval, milliseconds."""
+        return (self.ci95[1] - self.ci95[0]) / 2
+
+    @property
     def relative_half_width(self) -> float:
         """Half the width of the interval, relative to `ms`."""
         return (self.ci95[1] - self.ci95[0]) / (2 * self.ms)

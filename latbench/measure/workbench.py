@@ -1,26 +1,35 @@
-"""A runner with what is loaded in it, and a new one when it dies."""
+"""The runners of a session with what is loaded in each, and a new one when one dies."""
 
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from latbench.device.base import Conditions, Device
 from latbench.errors import RunnerFailed
-from latbench.measure.plan import Plan, Role, Subject
+from latbench.measure.plan import Plan, Subject
 
 if TYPE_CHECKING:
     from latbench.device.runner_client import RunnerClient, RunReply
 
-#: Models kept loaded at once; beyond it the one visited longest ago is unloaded.
+#: Models kept loaded at once, in all runners; beyond it the one visited longest ago is unloaded.
 MAX_LOADED = 512
+
+
+@dataclass
+class _Place:
+    """One runner, if it lives, and the handles of what it has loaded."""
+
+    runner: "RunnerClient | None" = None
+    handles: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
 
 class Workbench:
     """Runs a plan's subjects on a device. `close` it, whatever happens.
 
-    Every method may raise `RunnerFailed`; a runner that crashed or hung is replaced at the next
-    request, with nothing loaded.
+    A session has several places, each a runner of its own. Every method may raise `RunnerFailed`; a
+    runner that crashed or hung is replaced at the next request, with nothing loaded.
 
     Args:
         greet: gets what each new runner says of itself, as JSON data.
@@ -34,18 +43,18 @@ class Workbench:
         greet: Callable[[dict[str, Any]], None],
     ) -> None:
         self._plan, self._device, self._paths, self._greet = plan, device, paths, greet
-        self._runner: RunnerClient | None = None
-        self._handles: OrderedDict[str, str] = OrderedDict()
+        self._places = [_Place() for _ in range(plan.settings.runners)]
         self.runners_started = 0
 
-    def load(self, subject: Subject) -> str:
-        """Return the handle of `subject` in the runner, loading it if it is not."""
-        with self._replacing() as runner:
-            if subject.key in self._handles:
-                self._handles.move_to_end(subject.key)
-                return self._handles[subject.key]
-            while len(self._handles) >= MAX_LOADED:
-                runner.unload(self._handles.popitem(last=False)[1])
+    def load(self, subject: Subject, place: int) -> str:
+        """Return the handle of `subject` in the runner at `place`, loading it if it is not."""
+        handles = self._places[place].handles
+        with self._replacing(place) as runner:
+            if subject.key in handles:
+                handles.move_to_end(subject.key)
+                return handles[subject.key]
+            while len(handles) >= MAX_LOADED // len(self._places):
+                runner.unload(handles.popitem(last=False)[1])
             target = self._plan.target
             loaded = runner.load(
                 self._paths[subject.key],
@@ -56,47 +65,52 @@ class Workbench:
                 input_shapes=subject.input_shapes,
                 timeout_s=self._plan.settings.timeout_s,
             )
-            self._handles[subject.key] = loaded.handle
+            handles[subject.key] = loaded.handle
             return loaded.handle
 
-    def run(self, subject: Subject, handle: str) -> "RunReply":
-        """Time `subject` once, as the plan's settings say."""
+    def run(self, subject: Subject, handle: str, place: int) -> "RunReply":
+        """Time `subject` once at `place`, as the plan's settings say."""
         settings = self._plan.settings
-        sentinel = subject.role is Role.SENTINEL
-        with self._replacing() as runner:
+        with self._replacing(place) as runner:
             return runner.run(
                 handle,
                 warmups=settings.warmups_of(subject.role),
-                min_samples=settings.sentinel_min_samples if sentinel else settings.min_samples,
+                min_samples=settings.min_samples_of(subject.role),
                 max_samples=settings.max_samples,
                 seconds=settings.seconds,
                 timeout_s=settings.timeout_s,
             )
 
     def conditions(self) -> Conditions:
-        """What state the unit is in, as the runner sees it."""
-        with self._replacing() as runner:
+        """What state the unit is in, as the first runner sees it."""
+        with self._replacing(0) as runner:
             return runner.conditions()
 
     def close(self, *, by_force: bool) -> None:
-        """End the runner: gently, or whatever it is doing."""
-        runner, self._runner = self._runner, None
-        self._handles.clear()
+        """End the runners: gently, or whatever they are doing."""
+        for place in self._places:
+            self._end(place, by_force=by_force)
+
+    @staticmethod
+    def _end(place: _Place, *, by_force: bool) -> None:
+        runner, place.runner = place.runner, None
+        place.handles.clear()
         if runner is not None and by_force:
             runner.kill()
         elif runner is not None:
             runner.quit()
 
     @contextlib.contextmanager
-    def _replacing(self) -> "Iterator[RunnerClient]":
-        """The runner, started if there is none; it is dropped if it does not survive the block."""
-        if self._runner is None:
-            self._runner = self._device.open_runner()
+    def _replacing(self, number: int) -> "Iterator[RunnerClient]":
+        """The runner at a place, started if there is none; dropped if it does not survive."""
+        place = self._places[number]
+        if place.runner is None:
+            place.runner = self._device.open_runner()
             self.runners_started += 1
-            self._greet(self._runner.hello().model_dump(mode="json"))
+            self._greet(place.runner.hello().model_dump(mode="json"))
         try:
-            yield self._runner
+            yield place.runner
         except RunnerFailed:
-            if not self._runner.alive:
-                self.close(by_force=True)
+            if not place.runner.alive:
+                self._end(place, by_force=True)
             raise

@@ -84,6 +84,8 @@ def build_op(op: OpSpec) -> nn.Module:
             return nn.Sequential(
                 *_conv_bn_relu(op.in_channels, op.out_channels, op.kernel, op.stride)
             )
+        case OpKind.FRAME:
+            return nn.Sequential(*_conv_bn(op.in_channels, op.out_channels))
         case OpKind.POOL:
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         case OpKind.CLASSIFIER:

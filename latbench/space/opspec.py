@@ -10,6 +10,7 @@ An `OpSpec` is one unique op with its shape. Its key is canonical, readable and 
     head_i352_o1984_h7_w7                the last 1x1 convolution
     pool_i1984_h7_w7                     global average pool
     classifier_i1984_o1000               fully connected layer with bias
+    frame_i16_h112_w112                  a 1x1 convolution that stands beside an op while it is timed
 
 In a block k is the kernel, e the expansion, g the groups and s the stride; i and o are channels, and
 h and w the size of the input. Shapes are at batch 1.
@@ -32,6 +33,7 @@ class OpKind(StrEnum):
     HEAD = "head"
     POOL = "pool"
     CLASSIFIER = "classifier"
+    FRAME = "frame"
 
 
 BLOCK_KINDS = frozenset({OpKind.INVERTED_RESIDUAL, OpKind.DEPTHWISE_SEPARABLE})
@@ -79,6 +81,8 @@ class OpSpec:
                 return f"pool_{i}_{size}"
             case OpKind.CLASSIFIER:
                 return f"classifier_{i}_{o}"
+            case OpKind.FRAME:
+                return f"frame_{i}_{size}"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -127,7 +131,7 @@ class OpSpec:
         match self.kind:
             case OpKind.STEM:
                 return [(dense * self.kernel**2, pixels_out)]
-            case OpKind.SKIP | OpKind.HEAD:
+            case OpKind.SKIP | OpKind.HEAD | OpKind.FRAME:
                 return [(dense, pixels_out)]
             case OpKind.CLASSIFIER:
                 return [(dense, 1)]
@@ -164,7 +168,7 @@ def parse_key(key: str) -> OpSpec:
             raise BadNotation(f"{key!r} is not an op key: {token!r} is no field of it")
         fields[_FIELD[match[1]]] = int(match[2])
         separable = separable or match[3] is not None
-    if kind in (OpKind.POOL,):
+    if kind in (OpKind.POOL, OpKind.FRAME):
         fields.setdefault("out_channels", fields.get("in_channels", 0))
     try:
         spec = OpSpec(OpKind(kind), separable=separable, **fields)

@@ -1,0 +1,74 @@
+"""Which whole networks to time: diverse ones to learn from, and others to be judged by."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latbench.space.architecture import Architecture, published
+from latbench.space.fbnet import CANDIDATES, SearchSpace
+
+#: The network that every run times, so that runs can be compared.
+SENTINEL = "fbnet_b"
+
+_POOL = 400
+_SKEW = 0.7
+
+#: Prior standard deviations the design is optimal for: of what all ops share, of each op alone, and
+#: of a network's own noise; relative. Magnitudes, not fits: the design hardly depends on them.
+_SHARED, _EACH, _NOISE = 0.2, 0.05, 0.008
+
+
+def varied_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> list[Architecture]:
+    """Return `count` architectures of widely different latencies, reproducibly.
+
+    Every other one draws its candidates uniformly; the rest draw them with probabilities of their
+    own, from a symmetric Dirichlet distribution, since uniform draws all cost much the same.
+    """
+    rng = random.Random(f"varied:{seed}")
+    found = []
+    for number in range(count):
+        weights = [1.0] * len(CANDIDATES)
+        if number % 2:
+            weights = [rng.gammavariate(_SKEW, 1.0) for _ in CANDIDATES]
+        choices = rng.choices(CANDIDATES, weights, k=len(space.layers))
+        found.append(Architecture(space, tuple(choices), rng.choice(space.heads)))
+    return found
+
+
+def calibration_architectures(space: SearchSpace, count: int) -> list[Architecture]:
+    """Return the `count` architectures that tell most about how ops add up, the sentinel first.
+
+    A greedy Bayesian D-optimal design (Chaloner and Verdinelli, "Bayesian experimental design: a
+    review", Statistical Science 10, 1995) over a fixed pool: each next network is the one whose
+    latency the networks before it leave most uncertain, if ops err with what they share and each on
+    its own. MACs stand in for latencies, which nobody knows yet.
+    """
+    pool = [published(SENTINEL, space=space), *varied_architectures(space, _POOL, seed=-1)]
+    shares = _shares(space, pool)
+    covariance = _SHARED**2 * np.outer(shares.sum(1), shares.sum(1))
+    covariance += _EACH**2 * shares @ shares.T
+    # A network far from the others in size tells the offset from the scale.
+    sizes = np.array([architecture.macs for architecture in pool], dtype=np.float64)
+    relative = sizes.mean() / sizes
+    covariance += (_EACH * np.outer(relative, relative)) * _EACH
+    chosen = [0]
+    while len(chosen) < min(count, len(pool)):
+        known = covariance[np.ix_(chosen, chosen)] + _NOISE**2 * np.eye(len(chosen))
+        across = covariance[:, chosen]
+        left = np.diag(covariance) - np.einsum("ij,ij->i", across @ np.linalg.inv(known), across)
+        left[chosen] = -np.inf
+        chosen.append(int(left.argmax()))
+    return [pool[index] for index in chosen[:count]]
+
+
+def _shares(space: SearchSpace, networks: Sequence[Architecture]) -> NDArray[np.float64]:
+    """Of each network (row), the share of each op (column) in its MACs."""
+    columns = {op: number for number, op in enumerate(space.unique_ops)}
+    shares = np.zeros((len(networks), len(columns)))
+    for row, network in enumerate(networks):
+        for op in network.ops:
+            shares[row, columns[op]] += op.macs
+    total: NDArray[np.float64] = shares.sum(1, keepdims=True)
+    return shares / total

@@ -1,0 +1,164 @@
+"""Calibration: what is learnt from whole networks, on latencies whose truth is known."""
+
+import itertools
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from latbench.lut import Entry, Lut, predict_latency
+from latbench.lut.calibrate import MIN_AFFINE, calibrate, student_quantile
+from latbench.lut.schema import TimedNetwork
+from latbench.space import Architecture, SearchSpace
+from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
+from latbench.space.sandwich import frames_of, sandwich_of
+from tests.lut.test_lut import make_lut
+
+SPACE = SearchSpace.named("fbnet")
+SCALE, OFFSET, NOISE = 1.08, 0.25, 0.005
+
+
+class World:
+    """A device whose networks take scale times factor times entry, an offset, and some noise."""
+
+    def __init__(self, *, entry_deviation: float, seed: int = 0) -> None:
+        self._rng = random.Random(seed)
+        self.entries = {
+            op.key: Entry(
+                ms=(ms := 0.01 + op.macs / 4e7),
+                ci95=(0.995 * ms, 1.005 * ms),
+                samples=100,
+                rounds=6,
+                spread=0.01,
+                macs=op.macs,
+            )
+            for op in SPACE.unique_ops
+        }
+        self._factors = {key: self._rng.gauss(1, entry_deviation) for key in sorted(self.entries)}
+
+    def ms(self, network: Architecture) -> float:
+        body = sum(self._factors[op.key] * self.entries[op.key].ms for op in network.ops)
+        return (OFFSET + SCALE * body) * self._rng.gauss(1, NOISE)
+
+    def timed(self, networks: list[Architecture]) -> list[TimedNetwork]:
+        found = []
+        for network in networks:
+            ms = self.ms(network)
+            found.append(
+                TimedNetwork(layers=network.notation, head=network.head, ms=ms, ci95=(ms, ms))
+            )
+        return found
+
+    def lut(self, networks: list[Architecture]) -> Lut:
+        correction = calibrate(self.entries, self.timed(networks), SPACE)
+        lut = make_lut(space=SPACE.to_dict(), entries=self.entries, correction=correction)
+        return lut.model_copy(update={"sentinel": None})
+
+
+def _errors(world: World, lut: Lut, seed: int) -> np.ndarray:
+    others = varied_architectures(SPACE, 60, seed=seed)
+    return np.array([predict_latency(lut, one).ms / world.ms(one) - 1 for one in others])
+
+
+def test_scale_and_offset_are_found() -> None:
+    world = World(entry_deviation=0.0)
+    correction = world.lut(calibration_architectures(SPACE, 20)).correction
+    assert correction is not None
+    assert correction.networks == 20
+    assert correction.scale == pytest.approx(SCALE, rel=0.01)
+    assert correction.offset_ms == pytest.approx(OFFSET, abs=0.1)
+    assert abs(_errors(world, world.lut(calibration_architectures(SPACE, 20)), 5)).max() < 0.03
+
+
+def test_entries_that_are_off_by_themselves_are_mended() -> None:
+    world = World(entry_deviation=0.08)
+    calibrated = abs(_errors(world, world.lut(calibration_architectures(SPACE, 20)), 5)).mean()
+    scaled = abs(_errors(world, world.lut(calibration_architectures(SPACE, 1)), 5)).mean()
+    # 20 networks cannot tell 109 entries apart, but the heavy ones.
+    assert calibrated < 0.75 * scaled
+
+
+def test_intervals_cover_networks_nobody_fitted() -> None:
+    covered, total = 0, 0
+    for seed in range(6):
+        world = World(entry_deviation=0.05, seed=seed)
+        lut = world.lut(calibration_architectures(SPACE, 12))
+        for network in varied_architectures(SPACE, 50, seed=100 + seed):
+            prediction = predict_latency(lut, network)
+            covered += prediction.low <= world.ms(network) <= prediction.high
+            total += 1
+    # 300 draws at 95 %: five standard errors are 6 points. Few fitted networks make it wider.
+    assert covered / total > 0.89
+    assert math.log(prediction.high / prediction.low) < 0.25  # and are not wide for it
+
+
+def test_few_networks_give_a_scale_and_no_offset() -> None:
+    world = World(entry_deviation=0.02)
+    correction = world.lut(calibration_architectures(SPACE, MIN_AFFINE - 1)).correction
+    assert correction is not None
+    assert correction.offset_ms == 0
+
+
+def test_the_correction_survives_the_file_and_predicts_the_same(tmp_path: Path) -> None:
+    world = World(entry_deviation=0.05)
+    lut = world.lut(calibration_architectures(SPACE, 12))
+    lut.save(tmp_path / "lut.json")
+    again = Lut.load(tmp_path / "lut.json")
+    network = varied_architectures(SPACE, 1, seed=3)[0]
+    assert predict_latency(again, network) == predict_latency(lut, network)
+
+
+def test_corrected_entries_add_up_to_the_prediction() -> None:
+    world = World(entry_deviation=0.05)
+    lut = world.lut(calibration_architectures(SPACE, 15))
+    for network in varied_architectures(SPACE, 5, seed=3):
+        summed = lut.offset_ms + sum(lut.corrected_ms(op) for op in network.ops)
+        assert predict_latency(lut, network).ms == pytest.approx(summed)
+
+
+def test_a_network_whose_ops_lack_entries_is_left_out() -> None:
+    world = World(entry_deviation=0.0)
+    timed = world.timed(calibration_architectures(SPACE, 3))
+    entries = dict(world.entries)
+    del entries[SPACE.stem.key]
+    assert calibrate(entries, timed, SPACE) is None
+
+
+def test_the_design_opens_with_the_sentinel_and_is_reproducible() -> None:
+    networks = calibration_architectures(SPACE, 12)
+    assert networks[0].name == SENTINEL
+    assert networks == calibration_architectures(SPACE, 20)[:12]
+    assert len({network.notation for network in networks}) == 12
+    sizes = [network.macs for network in networks]
+    assert max(sizes) > 2.5 * min(sizes)
+
+
+def test_the_design_beats_chance() -> None:
+    def spread(choose: Callable[[int], list[Architecture]]) -> float:
+        errors = []
+        for seed in range(8):
+            world = World(entry_deviation=0.05, seed=seed)
+            errors.append(abs(_errors(world, world.lut(choose(seed)), 50 + seed)).mean())
+        return float(np.mean(errors))
+
+    designed = spread(lambda seed: calibration_architectures(SPACE, 12))
+    drawn = spread(lambda seed: varied_architectures(SPACE, 12, seed=seed))
+    assert designed < drawn
+
+
+@pytest.mark.parametrize("degrees", [3, 5, 10, 18, 100])
+def test_student_quantile(degrees: int) -> None:
+    assert student_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.01)
+
+
+def test_every_op_has_the_frames_that_its_sandwich_has() -> None:
+    for op in SPACE.unique_ops:
+        chain = sandwich_of(op)
+        assert op in chain
+        assert sorted(frames_of(op)) == sorted(other for other in chain if other != op)
+        for first, second in itertools.pairwise(chain):
+            assert first.output_shape == second.input_shape
