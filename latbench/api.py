@@ -18,11 +18,12 @@ from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
 from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
 from latbench.lut.build import build_lut as build_lut_of_run
+from latbench.lut.validation import Figures, Validated, figures_of
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject
 from latbench.measure import Progress as MeasureProgress
 from latbench.measure import measure as measure_plan
 from latbench.space import Architecture, OpSpec, SearchSpace, parse_key, published
-from latbench.space.design import SENTINEL, calibration_architectures
+from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
 
@@ -277,6 +278,87 @@ def measure_latency(
         predicted=_prediction(lut, architecture, metadata),
         anchor=level.ms / lut.sentinel.ms if level and lut and lut.sentinel else None,
     )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `validate` found: each network, and the figures over all."""
+
+    lut: Lut
+    networks: tuple[Validated, ...]
+    figures: Figures
+    report: RunReport
+
+    @property
+    def validated_lut(self) -> Lut:
+        """The LUT with these figures as its own validation."""
+        return self.lut.model_copy(update={"validation": self.figures.to_dict()})
+
+
+def validate(
+    lut: Lut,
+    *,
+    networks: int = 20,
+    seed: int = 0,
+    ci: float = 0.01,
+    budget_s: float = 300.0,
+    progress: Progress = _silent,
+) -> Validation:
+    """Time whole networks that the LUT was not made from, and compare with its predictions.
+
+    The sentinel network is timed in the same rounds. Measurements are divided by how much slower it
+    runs now than in the LUT's run: a device's level moves between processes and days, and a LUT
+    tells latencies at one.
+
+    Args:
+        networks: how many, drawn by `seed` (`latbench.space.design.varied_architectures`).
+
+    Raises:
+        BadRequest: the LUT has no sentinel to compare levels by.
+        MissingOps: it lacks ops.
+        DeviceUnavailable, RunnerFailed: see there.
+    """
+    if lut.sentinel is None:
+        raise BadRequest(
+            "the LUT has no sentinel network, so its level cannot be told",
+            hint=f"measure it again with: {lut.command}",
+        )
+    space, target = lut.search_space, lut.target
+    learnt = {one.layers for one in lut.correction.calibration} if lut.correction else set()
+    others = [
+        other
+        for other in varied_architectures(space, networks + len(learnt), seed=seed)
+        if other.notation not in learnt
+    ][:networks]
+    predicted = [predict_latency(lut, other) for other in others]
+    _, unit, target = _open(
+        target.device, target.runtime, target.precision, target.threads, target.cores or None
+    )
+    store = ArtifactStore()
+    sentinel = Architecture.parse(
+        lut.sentinel.architecture, space, head=lut.sentinel.head, name="sentinel"
+    )
+    timed = [sentinel, *others]
+    subjects = []
+    for number, network in enumerate(timed):
+        made = export_architecture(network, target.runtime, target.precision, store)
+        subjects.append(Subject(f"{number}:{network}", Role.NETWORK, made.path, made.sha256))
+        progress("exporting", number + 1, len(timed))
+    plan = Plan(
+        target,
+        tuple(subjects),
+        _sentinel_subject(sentinel, target, store),
+        Settings(ci=ci, budget_s=budget_s),
+    )
+    with Journal(_journals() / "validate.sqlite") as opened:
+        report = _measured(plan, unit, opened, progress, {}, fresh=True)
+    level = report.result(subjects[0].key).ms / lut.sentinel.ms
+    validated = tuple(
+        Validated(str(network), said, report.result(subject.key).ms / level)
+        for network, said, subject in zip(others, predicted, subjects[1:], strict=True)
+    )
+    figures = figures_of(validated, drift=report.drift or 0.0, level=level - 1)
+    return Validation(lut, validated, figures, report)
 
 
 def _prediction(

@@ -15,6 +15,7 @@ COMMANDS = {
     "build-lut": ("latbench.cli.build_lut", "Build a LUT from what was profiled."),
     "show": ("latbench.cli.show", "Show a LUT's entries."),
     "predict": ("latbench.cli.predict", "Predict the latency of an architecture from a LUT."),
+    "validate": ("latbench.cli.validate", "Time other networks, and compare with a LUT."),
     "measure": ("latbench.cli.measure", "Time one model file or architecture on a device."),
 }
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from latbench.lut import Entry, Lut, predict_latency
-from latbench.lut.calibrate import MIN_AFFINE, calibrate, student_quantile
+from latbench.lut.calibrate import MIN_AFFINE, calibrate
 from latbench.lut.schema import TimedNetwork
 from latbench.space import Architecture, SearchSpace
 from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
@@ -148,11 +147,6 @@ def test_the_design_beats_chance() -> None:
     designed = spread(lambda seed: calibration_architectures(SPACE, 12))
     drawn = spread(lambda seed: varied_architectures(SPACE, 12, seed=seed))
     assert designed < drawn
-
-
-@pytest.mark.parametrize("degrees", [3, 5, 10, 18, 100])
-def test_student_quantile(degrees: int) -> None:
-    assert student_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.01)
 
 
 def test_every_op_has_the_frames_that_its_sandwich_has() -> None:

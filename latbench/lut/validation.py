@@ -1,0 +1,88 @@
+"""How well a LUT predicts networks that it was not made from."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from latbench.lut.predict import Prediction
+
+
+@dataclass(frozen=True)
+class Validated:
+    """One network: its name or notation, what the LUT said, and what was measured, ms.
+
+    `measured_ms` is at the level of the LUT's run.
+    """
+
+    name: str
+    predicted: Prediction
+    measured_ms: float
+
+    @property
+    def error(self) -> float:
+        """How far the prediction is above the measurement, relative to it."""
+        return self.predicted.ms / self.measured_ms - 1
+
+    @property
+    def covered(self) -> bool:
+        """Whether the measurement lies in the prediction's interval."""
+        return self.predicted.low <= self.measured_ms <= self.predicted.high
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of a validation. All but the counts and the rank correlations are per cent.
+
+    `mape` is the mean absolute error, `bias` the mean error (above 0: predictions too slow), `worst`
+    the largest absolute one, `within_N` the share of networks whose error is at most N,
+    `coverage` the share whose measurement lies in the 95 % interval, `drift` how far the sentinel
+    wandered in the run, and `level` how much slower it ran than in the LUT's run.
+    """
+
+    networks: int
+    mape: float
+    bias: float
+    worst: float
+    within_2: float
+    within_3: float
+    within_5: float
+    within_10: float
+    coverage: float
+    drift: float
+    level: float
+    spearman: float
+    kendall: float
+
+    def to_dict(self) -> dict[str, float]:
+        """The figures as JSON data; a correlation that is not defined is left out."""
+        return {name: value for name, value in asdict(self).items() if np.isfinite(value)}
+
+
+def figures_of(networks: Sequence[Validated], *, drift: float, level: float) -> Figures:
+    """Return the figures of at least one network; `drift` and `level` are relative."""
+    from scipy.stats import kendalltau, spearmanr
+
+    errors = 100 * np.array([network.error for network in networks])
+    predicted = [network.predicted.ms for network in networks]
+    measured = [network.measured_ms for network in networks]
+    ranked = len(networks) > 2
+
+    def within(limit: float) -> float:
+        return float(100 * np.mean(np.abs(errors) <= limit))
+
+    return Figures(
+        networks=len(networks),
+        mape=float(np.abs(errors).mean()),
+        bias=float(errors.mean()),
+        worst=float(np.abs(errors).max()),
+        within_2=within(2),
+        within_3=within(3),
+        within_5=within(5),
+        within_10=within(10),
+        coverage=float(100 * np.mean([network.covered for network in networks])),
+        drift=100 * drift,
+        level=100 * level,
+        spearman=float(spearmanr(predicted, measured).statistic) if ranked else float("nan"),
+        kendall=float(kendalltau(predicted, measured).statistic) if ranked else float("nan"),
+    )
