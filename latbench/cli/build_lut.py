@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from latbench.cli.options import json_option, output_path
-from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
+from latbench.cli.output import described, emit_facts, emit_json, interval, milliseconds
 
 if TYPE_CHECKING:
     from latbench.lut import Lut
@@ -46,19 +46,16 @@ def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool
         level = f"{milliseconds(lut.sentinel.ms)} ms {interval(lut.sentinel.ci95)}"
         facts.append(("sentinel", f"{level}, drift {lut.sentinel.drift:.1%}"))
     if lut.correction is not None:
-        facts.append(("correction", f"sums times {lut.correction.scale:.4f}"))
+        facts.append(("correction", described(lut.correction)))
     facts.append(("sha256", lut.content_sha256))
     emit_facts(facts)
 
 
 def _wide(lut: "Lut") -> str:
-    """How many entries are less sure than the run was asked to make them."""
-    wanted = float(lut.method["settings"]["ci"])
-    wide = [
-        entry
-        for entry in lut.entries.values()
-        if (entry.ci95[1] - entry.ci95[0]) / (2 * entry.ms) > wanted
-    ]
+    """How many entries are unsure."""
+    from latbench.lut.examine import WIDE, examine
+
+    wide = sum("wide" in one.flags for one in examine(lut))
     if not wide:
-        return f"none: half of every 95 % interval is within {wanted:.2g} of its median"
-    return f"{len(wide)} entries are less sure than asked for; profile again to go on"
+        return f"none: half of every 95 % interval is within {WIDE:.0%} of its entry"
+    return f"{wide} entries, by more than {WIDE:.0%} either way; see latbench show"

@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from latbench.lut import Correction
 
 
 def emit_json(data: Any) -> None:
@@ -47,3 +50,12 @@ def milliseconds(value: float) -> str:
 def interval(bounds: Sequence[float]) -> str:
     """'[low, high]' in milliseconds."""
     return f"[{milliseconds(bounds[0])}, {milliseconds(bounds[1])}]"
+
+
+def described(correction: "Correction") -> str:
+    """What a LUT's correction does, and what it was learnt from."""
+    count = correction.networks
+    learnt = f"learnt from {count} network{'s' if count > 1 else ''}"
+    offset = f", plus {correction.offset_ms:.4f} ms" if correction.offset_ms else ""
+    factors = f", {len(correction.factors)} entries by themselves" if correction.factors else ""
+    return f"sums times {correction.scale:.4f}{offset}{factors}; {learnt}"

@@ -92,6 +92,11 @@ class Entry(_Record):
     macs: int = Field(ge=0)
     artifact_sha256: Sha256 | None = None
 
+    @property
+    def relative_half_width(self) -> float:
+        """Half the width of the interval, relative to `ms`."""
+        return (self.ci95[1] - self.ci95[0]) / (2 * self.ms)
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         low, high = self.ci95

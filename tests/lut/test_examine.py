@@ -1,0 +1,81 @@
+"""What `latbench show` says against an entry."""
+
+import pytest
+
+from latbench.lut import Lut
+from latbench.lut.examine import bytes_of, examine, roofline_of
+from latbench.space import parse_key
+from latbench.space.fbnet import Candidate
+from latbench.target import Precision
+from tests.lut.test_lut import SPACE, make_lut
+
+LAYER = next(layer for layer in SPACE.layers if layer.stride == 1)
+
+
+def _key(token: str) -> str:
+    op = SPACE.op(LAYER, Candidate.parse(token))
+    assert op is not None
+    return op.key
+
+
+K3, K5, E6 = _key("k3e3"), _key("k5e3"), _key("k3e6")
+
+
+def _with(key: str, ms: float, half: float, **changes: object) -> Lut:
+    lut = make_lut()
+    entry = lut.entries[key].model_copy(
+        update={"ms": ms, "ci95": (ms - half, ms + half)} | changes  # type: ignore[arg-type]
+    )
+    return lut.model_copy(update={"entries": lut.entries | {key: entry}})
+
+
+def _flags(lut: Lut, key: str) -> tuple[str, ...]:
+    return next(one.flags for one in examine(lut) if one.key == key)
+
+
+def test_a_clean_entry_has_no_flags() -> None:
+    assert _flags(make_lut(), K3) == ()
+
+
+def test_a_wide_interval_is_marked() -> None:
+    assert _flags(_with(K3, 1.0, 0.06), K3) == ("wide",)
+    assert "wide" not in _flags(_with(K3, 1.0, 0.04), K3)
+
+
+def test_tainted_trials_and_warnings_are_told() -> None:
+    lut = _with(K3, 1.0, 0.01, tainted=3, warnings=("bimodal",))
+    assert _flags(lut, K3) == ("tainted 3", "bimodal")
+
+
+def test_modelled_entries_are_marked() -> None:
+    lut = make_lut(provenance="modelled")
+    assert all("modelled" in one.flags for one in examine(lut))
+
+
+@pytest.mark.parametrize(("key", "flag"), [(K5, "faster than k3"), (E6, "faster than e3")])
+def test_what_physics_forbids_is_marked_beyond_noise(key: str, flag: str) -> None:
+    k3 = make_lut()[K3]
+    much = k3.ms / 2
+    assert flag in _flags(_with(key, much, much / 100), key)
+    assert flag not in _flags(_with(key, k3.ms * 0.99, k3.ms * 0.02), key)  # within noise
+
+
+def test_the_best_entries_touch_the_roofline() -> None:
+    lut = make_lut()
+    examined = examine(lut)
+    assert min(one.over_roofline for one in examined) == pytest.approx(1.0)
+    assert all(one.over_roofline > 1 - 1e-9 for one in examined)
+    roofline = roofline_of(lut)
+    slow = _with(K3, lut[K3].ms * 10, lut[K3].ms / 10)
+    was = next(one.over_roofline for one in examined if one.key == K3)
+    now = next(one.over_roofline for one in examine(slow) if one.key == K3)
+    if roofline_of(slow) == roofline:
+        assert now == pytest.approx(10 * was)
+    else:
+        assert now > was
+
+
+def test_bytes_are_those_of_input_output_and_weights() -> None:
+    op = parse_key("classifier_i1984_o1000")
+    assert bytes_of(op, Precision.FP32) == 4 * (1984 + 1000 + 1984 * 1000)
+    assert bytes_of(op, Precision.INT8) == 1984 + 1000 + 1984 * 1000
