@@ -4,6 +4,7 @@
 """
 
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ Progress = Callable[[str, int, int], None]
 
 #: Whole networks that a run times to learn how its ops add up.
 CALIBRATE = 12
+
+#: Networks whose latency tells a run's level; each alone is off by a per cent or so.
+_ANCHORS = 5
 
 
 @dataclass(frozen=True)
@@ -306,9 +310,9 @@ def validate(
 ) -> Validation:
     """Time whole networks that the LUT was not made from, and compare with its predictions.
 
-    The sentinel network is timed in the same rounds. Measurements are divided by how much slower it
-    runs now than in the LUT's run: a device's level moves between processes and days, and a LUT
-    tells latencies at one.
+    The sentinel network and a few more that the LUT was made from are timed in the same rounds.
+    Measurements are divided by how much slower those run now (their median) than the LUT says: a
+    device's level moves between processes and days, and a LUT tells latencies at one.
 
     Args:
         networks: how many, drawn by `seed` (`latbench.space.design.varied_architectures`).
@@ -335,10 +339,8 @@ def validate(
         target.device, target.runtime, target.precision, target.threads, target.cores or None
     )
     store = ArtifactStore()
-    sentinel = Architecture.parse(
-        lut.sentinel.architecture, space, head=lut.sentinel.head, name="sentinel"
-    )
-    timed = [sentinel, *others]
+    anchors = _anchors(lut)
+    timed = [*anchors, *others]
     subjects = []
     for number, network in enumerate(timed):
         made = export_architecture(network, target.runtime, target.precision, store)
@@ -347,18 +349,35 @@ def validate(
     plan = Plan(
         target,
         tuple(subjects),
-        _sentinel_subject(sentinel, target, store),
+        _sentinel_subject(anchors[0], target, store),
         Settings(ci=ci, budget_s=budget_s),
     )
     with Journal(_journals() / "validate.sqlite") as opened:
         report = _measured(plan, unit, opened, progress, {}, fresh=True)
-    level = report.result(subjects[0].key).ms / lut.sentinel.ms
+    latencies = [report.result(subject.key).ms for subject in subjects]
+    level = statistics.median(
+        now / predict_latency(lut, anchor).ms
+        for now, anchor in zip(latencies, anchors, strict=False)
+    )
     validated = tuple(
-        Validated(str(network), said, report.result(subject.key).ms / level)
-        for network, said, subject in zip(others, predicted, subjects[1:], strict=True)
+        Validated(str(network), said, now / level)
+        for network, said, now in zip(others, predicted, latencies[len(anchors) :], strict=True)
     )
     figures = figures_of(validated, drift=report.drift or 0.0, level=level - 1)
     return Validation(lut, validated, figures, report)
+
+
+def _anchors(lut: Lut) -> list[Architecture]:
+    """The networks that tell the level: the sentinel, and others that the LUT was made from."""
+    assert lut.sentinel is not None
+    space = lut.search_space
+    known = [(lut.sentinel.architecture, lut.sentinel.head)]
+    if lut.correction is not None:
+        known += [(one.layers, one.head) for one in lut.correction.calibration]
+    return [
+        Architecture.parse(layers, space, head=head)
+        for layers, head in list(dict.fromkeys(known))[:_ANCHORS]
+    ]
 
 
 def _prediction(

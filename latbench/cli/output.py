@@ -54,8 +54,8 @@ def interval(bounds: Sequence[float]) -> str:
 
 def described(correction: "Correction") -> str:
     """What a LUT's correction does, and what it was learnt from."""
-    count = correction.networks
-    learnt = f"learnt from {count} network{'s' if count > 1 else ''}"
-    offset = f", plus {correction.offset_ms:.4f} ms" if correction.offset_ms else ""
-    factors = f", {len(correction.factors)} entries by themselves" if correction.factors else ""
-    return f"sums times {correction.scale:.4f}{offset}{factors}; {learnt}"
+    offset = f" + {correction.offset_ms:.4f} ms" if correction.offset_ms else ""
+    factors = f", {len(correction.factors)} factors" if correction.factors else ""
+    plural = "s" if correction.networks > 1 else ""
+    learnt = f"from {correction.networks} network{plural}"
+    return f"sums x {correction.scale:.4f}{offset}{factors}; {learnt}"

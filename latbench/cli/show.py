@@ -56,7 +56,7 @@ def command(lut: "Lut", as_json: bool, as_csv: bool) -> None:
         (
             "roofline",
             f"{rates.macs_per_ms / 1e6:.1f} GMAC/s and {rates.bytes_per_ms / 1e6:.1f} GB/s, "
-            "the best of these entries",
+            "the best seen here",
         ),
     ]
     if lut.correction is not None:
