@@ -320,6 +320,7 @@ def validate(
     Raises:
         BadRequest: the LUT has no sentinel to compare levels by.
         MissingOps: it lacks ops.
+        LatbenchError: the device was never quiet enough to judge the LUT by it.
         DeviceUnavailable, RunnerFailed: see there.
     """
     if lut.sentinel is None:
@@ -354,6 +355,14 @@ def validate(
     )
     with Journal(_journals() / "validate.sqlite") as opened:
         report = _measured(plan, unit, opened, progress, {}, fresh=True)
+    if report.distrusted:
+        reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
+        raise LatbenchError(
+            f"{len(report.distrusted)} of {len(subjects)} networks have distrusted trials only, "
+            "so figures would judge the device's troubles, not the LUT",
+            details=(f"trials tainted by: {reasons}",),
+            hint="let it cool down or end what else it does, and type the same again",
+        )
     latencies = [report.result(subject.key).ms for subject in subjects]
     level = statistics.median(
         now / predict_latency(lut, anchor).ms

@@ -114,6 +114,8 @@ def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
         "trials": report.trials,
         "taken": report.taken,
         "tainted": report.tainted,
+        "tainted_by": dict(report.taints),
+        "distrusted": list(report.distrusted),
         "failed": report.failed,
         "drift": report.drift,
         "wall_seconds": report.session_wall_s,
@@ -137,12 +139,20 @@ def _print(profile: "Profile") -> None:
         )
     else:
         facts.append(("time", "nothing was left to measure; --fresh measures anew"))
+    if report.taints:
+        reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
+        facts.append(("tainted by", reasons))
     if report.drift is not None:
         facts.append(("drift", f"{report.drift:.1%} between the sentinel's levels"))
     facts.append(("journal", profile.journal))
     emit_facts(facts)
     for key in report.given_up:
         click.echo(f"given up: {key}: {report.failures[key]}")
+    if report.distrusted:
+        click.echo(
+            f"distrusted: {len(report.distrusted)} subjects have tainted trials only; "
+            "their entries say so.\nWhen the device is quiet: latbench profile --fresh"
+        )
     if report.complete:
         click.echo("next: latbench build-lut")
     else:

@@ -150,7 +150,7 @@ def _entry(
         raise BadRequest(
             f"run {run.id} lacks the frames of {op.key}", hint="latbench profile --fresh"
         )
-    doubts: set[str] = set()
+    doubts = {"distrusted"} if result.distrusted else set()
     ms, (low, high) = result.ms, result.ci95
     if pairs:
         ms -= sum(pair.ms for pair in pairs) / 2

@@ -3,7 +3,8 @@
 A flag says what speaks against an entry:
 
     wide             half its 95 % interval is more than `WIDE` of it
-    tainted          distrusted trials are all it has, or had to be taken again
+    tainted N        N distrusted trials had to be taken again
+    distrusted       there are no others
     modelled         nobody measured it (imported: somebody else did)
     faster than k3   it beats the op that differs from it in a smaller kernel alone (and so for e)
     unresolved       in its sandwich it cannot be told from its frames
@@ -30,7 +31,7 @@ from latbench.target import Precision
 WIDE = 0.05
 
 #: What a block must not be faster than: the same with less of one thing.
-_LESS = {"kernel": ("k", {7: 5, 5: 3}), "expansion": ("e", {6: 3, 3: 1})}
+_LESS_KERNEL, _LESS_EXPANSION = {7: 5, 5: 3}, {6: 3, 3: 1}
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,12 @@ def _flags(lut: Lut, op: OpSpec, entry: Entry) -> tuple[str, ...]:
 def _lesser(op: OpSpec) -> Iterator[tuple[str, OpSpec]]:
     if not op.is_block:
         return
-    for field, (letter, steps) in _LESS.items():
-        less = steps.get(getattr(op, field))
-        if less is not None:
-            yield f"{letter}{less}", replace(op, **{field: less})
+    if op.kernel in _LESS_KERNEL:
+        kernel = _LESS_KERNEL[op.kernel]
+        yield f"k{kernel}", replace(op, kernel=kernel)
+    if op.expansion in _LESS_EXPANSION:
+        expansion = _LESS_EXPANSION[op.expansion]
+        yield f"e{expansion}", replace(op, expansion=expansion)
 
 
 def _parsed(lut: Lut) -> Iterator[tuple[OpSpec, Entry]]:

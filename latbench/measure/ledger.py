@@ -44,9 +44,13 @@ def best_trials(trials: Iterable[Trial]) -> list[Trial]:
 
 @dataclass(frozen=True)
 class Result(Summary):
-    """The statistic of one subject's best trials; `tainted` counts those that are distrusted."""
+    """The statistic of one subject's best trials; `tainted` counts those that are distrusted.
+
+    `distrusted` says that no other trials were left to make it of.
+    """
 
     tainted: int
+    distrusted: bool
 
 
 def result_of(trials: Iterable[Trial]) -> Result | None:
@@ -56,7 +60,11 @@ def result_of(trials: Iterable[Trial]) -> Result | None:
     if not best:
         return None
     summary = summarise([trial.samples_ns for trial in best])
-    return Result(**vars(summary), tainted=sum(trial.taint is not None for trial in trials))
+    return Result(
+        **vars(summary),
+        tainted=sum(trial.taint is not None for trial in trials),
+        distrusted=best[0].taint is not None,
+    )
 
 
 class Ledger:

@@ -69,6 +69,8 @@ class Settings:
             level needs few.
         runners: runner processes that share the rounds, each in its turn. How fast a model is
             depends on where its memory happens to lie, and stays so while it is loaded.
+        cool_down_s: seconds a call of `measure` may wait, all in all, for a sentinel that stays off
+            its level; after them it goes on, and what it takes is tainted.
         seed: of the orders of the rounds.
         timeout_s: seconds after which a load or a visit counts as hung.
 
@@ -88,6 +90,7 @@ class Settings:
     sentinel_every: int = 24
     network_min_samples: int = 5
     runners: int = 3
+    cool_down_s: float = 30.0
     seed: int = 0
     timeout_s: float = 60.0
 
@@ -116,8 +119,8 @@ class Settings:
             raise BadRequest(f"{self.runners} runners make no sense", hint="3 is a good number")
         if self.sentinel_every < 1 or self.max_retakes < 1 or self.warmups < 0:
             raise BadRequest("sentinel_every, max_retakes and warmups must be positive")
-        if self.seconds < 0 or self.timeout_s <= 0:
-            raise BadRequest("seconds and timeout_s must be positive")
+        if self.seconds < 0 or self.cool_down_s < 0 or self.timeout_s <= 0:
+            raise BadRequest("seconds, cool_down_s and timeout_s must be positive")
 
     def warmups_of(self, role: Role) -> int:
         """Untimed inferences that open a visit; a whole network is warm after one."""
@@ -129,9 +132,9 @@ class Settings:
 
     @property
     def determining(self) -> dict[str, Any]:
-        """The settings that a measurement depends on: all but the budget and the timeout."""
+        """The settings that a measurement depends on: neither budget, waiting nor timeout."""
         settings = asdict(self)
-        del settings["budget_s"], settings["timeout_s"]
+        del settings["budget_s"], settings["cool_down_s"], settings["timeout_s"]
         return settings
 
 

@@ -1,5 +1,6 @@
 """What `measure` tells while it runs, and when it ends."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from latbench.measure.ledger import Ledger, Result, Standing, result_of
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState
 from latbench.measure.statistics import drift
+from latbench.measure.taint import kinds
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class RunReport:
         trials: trials in the journal, those of earlier sessions included.
         taken: how many of them this session took; 0 if there was nothing left to measure.
         tainted: how many are distrusted.
+        taints: how many for each kind of reason, the commonest first.
         failed: how many failed.
         runners_started: runners that this session started.
         timed_s: seconds that the samples of all trials add up to.
@@ -63,6 +66,7 @@ class RunReport:
     trials: int
     taken: int
     tainted: int
+    taints: Mapping[str, int]
     failed: int
     runners_started: int
     timed_s: float
@@ -100,6 +104,11 @@ class RunReport:
         return tuple(sorted(set(self.standings) - set(self.standing(Standing.CONVERGED))))
 
     @property
+    def distrusted(self) -> tuple[str, ...]:
+        """The subjects that only tainted trials tell of."""
+        return tuple(sorted(key for key, result in self.results.items() if result.distrusted))
+
+    @property
     def given_up(self) -> tuple[str, ...]:
         """The subjects that failed too often."""
         return self.standing(Standing.GIVEN_UP)
@@ -132,6 +141,11 @@ def report_of(
         trials=len(trials),
         taken=len(trials) - first,
         tainted=sum(trial.taint is not None for trial in trials),
+        taints=dict(
+            Counter(
+                kind for trial in trials if trial.taint is not None for kind in kinds(trial.taint)
+            ).most_common()
+        ),
         failed=sum(trial.failure is not None for trial in trials),
         runners_started=runners_started,
         timed_s=sum(trial.timed_s for trial in trials),

@@ -32,9 +32,10 @@ __all__ = ["Progress", "RunReport", "measure"]
 #: A level needs a few visits before anything can be off it.
 _OPENING_VISITS = 3
 
-#: Pauses between further visits to a sentinel that is off its level, seconds. What is short is over
-#: after them; what stays is a state of the machine.
-_BACK_OFF_S = (0.0, 0.1, 0.2, 0.4)
+#: The first pause before a sentinel that is off its level is visited again, seconds; each further one
+#: is twice as long. What is short is over after a few; a hot phone needs the long ones.
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 16.0
 
 #: Conditions are read after every trial where a reading is faster than this, else at the sentinel.
 _CHEAP_READING_S = 0.001
@@ -109,6 +110,7 @@ class _Session:
         self._since_sentinel: list[int] = []  # ids of trials
         self._visits_since_sentinel = 0
         self._since_reading: list[int] = []
+        self._cooled_s = 0.0
         self._off: str | None = None  # why trials are distrusted as they are taken
         self._reading: tuple[int, Conditions] | None = None  # the last one, and its id
         self._reads_every_trial = False
@@ -241,16 +243,20 @@ class _Session:
 
         A sentinel that is off is visited again at once: one bad visit is a blip, of which a round
         median takes care; two in a row are a state, and taint the trials since the visit before.
-        Those that follow are tainted as long as it stays off through all further visits.
+        Then the run waits, each time longer, until it is back; once `cool_down_s` is spent it goes on,
+        and the trials that follow are tainted as long as the sentinel stays off.
         """
         off, confirmed = self._sentinel_off(bench, round_number), None
-        # One that was off already has been waited for; it is not worth as much time again.
-        for pause in _BACK_OFF_S if self._off is None else _BACK_OFF_S[:1]:
-            if off is None:
-                break
+        pause = 0.0
+        while off is not None:
             time.sleep(pause)
+            self._cooled_s += pause
             off = self._sentinel_off(bench, round_number)
             confirmed = off or confirmed
+            left = self._plan.settings.cool_down_s - self._cooled_s
+            if left <= 0 or self._over_budget():
+                break
+            pause = min(max(_FIRST_PAUSE_S, 2 * pause), _LONGEST_PAUSE_S, left)
         if confirmed is not None:
             self._taint(self._since_sentinel, confirmed)
         self._off = off

@@ -13,7 +13,15 @@ from latbench.measure import Journal, Plan, Role, Settings, Subject, measure
 from latbench.target import Precision, Runtime, Target
 
 #: Loose and short: what is tested is never how fast this machine is.
-QUICK = Settings(ci=0.5, seconds=0.001, min_samples=4, max_samples=50, sentinel_every=8, runners=1)
+QUICK = Settings(
+    ci=0.5,
+    seconds=0.001,
+    min_samples=4,
+    max_samples=50,
+    sentinel_every=8,
+    runners=1,
+    cool_down_s=0.5,
+)
 
 
 def write_model(path: Path, channels: int, size: int, layers: int = 1) -> Path:
@@ -95,7 +103,13 @@ def small_plan(folder: Path, subjects: int = 6, settings: Settings = QUICK) -> P
 if __name__ == "__main__":
     # Nothing converges to this; so whoever started this has time to kill it.
     endless = Settings(
-        ci=1e-6, max_rounds=2000, seconds=0.001, min_samples=4, sentinel_every=8, runners=1
+        ci=1e-6,
+        max_rounds=2000,
+        seconds=0.001,
+        min_samples=4,
+        sentinel_every=8,
+        runners=1,
+        cool_down_s=0.5,
     )
     with Journal(Path(sys.argv[2])) as journal:
         measure(small_plan(Path(sys.argv[1]), settings=endless), HostDevice(), journal)
