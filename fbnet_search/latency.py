@@ -6,8 +6,8 @@ choices:
     ms(m) = fixed + sum over layers l, candidates i of m[l, i] * layer_ms[l, i]
 
 where `fixed` is the stem, head, pool, classifier and the correction's offset, and every entry is
-multiplied by the correction's scale and its own factor. With one-hot m this is `latbench.lut.predict_latency`; with
-probabilities it is the exact expectation.
+multiplied by the correction's scale and its own factor. With one-hot m this is
+`latbench.lut.predict_latency`; with probabilities it is the exact expectation.
 """
 
 from collections.abc import Sequence

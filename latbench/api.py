@@ -401,6 +401,22 @@ def _prediction(
     return predict_ops(lut, ops, "this model") if ops else None
 
 
+def open_target(
+    device: str,
+    runtime: Runtime | None = None,
+    precision: Precision | None = None,
+    threads: int | None = None,
+    cores: Sequence[int] | None = None,
+) -> tuple[Device, Target]:
+    """A unit to measure on, and the target, with the device's own defaults for what is None.
+
+    Raises:
+        UnknownName, DeviceUnavailable, BadRequest: as `profile`.
+    """
+    _, unit, target = _open(device, runtime, precision, threads, cores)
+    return unit, target
+
+
 def _open(
     device: str,
     runtime: Runtime | None,

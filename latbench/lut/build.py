@@ -21,8 +21,9 @@ from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.lut.calibrate import calibrate
 from latbench.lut.schema import Entry, Lut, Sentinel, TimedNetwork
 from latbench.measure import taint
+from latbench.measure.diagnostics import outliers, warnings_of, within_rounds
 from latbench.measure.journal import Journal
-from latbench.measure.ledger import Result, result_of
+from latbench.measure.ledger import Result, best_trials, result_of
 from latbench.measure.plan import Role
 from latbench.measure.records import Run, Trial
 from latbench.measure.statistics import drift
@@ -150,7 +151,11 @@ def _entry(
         raise BadRequest(
             f"run {run.id} lacks the frames of {op.key}", hint="latbench profile --fresh"
         )
-    doubts = {"distrusted"} if result.distrusted else set()
+    rounds = [trial.samples_ns for trial in best_trials(trials)]
+    doubts = set(warnings_of(rounds))
+    far = outliers(within_rounds(rounds))
+    if result.distrusted:
+        doubts.add("distrusted")
     ms, (low, high) = result.ms, result.ci95
     if pairs:
         ms -= sum(pair.ms for pair in pairs) / 2
@@ -168,6 +173,7 @@ def _entry(
         spread=result.spread,
         tainted=result.tainted,
         context="sandwich" if pairs else "alone",
+        outliers=far.low + far.high,
         warnings=tuple(sorted(doubts)),
         macs=macs,
         artifact_sha256=run.subjects[op.key].sha256,

@@ -1,4 +1,5 @@
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -32,6 +33,49 @@ def test_interval_covers_the_median_95_percent_of_the_time(n: int, shape: str) -
     # Four standard errors of a share of 4000, and 1 % for the interpolation: its
     # weight depends, a little, on the distribution.
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / trials) + 0.01)
+
+
+@pytest.mark.parametrize("n", [6, 8, 12, 40])
+@pytest.mark.parametrize("shape", ["log-normal", "gamma", "contaminated", "bimodal"])
+def test_interval_covers_within_two_points_whatever_the_shape(n: int, shape: str) -> None:
+    rng = np.random.default_rng(n)
+    trials = 3000
+    size = (trials, n)
+    if shape == "log-normal":
+        draws, median = rng.lognormal(0, 1, size), 1.0
+    elif shape == "gamma":
+        draws, median = rng.gamma(2, size=size), 1.678347  # (1 + x) exp(-x) = 1/2
+    elif shape == "contaminated":  # one in ten is half as slow again
+        draws = rng.normal(1, 0.01, size) * (1 + 0.5 * (rng.random(size) < 0.1))
+        median = 1 + 0.01 * NormalDist().inv_cdf(0.5 / 0.9)
+    else:  # 5 standard deviations between two modes
+        draws = rng.standard_normal(size) + 5 * (rng.random(size) < 0.4)
+        median = NormalDist().inv_cdf(0.5 / 0.6)
+    intervals = [median_ci95(sample) for sample in draws]
+    covered = np.mean([low <= median <= high for low, high in intervals])
+    # Two points, of which three standard errors of a share of 3000 are 1.2.
+    assert covered == pytest.approx(0.95, abs=0.02)
+
+
+def test_interval_of_a_summary_is_that_of_its_round_medians() -> None:
+    rng = np.random.default_rng(8)
+    rounds = list(rng.integers(10**6, 2 * 10**6, (9, 21)))
+    low, high = median_ci95([np.median(samples) / 1e6 for samples in rounds])
+    assert summarise(rounds).ci95 == pytest.approx((low, high))
+
+
+def test_dependence_between_rounds_costs_coverage_and_inside_them_it_does_not() -> None:
+    rng = np.random.default_rng(9)
+    steps = rng.standard_normal((1000, 20))
+    levels = steps.copy()
+    for i in range(1, 20):  # stationary, autocorrelation 0.9, standard deviation 1
+        levels[:, i] = 0.9 * levels[:, i - 1] + math.sqrt(1 - 0.9**2) * steps[:, i]
+    intervals = [median_ci95(sample) for sample in levels]
+    assert np.mean([low <= 0 <= high for low, high in intervals]) < 0.6
+    rounds = np.rint(1e6 * np.exp(0.01 * levels)).astype(np.int64)  # now each row is one round
+    medians = [summarise(list(rounds[i : i + 8])).ci95 for i in range(0, 1000, 8)]
+    covered = np.mean([low <= 1 <= high for low, high in medians])
+    assert covered == pytest.approx(0.95, abs=0.02 + 3 * math.sqrt(0.95 * 0.05 / 125))
 
 
 def test_interval_of_six_is_the_published_interpolation() -> None:

@@ -1,0 +1,180 @@
+"""Which LUT predicts whole networks, and how well: `python bench/additivity.py --runtime tflite`.
+
+Ops alone, ops in sandwiches, frames, calibration networks and networks that no fit sees are timed in
+the same rounds by `latbench.measure`; every method then predicts the unseen networks from the same
+trials. The unseen networks are timed once more in a later session: how far the two sessions
+disagree once their common level is taken out (the noise floor) bounds what any LUT can do.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from latbench.api import open_target
+from latbench.export import ArtifactStore, export_ops
+from latbench.lut import Correction, Entry, Lut, predict_latency
+from latbench.lut.calibrate import calibrate
+from latbench.lut.schema import TimedNetwork
+from latbench.lut.validation import Figures, Validated, figures_of
+from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
+from latbench.measure.report import RunReport as Report
+from latbench.space import Architecture, OpSpec, SearchSpace, published
+from latbench.space.design import calibration_architectures, varied_architectures
+from latbench.space.sandwich import frames_of, sandwich_of
+from latbench.target import Precision, Runtime
+
+Chains = dict[str, tuple[Role, Sequence[OpSpec]]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runtime", type=Runtime, default=Runtime.TFLITE)
+    parser.add_argument("--precision", type=Precision, default=Precision.FP32)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--calibrate", type=int, default=20)
+    parser.add_argument("--networks", type=int, default=40, help="unseen networks")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--journals", type=Path, help="keep trials here; then a rerun costs nothing"
+    )
+    parser.add_argument("--json", type=Path, help="write all figures there too")
+    options = parser.parse_args()
+    space = SearchSpace.named()
+    fitted = calibration_architectures(space, options.calibrate)
+    unseen = [
+        *varied_architectures(space, options.networks - 2, seed=options.seed),
+        *(published(name, space=space) for name in ("fbnet_a", "fbnet_c")),
+    ]
+    unit, target = open_target(
+        "host", options.runtime, options.precision, options.threads, cores=None
+    )
+    store, sentinel = ArtifactStore(), fitted[0]
+
+    def timed(chains: Chains, name: str) -> Report:
+        subjects = []
+        for key, (role, ops) in {"sentinel": (Role.SENTINEL, sentinel.ops), **chains}.items():
+            made = export_ops(ops, key, target.runtime, target.precision, store)
+            subjects.append(Subject(key, role, made.path, made.sha256))
+        plan = Plan(target, tuple(subjects[1:]), subjects[0], Settings())
+        with tempfile.TemporaryDirectory() as folder:
+            kept = options.journals or Path(folder)
+            kept.mkdir(parents=True, exist_ok=True)
+            with Journal(kept / f"{target.runtime}-{target.precision}-{name}") as journal:
+                return measure(plan, unit, journal)
+
+    ops = space.unique_ops
+    nets: Chains = {f"unseen:{n}": (Role.NETWORK, net.ops) for n, net in enumerate(unseen)}
+    nets |= {f"fitted:{n}": (Role.NETWORK, net.ops) for n, net in enumerate(fitted)}
+    chains: Chains = {f"alone:{op.key}": (Role.OP, (op,)) for op in ops}
+    chains |= {f"sandwich:{op.key}": (Role.OP, sandwich_of(op)) for op in ops if frames_of(op)}
+    frames = dict.fromkeys(frame for op in ops for frame in frames_of(op))
+    chains |= {frame.key: (Role.FRAME, (frame, frame)) for frame in frames}
+    here = timed(chains | nets, "here.sqlite")
+    later = timed(nets, "later.sqlite")
+
+    entries = {"alone": _alone(here, ops), "sandwich": _sandwiched(here, ops)}
+    networks = [_network(here, f"fitted:{n}", net) for n, net in enumerate(fitted)]
+    found: dict[str, dict[str, float]] = {}
+    print(f"{target}; drift {here.drift:.1%}, later {later.drift:.1%}; tainted {here.tainted} of "
+          f"{here.trials}; distrusted {len(here.distrusted)}, later {len(later.distrusted)}")  # fmt: skip
+    print(f"{'method':34} {'MAPE':>5} {'bias':>6} {'worst':>6} {'<=2%':>5} {'<=3%':>5} "
+          f"{'<=5%':>5} {'rho':>7} {'cover':>5}")  # fmt: skip
+    now = {str(n): here.result(f"unseen:{n}").ms for n in range(len(unseen))}
+    level = _level(later, here, fitted)
+    then = {str(n): later.result(f"unseen:{n}").ms / level for n in range(len(unseen))}
+    for context, table in entries.items():
+        for title, correction in _corrections(table, networks, space).items():
+            lut = _lut(target, space, table, correction)
+            name = f"{context}, {title}"
+            found[name] = _show(name, lut, unseen, now, here)
+            if title == "per-entry posterior":
+                found[f"{name}, later"] = _show(f"{name}, later", lut, unseen, then, later)
+    spread = [then[number] / now[number] - 1 for number in now]
+    floor = statistics.fmean(map(abs, spread))
+    found["floor"] = {"mape": 100 * floor, "worst": 100 * max(map(abs, spread))}
+    print(f"{'floor: the same networks, later':34} {100 * floor:5.2f} {'':6} "
+          f"{100 * max(map(abs, spread)):6.2f}   level {level:.3f}")  # fmt: skip
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+def _entry(ms: float, half: float, macs: int) -> Entry:
+    ms = max(ms, 1e-4)
+    ci95 = (max(ms - half, ms / 2), ms + half)
+    return Entry(ms=ms, ci95=ci95, samples=1, rounds=1, spread=0.0, macs=macs)
+
+
+def _alone(report: RunReport, ops: Iterable[OpSpec]) -> dict[str, Entry]:
+    results = {op: report.result(f"alone:{op.key}") for op in ops}
+    return {op.key: _entry(one.ms, one.half_width, op.macs) for op, one in results.items()}
+
+
+def _sandwiched(report: RunReport, ops: Iterable[OpSpec]) -> dict[str, Entry]:
+    entries = {}
+    for op in ops:
+        frames = frames_of(op)
+        result = report.result(f"{'sandwich' if frames else 'alone'}:{op.key}")
+        off = sum(report.result(frame.key).ms / 2 for frame in frames)
+        entries[op.key] = _entry(result.ms - off, result.half_width, op.macs)
+    return entries
+
+
+def _network(report: RunReport, key: str, network: Architecture) -> TimedNetwork:
+    result = report.result(key)
+    return TimedNetwork(layers=network.notation, head=network.head, ms=result.ms, ci95=result.ci95)
+
+
+def _level(later: RunReport, here: RunReport, fitted: Sequence[Architecture]) -> float:
+    keys = [f"fitted:{number}" for number in range(min(5, len(fitted)))]
+    return statistics.median(later.result(key).ms / here.result(key).ms for key in keys)
+
+
+def _corrections(
+    entries: Mapping[str, Entry], networks: Sequence[TimedNetwork], space: SearchSpace
+) -> dict[str, Correction | None]:
+    few, alone = networks[:9], networks[:1]
+    learnt: dict[str, Correction | None] = {"sum": None}
+    learnt["scale of the sentinel"] = calibrate(entries, alone, space)
+    learnt["scale of 9 networks"] = calibrate(entries, few, space, deviating=False)
+    learnt["affine"] = calibrate(entries, networks, space, deviating=False)
+    learnt["per-entry posterior"] = calibrate(entries, networks, space)
+    return learnt
+
+
+def _lut(target, space, entries, correction):  # type: ignore[no-untyped-def]
+    from datetime import UTC, datetime
+
+    return Lut(
+        target=target,
+        space=space.to_dict(),
+        provenance="measured",
+        created=datetime.now(UTC),
+        tool={},
+        entries=entries,
+        correction=correction,
+    )
+
+
+def _show(
+    name: str,
+    lut: Lut,
+    unseen: Sequence[Architecture],
+    measured: Mapping[str, float],
+    report: RunReport,
+) -> dict[str, float]:
+    validated = [
+        Validated(str(number), predict_latency(lut, network), measured[str(number)])
+        for number, network in enumerate(unseen)
+    ]
+    figures: Figures = figures_of(validated, drift=report.drift or 0.0, level=0.0)
+    print(f"{name:34} {figures.mape:5.2f} {figures.bias:+6.2f} {figures.worst:6.2f} "
+          f"{figures.within_2:5.0f} {figures.within_3:5.0f} {figures.within_5:5.0f} "
+          f"{figures.spearman:7.4f} {figures.coverage:5.0f}")  # fmt: skip
+    return figures.to_dict()
+
+
+if __name__ == "__main__":
+    main()
