@@ -14,7 +14,7 @@ The interval's assumption holds for the first five rows of the first table, and 
 A round is a level and 8 samples around it (log-normal, 1 %) whose median is that level exactly, so
 the true median is that of the levels. Levels have a standard deviation of 1 %. Where the level
 moves, the truth is where it began, which is what a fresh run would find. Warnings are drawn a
-quarter as often as intervals, since they take longest.
+quarter as often as intervals, since they take longest. All of it takes two minutes.
 """
 
 import argparse

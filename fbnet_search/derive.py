@@ -52,7 +52,7 @@ def derive_architecture(
     for choices in most_probable_first(logits, latency.layer_ms.numpy(), budget):
         architecture = architecture_of(space, choices)
         # The same sum in the order of predict_latency may be a rounding error above the target.
-        if predict_latency(lut, architecture).ms <= target_ms:
+        if predict_latency(lut, architecture).ms <= target_ms * (1 + _ROUNDING):
             return architecture
     raise _unreachable(target_ms, latency)
 

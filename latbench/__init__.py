@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from latbench.lut import Entry, Lut, Prediction, predict_latency
     from latbench.space import Architecture, OpSpec, SearchSpace, published, read_architecture
     from latbench.target import Precision, Runtime, Target
+    from latbench.validation import Validation, validate
 
 _HOMES = {
     "latbench.api": ("Measurement", "build_lut", "measure_latency", "profile"),
     "latbench.errors": ("LatbenchError",),
     "latbench.lut": ("Entry", "Lut", "Prediction", "predict_latency"),
     "latbench.space": ("Architecture", "OpSpec", "SearchSpace", "published", "read_architecture"),
+    "latbench.validation": ("Validation", "validate"),
     "latbench.target": ("Precision", "Runtime", "Target"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -45,12 +47,14 @@ __all__ = [
     "Runtime",
     "SearchSpace",
     "Target",
+    "Validation",
     "build_lut",
     "measure_latency",
     "predict_latency",
     "profile",
     "published",
     "read_architecture",
+    "validate",
 ]
 
 

@@ -4,7 +4,6 @@
 """
 
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,11 @@ from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
 from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
 from latbench.lut.build import build_lut as build_lut_of_run
-from latbench.lut.validation import Figures, Validated, figures_of
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject
 from latbench.measure import Progress as MeasureProgress
 from latbench.measure import measure as measure_plan
 from latbench.space import Architecture, OpSpec, SearchSpace, parse_key, published
-from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
+from latbench.space.design import SENTINEL, calibration_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
 
@@ -33,9 +31,6 @@ Progress = Callable[[str, int, int], None]
 
 #: Whole networks that a run times to learn how its ops add up.
 CALIBRATE = 12
-
-#: Networks whose latency tells a run's level; each alone is off by a per cent or so.
-_ANCHORS = 5
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class Measurement:
         return self.ms / (self.anchor or 1.0)
 
 
-def _silent(what: str, done: int, total: int) -> None:
+def silent(what: str, done: int, total: int) -> None:
     """The progress of a caller who asked for none."""
 
 
@@ -90,7 +85,7 @@ def profile(
     budget_s: float = 600.0,
     journal: Path | None = None,
     fresh: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Profile:
     """Time every op of `space` on a device, and journal every trial.
 
@@ -127,10 +122,10 @@ def profile(
     plan = Plan(
         target,
         tuple(subjects),
-        _sentinel_subject(sentinel, target, store),
+        sentinel_subject(sentinel, target, store),
         Settings(ci=ci, budget_s=budget_s),
     )
-    path = journal or _journals() / f"{_stem(entry, target)}-{_space_stem(space)}.sqlite"
+    path = journal or journals() / f"{_stem(entry, target)}-{_space_stem(space)}.sqlite"
     about = {
         "space": space.to_dict(),
         "context": "sandwich" if networks else "alone",
@@ -140,7 +135,7 @@ def profile(
     with Journal(path) as opened:
         note = json.dumps({"journal": str(path.absolute())})
         write_atomically(_pointer(), note + "\n")
-        report = _measured(plan, unit, opened, progress, about, fresh=fresh)
+        report = measured(plan, unit, opened, progress, about, fresh=fresh)
     return Profile(target, space, path, report)
 
 
@@ -214,7 +209,7 @@ def measure_latency(
     input_shape: tuple[int, ...] | None = None,
     ci: float = 0.01,
     budget_s: float = 120.0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Measurement:
     """Time one model file, or one architecture with untrained weights, on a device.
 
@@ -243,8 +238,8 @@ def measure_latency(
         if runtime not in (None, named):
             raise LutRefused(f"{model} is a model for {named}, but {runtime} was asked for")
         runtime = named
-        silent = runtime is Runtime.TORCHSCRIPT and not metadata and is_torchscript(model)
-        if silent and input_shape is None:
+        says_nothing = runtime is Runtime.TORCHSCRIPT and not metadata and is_torchscript(model)
+        if says_nothing and input_shape is None:
             raise BadRequest(
                 f"{model} does not say what its inputs are",
                 hint="say it, like: --input-shape 1x3x224x224",
@@ -265,10 +260,10 @@ def measure_latency(
         anchor = Architecture.parse(
             lut.sentinel.architecture, lut.search_space, head=lut.sentinel.head, name="sentinel"
         )
-        sentinel = _sentinel_subject(anchor, target, store)
+        sentinel = sentinel_subject(anchor, target, store)
     plan = Plan(target, (subject,), sentinel, Settings(ci=ci, budget_s=budget_s))
-    with Journal(_journals() / "measure.sqlite") as opened:
-        report = _measured(plan, unit, opened, progress, {}, fresh=True)
+    with Journal(journals() / "measure.sqlite") as opened:
+        report = measured(plan, unit, opened, progress, {}, fresh=True)
     result = report.result(subject.key)
     level = None if sentinel is None else report.result(sentinel.key)
     return Measurement(
@@ -282,111 +277,6 @@ def measure_latency(
         predicted=_prediction(lut, architecture, metadata),
         anchor=level.ms / lut.sentinel.ms if level and lut and lut.sentinel else None,
     )
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What `validate` found: each network, and the figures over all."""
-
-    lut: Lut
-    networks: tuple[Validated, ...]
-    figures: Figures
-    report: RunReport
-
-    @property
-    def validated_lut(self) -> Lut:
-        """The LUT with these figures as its own validation."""
-        return self.lut.model_copy(update={"validation": self.figures.to_dict()})
-
-
-def validate(
-    lut: Lut,
-    *,
-    networks: int = 20,
-    seed: int = 0,
-    ci: float = 0.01,
-    budget_s: float = 300.0,
-    progress: Progress = _silent,
-) -> Validation:
-    """Time whole networks that the LUT was not made from, and compare with its predictions.
-
-    The sentinel network and a few more that the LUT was made from are timed in the same rounds.
-    Measurements are divided by how much slower those run now (their median) than the LUT says: a
-    device's level moves between processes and days, and a LUT tells latencies at one.
-
-    Args:
-        networks: how many, drawn by `seed` (`latbench.space.design.varied_architectures`).
-
-    Raises:
-        BadRequest: the LUT has no sentinel to compare levels by.
-        MissingOps: it lacks ops.
-        LatbenchError: the device was never quiet enough to judge the LUT by it.
-        DeviceUnavailable, RunnerFailed: see there.
-    """
-    if lut.sentinel is None:
-        raise BadRequest(
-            "the LUT has no sentinel network, so its level cannot be told",
-            hint=f"measure it again with: {lut.command}",
-        )
-    space, target = lut.search_space, lut.target
-    learnt = {one.layers for one in lut.correction.calibration} if lut.correction else set()
-    others = [
-        other
-        for other in varied_architectures(space, networks + len(learnt), seed=seed)
-        if other.notation not in learnt
-    ][:networks]
-    predicted = [predict_latency(lut, other) for other in others]
-    _, unit, target = _open(
-        target.device, target.runtime, target.precision, target.threads, target.cores or None
-    )
-    store = ArtifactStore()
-    anchors = _anchors(lut)
-    timed = [*anchors, *others]
-    subjects = []
-    for number, network in enumerate(timed):
-        made = export_architecture(network, target.runtime, target.precision, store)
-        subjects.append(Subject(f"{number}:{network}", Role.NETWORK, made.path, made.sha256))
-        progress("exporting", number + 1, len(timed))
-    plan = Plan(
-        target,
-        tuple(subjects),
-        _sentinel_subject(anchors[0], target, store),
-        Settings(ci=ci, budget_s=budget_s),
-    )
-    with Journal(_journals() / "validate.sqlite") as opened:
-        report = _measured(plan, unit, opened, progress, {}, fresh=True)
-    if report.distrusted:
-        reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
-        raise LatbenchError(
-            f"{len(report.distrusted)} of {len(subjects)} networks have distrusted trials only, "
-            "so figures would judge the device's troubles, not the LUT",
-            details=(f"trials tainted by: {reasons}",),
-            hint="let it cool down or end what else it does, and type the same again",
-        )
-    latencies = [report.result(subject.key).ms for subject in subjects]
-    level = statistics.median(
-        now / predict_latency(lut, anchor).ms
-        for now, anchor in zip(latencies, anchors, strict=False)
-    )
-    validated = tuple(
-        Validated(str(network), said, now / level)
-        for network, said, now in zip(others, predicted, latencies[len(anchors) :], strict=True)
-    )
-    figures = figures_of(validated, drift=report.drift or 0.0, level=level - 1)
-    return Validation(lut, validated, figures, report)
-
-
-def _anchors(lut: Lut) -> list[Architecture]:
-    """The networks that tell the level: the sentinel, and others that the LUT was made from."""
-    assert lut.sentinel is not None
-    space = lut.search_space
-    known = [(lut.sentinel.architecture, lut.sentinel.head)]
-    if lut.correction is not None:
-        known += [(one.layers, one.head) for one in lut.correction.calibration]
-    return [
-        Architecture.parse(layers, space, head=head)
-        for layers, head in list(dict.fromkeys(known))[:_ANCHORS]
-    ]
 
 
 def _prediction(
@@ -456,12 +346,13 @@ def _hash_of(path: Path) -> str:
         raise LatbenchError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _sentinel_subject(sentinel: Architecture, target: Target, store: ArtifactStore) -> Subject:
+def sentinel_subject(sentinel: Architecture, target: Target, store: ArtifactStore) -> Subject:
+    """The subject that `sentinel` is in its role, exported if the store lacks it."""
     made = export_architecture(sentinel, target.runtime, target.precision, store)
     return Subject(f"sentinel:{sentinel}", Role.SENTINEL, made.path, made.sha256)
 
 
-def _measured(
+def measured(
     plan: Plan,
     unit: Device,
     journal: Journal,
@@ -470,13 +361,16 @@ def _measured(
     *,
     fresh: bool,
 ) -> RunReport:
+    """Measure `plan`, telling `progress` of it; see `latbench.measure.measure`."""
+
     def tell(state: MeasureProgress) -> None:
         progress("measuring", state.done, state.expected)
 
     return measure_plan(plan, unit, journal, progress=tell, about=about, fresh=fresh)
 
 
-def _journals() -> Path:
+def journals() -> Path:
+    """The folder that journals lie in."""
     return home() / "journals"
 
 

@@ -10,8 +10,8 @@ from latbench.cli.output import emit_facts, emit_json, emit_table, interval, mil
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
-    from latbench.api import Validation
     from latbench.lut import Lut
+    from latbench.validation import Validation
 
 
 @click.command(name="validate")
@@ -58,10 +58,10 @@ def command(
     The LUT's sentinel network is timed beside them, and measurements are brought to the level that
     it had in the LUT's run.
     """
-    from latbench import api
+    from latbench.validation import validate
 
     with reporter() as progress:
-        validation = api.validate(
+        validation = validate(
             lut, networks=networks, seed=seed, ci=ci, budget_s=budget, progress=progress
         )
     if out is not None:

@@ -12,7 +12,8 @@ Sources: Pettitt, "A non-parametric approach to the change-point problem", Appli
 version of von Neumann's ratio test for randomness", JASA 77 (1982); Ashman, Bird and Zepf,
 "Detecting bimodality in astronomical datasets", Astronomical Journal 108 (1994); Kimber,
 "Exploratory data analysis for possibly censored data from skewed distributions", Applied
-Statistics 39 (1990); Tukey, "Exploratory Data Analysis" (1977).
+Statistics 39 (1990); Tukey, "Exploratory Data Analysis" (1977); Rousseeuw, "Least median of
+squares regression", JASA 79 (1984).
 """
 
 import math
@@ -38,10 +39,8 @@ _Z = 2.6
 #: Siegmund's correction of a continuous path's maximum for being seen at discrete steps only.
 _OVERSHOOT = 0.5826
 
-#: Fewer values are not searched for modes, and no mode has fewer values than half of them.
-_MODE_VALUES = 8
-
-#: Nor a smaller share of all.
+#: No mode has fewer values, nor a smaller share of all.
+_MODE_VALUES = 4
 _MODE_SHARE = 0.15
 
 #: Outliers on one side that are no more than this share of all must not blur the mode next to them.
@@ -205,19 +204,17 @@ def modes(values: ArrayLike) -> tuple[Mode, ...]:
         D = sqrt(2) |mean(1) - mean(2)| / sqrt(variance(1) + variance(2)),
 
     and the parts are modes if every D exceeds sqrt(12) + 12 / sqrt(n). The halves of a uniform
-    distribution have sqrt(12), more than those of the other unimodal ones tried; the rest allows
-    for chance, and keeps false alarms under 1 % for uniform, normal, Laplace, Student, gamma
-    (shape 1 and up) and log-normal (sigma up to 0.5) samples of any size, and under 3 % for yet
-    more skewed ones. (Ashman's own D > 2 is meant for fitted components; halves of anything
-    exceed it.) With a fifth of the values in the smaller mode, 8 in 10 samples are seen through
-    where the modes are 5 standard deviations apart among 100 values, or 8 among 40; of fewer than
-    12 values hardly any are. `bench/interval_coverage.py` prints these rates.
+    distribution have sqrt(12), more than those of the other unimodal ones tried (so Ashman's own
+    D > 2, meant for fitted components, would not do); the rest allows for chance. False alarms are
+    about 1 % or fewer for uniform, normal, Laplace, gamma (shape 1 and up), log-normal (sigma up to
+    0.5) samples of any size, under 3 % for more skewed ones. Of samples with a fifth of the values in
+    the smaller mode, about 8 in 10 are seen through where modes are 5 standard deviations apart
+    among 100 values, or 8 among 40; among fewer than 12 values, hardly any.
 
-    A mode holds about 15 % of the values, and 4, at least. Where no more than 5 % lie beyond a fence
-    of `outliers`, they count to the mode next to them, but not in its D, lest they blur it. Values
-    that a coarse clock made equal are spread over its tick, which is taken to be the smallest
-    difference between any two, lest each tick be a mode. To look at single inferences rather than
-    at round medians, pass `within_rounds`.
+    A mode holds about 15 % of the values, and 4, at least. Up to 5 % beyond a fence of `outliers`
+    count to the mode next to them, but not in its D, lest they blur it. Values that a coarse clock
+    made equal are spread over its tick, taken to be the smallest difference between any two, lest
+    each tick be a mode. To look at single inferences, not at round medians, pass `within_rounds`.
 
     Raises:
         ValueError: there are no values.
@@ -231,17 +228,15 @@ def modes(values: ArrayLike) -> tuple[Mode, ...]:
 
 def _cuts_between_modes(data: Floats) -> list[int]:
     """Where to cut sorted values into three modes, or else into two; [] if they have only one."""
-    if data.size < _MODE_VALUES or data[0] == data[-1]:
-        return []
     values = _untied(data)
     first, last = (int(place) for place in np.searchsorted(values, _fences(values)))
     first = first if first <= _RARE * values.size else 0
     last = last if values.size - last <= _RARE * values.size else values.size
     n = last - first
-    places = first + np.arange(n)
-    if n > _MODE_POINTS:
-        places = first + np.rint(np.linspace(0, n - 1, _MODE_POINTS)).astype(np.intp)
+    places = first + np.rint(np.linspace(0, n - 1, min(n, _MODE_POINTS))).astype(np.intp)
     points = values[places]
+    if n < 2 * _MODE_VALUES or points[0] == points[-1]:
+        return []
     points = (points - points.mean()) / (points[-1] - points[0])
     sums = np.concatenate(([0.0], np.cumsum(points)))
     squares = np.concatenate(([0.0], np.cumsum(points**2)))
@@ -270,25 +265,28 @@ def _cuts_between_modes(data: Floats) -> list[int]:
 @lru_cache(maxsize=256)
 def _cuts_into(parts: int, n: int) -> list[NDArray[np.intp]]:
     """The ends of all ways to cut n values in two or three parts that are large enough."""
-    least = max(_MODE_VALUES // 2, math.ceil(_MODE_SHARE * n))
-    first = np.arange(least, n - least + 1)
+    least = max(_MODE_VALUES, math.ceil(_MODE_SHARE * n))
+    inner = [np.arange(least, n - least + 1)]
     if parts == 3:
-        one, two = np.meshgrid(first, first, indexing="ij")
-        fit = two - one >= least
-        inner = [one[fit], two[fit]]
-    else:
-        inner = [first]
+        one, two = np.meshgrid(inner[0], inner[0], indexing="ij")
+        inner = [one[two - one >= least], two[two - one >= least]]
     return [np.zeros_like(inner[0]), *inner, np.full_like(inner[0], n)]
 
 
 def _untied(ordered: Floats) -> Floats:
     """Sorted values with equal ones spread evenly over the smallest difference between any."""
-    distinct, starts, counts = np.unique(ordered, return_index=True, return_counts=True)
-    if distinct.size in (1, ordered.size):
+    _, starts, counts = np.unique(ordered, return_index=True, return_counts=True)
+    if counts.size in (1, ordered.size):
         return ordered
     within = np.arange(ordered.size) - np.repeat(starts, counts)
     offsets = (within + 0.5) / np.repeat(counts, counts) - 0.5
-    return ordered + offsets * float(np.diff(distinct).min())
+    return ordered + offsets * _tick(ordered)
+
+
+def _tick(ordered: Floats) -> float:
+    """The smallest difference between any two sorted values that differ."""
+    steps = np.diff(ordered)
+    return float(steps[steps > 0].min(initial=math.inf))
 
 
 def outliers(values: ArrayLike) -> Outliers:
@@ -296,9 +294,9 @@ def outliers(values: ArrayLike) -> Outliers:
 
     Far is beyond 7 times the distance from the median to the quartile on the same side, which for
     a symmetric distribution are Tukey's outer fences (3 interquartile ranges beyond a quartile).
-    Each side has its own distance, after Kimber, since latencies are skewed. On average that
-    counts 0.0003 % of normal values and 0.4 % of exponential ones. A quartile equal to the median
-    counts as one tick of the clock away, the smallest difference between any two values.
+    Each side has its own distance, after Kimber, since latencies are skewed. That counts 0.0003 %
+    of normal and 0.4 % of exponential values, more of samples of 8 (0.6 % at either end of normal
+    ones). A quartile no further than a tick, the smallest difference, counts as a tick away.
 
     Raises:
         ValueError: there are no values.
@@ -311,30 +309,22 @@ def outliers(values: ArrayLike) -> Outliers:
 
 
 def _fences(ordered: Floats) -> tuple[float, float]:
-    lower, middle, upper = _quantiles(ordered, 0.25, 0.5, 0.75)
+    last = ordered.size - 1
+    quarters = (last / 4, last / 2, 3 * last / 4)
+    lower, middle, upper = np.interp(quarters, np.arange(ordered.size), ordered).tolist()
     below, above = middle - lower, upper - middle
     if min(below, above) <= 0:
-        steps = np.diff(ordered)
-        tick = float(steps[steps > 0].min(initial=math.inf))
-        below, above = max(below, tick), max(above, tick)
+        below, above = (max(side, _tick(ordered)) for side in (below, above))
     return middle - _FENCE * below, middle + _FENCE * above
 
 
-def _quantiles(ordered: Floats, *shares: float) -> list[float]:
-    places = np.arange(ordered.size) / max(1, ordered.size - 1)
-    return [float(value) for value in np.interp(shares, places, ordered)]
-
-
 def within_rounds(rounds: Rounds) -> Floats:
-    """Return all samples of a subject, each relative to the centre of its own round.
+    """Return all samples of a subject's `rounds` (ns), each relative to its own round's centre.
 
     What `modes` and `outliers` are to look at, since levels differ between rounds. The centre is
     the median of the densest half of the round (its shortest half, as in the least median of
     squares): among inferences of two speeds it is one of the two, where the median may be any
     value between. Samples that a coarse clock made equal are spread over its tick, as in `modes`.
-
-    Args:
-        rounds: the samples of each round, nanoseconds.
 
     Raises:
         ValueError: there are no rounds, or one has no samples.
@@ -354,7 +344,7 @@ def _median(ordered: Floats) -> float:
 
 
 def _densest_half(ordered: Floats) -> Floats:
-    """The shortest run of about half of sorted values, an even number, lest one be the centre."""
+    """The shortest run of half the values, an even number of them, lest one be the centre."""
     size = min(ordered.size, 2 * math.ceil(ordered.size / 4))
     start = int((ordered[size - 1 :] - ordered[: ordered.size - size + 1]).argmin())
     return ordered[start : start + size]
@@ -363,8 +353,8 @@ def _densest_half(ordered: Floats) -> Floats:
 def _relative(rounds: list[Floats]) -> Floats:
     """`within_rounds` of sorted rounds."""
     centres = [_median(_densest_half(samples)) for samples in rounds]
-    sizes = [samples.size for samples in rounds]
     pooled = np.concatenate(rounds)
+    sizes = [samples.size for samples in rounds]
     # Equal samples of different rounds take turns, so that no round gets the lower ones.
     order = np.lexsort((np.concatenate([np.arange(size) for size in sizes]), pooled))
     return np.asarray(_untied(pooled[order]) / np.repeat(centres, sizes)[order])
