@@ -54,7 +54,7 @@ def interval(bounds: Sequence[float]) -> str:
 
 def described(correction: "Correction") -> str:
     """What a LUT's correction does, and what it was learnt from."""
-    offset = f" + {correction.offset_ms:.4f} ms" if correction.offset_ms else ""
+    offset = f" {correction.offset_ms:+.4f} ms" if correction.offset_ms else ""
     factors = f", {len(correction.factors)} factors" if correction.factors else ""
     plural = "s" if correction.networks > 1 else ""
     learnt = f"from {correction.networks} network{plural}"
