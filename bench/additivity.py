@@ -2,8 +2,9 @@
 
 Ops alone, ops in sandwiches, frames, calibration networks and networks that no fit sees are timed in
 the same rounds by `latbench.measure`; every method then predicts the unseen networks from the same
-trials. The unseen networks are timed once more in a later session: how far the two sessions
-disagree once their common level is taken out (the noise floor) bounds what any LUT can do.
+trials. The unseen networks are timed once more in a later session. How far the two sessions
+disagree once their common level is taken out is the noise floor: it holds the noise of both, so a
+good LUT may lie a little below it, and none far.
 """
 
 import argparse
@@ -11,20 +12,21 @@ import json
 import statistics
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from latbench.api import open_target
 from latbench.export import ArtifactStore, export_ops
 from latbench.lut import Correction, Entry, Lut, predict_latency
+from latbench.lut.accuracy import Figures, Validated, figures_of
+from latbench.lut.build import without_frames
 from latbench.lut.calibrate import calibrate
 from latbench.lut.schema import TimedNetwork
-from latbench.lut.validation import Figures, Validated, figures_of
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
-from latbench.measure.report import RunReport as Report
 from latbench.space import Architecture, OpSpec, SearchSpace, published
 from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
-from latbench.target import Precision, Runtime
+from latbench.target import Precision, Runtime, Target
 
 Chains = dict[str, tuple[Role, Sequence[OpSpec]]]
 
@@ -53,7 +55,7 @@ def main() -> None:
     )
     store, sentinel = ArtifactStore(), fitted[0]
 
-    def timed(chains: Chains, name: str) -> Report:
+    def timed(chains: Chains, name: str) -> RunReport:
         subjects = []
         for key, (role, ops) in {"sentinel": (Role.SENTINEL, sentinel.ops), **chains}.items():
             made = export_ops(ops, key, target.runtime, target.precision, store)
@@ -101,24 +103,22 @@ def main() -> None:
         options.json.write_text(json.dumps(found, indent=1))
 
 
-def _entry(ms: float, half: float, macs: int) -> Entry:
-    ms = max(ms, 1e-4)
-    ci95 = (max(ms - half, ms / 2), ms + half)
-    return Entry(ms=ms, ci95=ci95, samples=1, rounds=1, spread=0.0, macs=macs)
+def _entry(ms: float, ci95: tuple[float, float], op: OpSpec) -> Entry:
+    return Entry(ms=ms, ci95=ci95, samples=1, rounds=1, spread=0.0, macs=op.macs)
 
 
 def _alone(report: RunReport, ops: Iterable[OpSpec]) -> dict[str, Entry]:
     results = {op: report.result(f"alone:{op.key}") for op in ops}
-    return {op.key: _entry(one.ms, one.half_width, op.macs) for op, one in results.items()}
+    return {op.key: _entry(one.ms, one.ci95, op) for op, one in results.items()}
 
 
 def _sandwiched(report: RunReport, ops: Iterable[OpSpec]) -> dict[str, Entry]:
-    entries = {}
+    entries = _alone(report, ops)
     for op in ops:
-        frames = frames_of(op)
-        result = report.result(f"{'sandwich' if frames else 'alone'}:{op.key}")
-        off = sum(report.result(frame.key).ms / 2 for frame in frames)
-        entries[op.key] = _entry(result.ms - off, result.half_width, op.macs)
+        pairs = [report.result(frame.key) for frame in frames_of(op)]
+        if pairs:
+            found = without_frames(report.result(f"sandwich:{op.key}"), pairs)
+            entries[op.key] = _entry(*found, op)
     return entries
 
 
@@ -144,9 +144,9 @@ def _corrections(
     return learnt
 
 
-def _lut(target, space, entries, correction):  # type: ignore[no-untyped-def]
-    from datetime import UTC, datetime
-
+def _lut(
+    target: Target, space: SearchSpace, entries: dict[str, Entry], correction: Correction | None
+) -> Lut:
     return Lut(
         target=target,
         space=space.to_dict(),

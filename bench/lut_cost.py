@@ -1,10 +1,10 @@
 """What a LUT costs, beside the way it is done by hand: `python bench/lut_cost.py --runtime tflite`.
 
-First `latbench profile` as users run it: the full space, 1 % intervals, calibration included. Then the
-same ops as people time them today: a process an op, 10 warm-ups, 50 runs, their mean; only
-`--by-hand` ops of each kind of cost are timed so, evenly over the space, and their seconds are
-scaled up to all. Both are compared with whole networks: one by validation, the other by its plain sum.
-With `--union`, several inputs and widths too: seconds and memory should grow with the ops alone.
+First `latbench profile` as users run it: the full space, 1 % intervals, calibration included. Then
+ops as people time them today: a process an op, 10 warm-ups, 50 runs, their mean. `--by-hand` of them,
+evenly over the space, are timed so twice, in two processes each; the seconds of one time are scaled up
+to all ops, and how far the two disagree is how far such a number can be trusted. With `--union`,
+all inputs and widths too: seconds an op and memory should stay what they are.
 """
 
 import argparse

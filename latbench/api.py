@@ -17,6 +17,7 @@ from latbench.export import ArtifactStore, export_architecture, export_ops
 from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
 from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
+from latbench.lut.anchor import anchors_of, level_of
 from latbench.lut.build import build_lut as build_lut_of_run
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject
 from latbench.measure import Progress as MeasureProgress
@@ -47,9 +48,9 @@ class Profile:
 class Measurement:
     """The latency of one model, milliseconds at batch 1.
 
-    `predicted` is what a LUT said, if one was given; `anchor` is how much slower (above 1) the
-    LUT's sentinel network ran beside this model than when the LUT was measured, and the prediction
-    is for the device at the LUT's own level.
+    `predicted` is what a LUT said, if one was given; `anchor` is how much slower (above 1) networks
+    that the LUT was made from ran beside this model (`latbench.lut.anchor`), and the prediction is
+    for the device at the LUT's own level.
     """
 
     name: str
@@ -215,7 +216,7 @@ def measure_latency(
 
     Args:
         model: a .tflite, .onnx or .pt file, or an architecture.
-        lut: predict the latency too, and time the LUT's sentinel beside the model.
+        lut: predict the latency too, and time networks it was made from beside the model.
         input_shape: for files that do not say theirs.
 
     Raises:
@@ -255,17 +256,14 @@ def measure_latency(
         assert isinstance(model, Path)
         shapes = None if input_shape is None else (input_shape,)
         subject = Subject(model.name, Role.NETWORK, model, digest, shapes)
-    sentinel = None
-    if lut is not None and lut.sentinel is not None:
-        anchor = Architecture.parse(
-            lut.sentinel.architecture, lut.search_space, head=lut.sentinel.head, name="sentinel"
-        )
-        sentinel = sentinel_subject(anchor, target, store)
-    plan = Plan(target, (subject,), sentinel, Settings(ci=ci, budget_s=budget_s))
+    anchors = anchors_of(lut) if lut is not None else ()
+    networks = [network_subject(anchor.architecture, target, store) for anchor in anchors]
+    sentinel = sentinel_subject(anchors[0].architecture, target, store) if anchors else None
+    plan = Plan(target, (subject, *networks), sentinel, Settings(ci=ci, budget_s=budget_s))
     with Journal(journals() / "measure.sqlite") as opened:
         report = measured(plan, unit, opened, progress, {}, fresh=True)
     result = report.result(subject.key)
-    level = None if sentinel is None else report.result(sentinel.key)
+    latencies = [report.result(network.key).ms for network in networks]
     return Measurement(
         subject.key,
         target,
@@ -275,7 +273,7 @@ def measure_latency(
         result.rounds,
         result.tainted,
         predicted=_prediction(lut, architecture, metadata),
-        anchor=level.ms / lut.sentinel.ms if level and lut and lut.sentinel else None,
+        anchor=level_of(anchors, latencies) if anchors else None,
     )
 
 
@@ -344,6 +342,12 @@ def _hash_of(path: Path) -> str:
         return sha256_of(path.read_bytes())
     except OSError as error:
         raise LatbenchError(f"cannot read {path}: {error.strerror}") from None
+
+
+def network_subject(network: Architecture, target: Target, store: ArtifactStore) -> Subject:
+    """The subject that a whole network is, exported if the store lacks it."""
+    made = export_architecture(network, target.runtime, target.precision, store)
+    return Subject(_network_key(network), Role.NETWORK, made.path, made.sha256)
 
 
 def sentinel_subject(sentinel: Architecture, target: Target, store: ArtifactStore) -> Subject:

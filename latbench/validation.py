@@ -1,19 +1,23 @@
 """Judge a LUT by networks that it was not made from; `latbench validate` is `validate`."""
 
-import statistics
 from dataclasses import dataclass
 
-from latbench.api import Progress, journals, measured, open_target, sentinel_subject, silent
+from latbench.api import (
+    Progress,
+    journals,
+    measured,
+    network_subject,
+    open_target,
+    sentinel_subject,
+    silent,
+)
 from latbench.errors import BadRequest, LatbenchError
-from latbench.export import ArtifactStore, export_architecture
+from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
-from latbench.lut.validation import Figures, Validated, figures_of
-from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject
-from latbench.space import Architecture
+from latbench.lut.accuracy import Figures, Validated, figures_of
+from latbench.lut.anchor import anchors_of, level_of
+from latbench.measure import Journal, Plan, RunReport, Settings
 from latbench.space.design import varied_architectures
-
-#: Networks whose latency tells a run's level; each alone is off by a per cent or so.
-_ANCHORS = 5
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,8 @@ def validate(
 ) -> Validation:
     """Time whole networks that the LUT was not made from, and compare with its predictions.
 
-    The sentinel network and a few more that the LUT was made from are timed in the same rounds.
-    Measurements are divided by how much slower those run now (their median) than the LUT says: a
-    device's level moves between processes and days, and a LUT tells latencies at one.
+    Networks that the LUT was made from are timed in the same rounds, and measurements are divided by
+    how much slower those run now (`latbench.lut.anchor`).
 
     Args:
         networks: how many, drawn by `seed` (`latbench.space.design.varied_architectures`).
@@ -55,7 +58,8 @@ def validate(
         LatbenchError: the device was never quiet enough to judge the LUT by it.
         DeviceUnavailable, RunnerFailed: see there.
     """
-    if lut.sentinel is None:
+    anchors = anchors_of(lut)
+    if not anchors:
         raise BadRequest(
             "the LUT has no sentinel network, so its level cannot be told",
             hint=f"measure it again with: {lut.command}",
@@ -72,17 +76,15 @@ def validate(
         target.device, target.runtime, target.precision, target.threads, target.cores or None
     )
     store = ArtifactStore()
-    anchors = _anchors(lut)
-    timed = [*anchors, *others]
+    timed = [*(anchor.architecture for anchor in anchors), *others]
     subjects = []
-    for number, network in enumerate(timed):
-        made = export_architecture(network, target.runtime, target.precision, store)
-        subjects.append(Subject(f"{number}:{network}", Role.NETWORK, made.path, made.sha256))
-        progress("exporting", number + 1, len(timed))
+    for network in timed:
+        subjects.append(network_subject(network, target, store))
+        progress("exporting", len(subjects), len(timed))
     plan = Plan(
         target,
         tuple(subjects),
-        sentinel_subject(anchors[0], target, store),
+        sentinel_subject(anchors[0].architecture, target, store),
         Settings(ci=ci, budget_s=budget_s),
     )
     with Journal(journals() / "validate.sqlite") as opened:
@@ -96,26 +98,10 @@ def validate(
             hint="let it cool down or end what else it does, and type the same again",
         )
     latencies = [report.result(subject.key).ms for subject in subjects]
-    level = statistics.median(
-        now / predict_latency(lut, anchor).ms
-        for now, anchor in zip(latencies, anchors, strict=False)
-    )
+    level = level_of(anchors, latencies[: len(anchors)])
     validated = tuple(
         Validated(str(network), said, now / level)
         for network, said, now in zip(others, predicted, latencies[len(anchors) :], strict=True)
     )
     figures = figures_of(validated, drift=report.drift or 0.0, level=level - 1)
     return Validation(lut, validated, figures, report)
-
-
-def _anchors(lut: Lut) -> list[Architecture]:
-    """The networks that tell the level: the sentinel, and others that the LUT was made from."""
-    assert lut.sentinel is not None
-    space = lut.search_space
-    known = [(lut.sentinel.architecture, lut.sentinel.head)]
-    if lut.correction is not None:
-        known += [(one.layers, one.head) for one in lut.correction.calibration]
-    return [
-        Architecture.parse(layers, space, head=head)
-        for layers, head in list(dict.fromkeys(known))[:_ANCHORS]
-    ]

@@ -9,7 +9,6 @@ off (`latbench.space.sandwich`). The whole networks of the run become the correc
 import math
 import platform
 import shlex
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -26,13 +25,13 @@ from latbench.measure.journal import Journal
 from latbench.measure.ledger import Result, best_trials, result_of
 from latbench.measure.plan import Role
 from latbench.measure.records import Run, Trial
-from latbench.measure.statistics import drift
+from latbench.measure.statistics import Summary, drift
 from latbench.space.architecture import Architecture
 from latbench.space.fbnet import SearchSpace
 from latbench.space.opspec import OpSpec, parse_key
 from latbench.space.sandwich import frames_of
 
-#: An op that costs less than its frames can tell gets this share of its sandwich.
+#: The least share of its sandwich that an op is given.
 _LEAST_SHARE = 0.01
 
 
@@ -140,6 +139,21 @@ def _missing(
     return refused
 
 
+def without_frames(
+    sandwich: Summary, pairs: Iterable[Summary]
+) -> tuple[float, tuple[float, float]]:
+    """What an op takes, ms, and its interval: its sandwich less half of each pair of frames.
+
+    The errors are independent, and those of all add up. Neither the op nor the lower end of its
+    interval gets less than a hundredth of the sandwich, since a LUT holds no op that takes no time.
+    """
+    pairs = list(pairs)
+    least = _LEAST_SHARE * sandwich.ms
+    ms = max(least, sandwich.ms - sum(pair.ms for pair in pairs) / 2)
+    error = math.hypot(sandwich.half_width, *(pair.half_width / 2 for pair in pairs))
+    return ms, (max(least, ms - error), ms + error)
+
+
 def _entry(
     run: Run, op: OpSpec, results: Mapping[str, Result], trials: Sequence[Trial], macs: int
 ) -> Entry:
@@ -156,18 +170,14 @@ def _entry(
     far = outliers(within_rounds(rounds))
     if result.distrusted:
         doubts.add("distrusted")
-    ms, (low, high) = result.ms, result.ci95
+    ms, ci95 = result.ms, result.ci95
     if pairs:
-        ms -= sum(pair.ms for pair in pairs) / 2
-        error = math.hypot(result.half_width, *(pair.half_width / 2 for pair in pairs))
-        least = _LEAST_SHARE * result.ms
-        if ms - error < least:
+        ms, ci95 = without_frames(result, pairs)
+        if ci95[0] <= _LEAST_SHARE * result.ms:
             doubts.add("unresolved")
-        ms = max(ms, least)
-        low, high = max(ms - error, least / 2), ms + error
     return Entry(
         ms=ms,
-        ci95=(low, high),
+        ci95=ci95,
         samples=result.samples,
         rounds=result.rounds,
         spread=result.spread,
@@ -269,16 +279,13 @@ def _conditions(
     run: Run, trials: Sequence[Trial], readings: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The conditions of the whole run; what no reading could tell is left out."""
-    tainted = Counter(
-        kind for trial in trials if trial.taint is not None for kind in taint.kinds(trial.taint)
-    )
     summary: dict[str, Any] = {
         "unit": run.unit,
         "description": run.device["description"],
         "emulated": run.device["emulated"],
         "readings": len(readings),
         "tainted_trials": sum(trial.taint is not None for trial in trials),
-        "tainted_by": dict(sorted(tainted.items())),
+        "tainted_by": taint.tally(trial.taint for trial in trials),
     }
     for field in ("build", "affinity", "governors", "clock_peaks_khz"):
         if (last := _told(readings, field)[-1:]) != []:

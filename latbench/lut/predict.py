@@ -13,7 +13,6 @@ blocks behave in company, and its intervals say only how sure the sum is.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from weakref import ref
 
 from latbench.lut.calibrate import Fit, fit, networks_of, student_quantile
 from latbench.lut.schema import Lut
@@ -21,9 +20,6 @@ from latbench.space.architecture import Architecture
 from latbench.space.opspec import OpSpec
 
 _Z95 = 1.959964  # the 97.5 % quantile of the standard normal distribution
-
-#: Computing one costs about a millisecond, and a search asks for thousands of predictions.
-_POSTERIORS: dict[int, tuple[ref[Lut], Fit]] = {}
 
 
 @dataclass(frozen=True)
@@ -81,14 +77,8 @@ def _unlearnt_deviation(lut: Lut, ops: Sequence[OpSpec]) -> float:
 
 
 def _posterior(lut: Lut) -> Fit:
-    """The posterior that the LUT's correction is the mean of; computed once a LUT."""
-    cached = _POSTERIORS.get(id(lut))
-    if cached is not None and cached[0]() is lut:
-        return cached[1]
+    """The posterior that the LUT's correction is the mean of."""
     correction = lut.correction
     assert correction is not None
     networks = networks_of(correction.calibration, lut.search_space)
-    posterior = fit(lut.entries, networks, correction.entry_deviation, correction.residual)
-    number = id(lut)
-    _POSTERIORS[number] = (ref(lut, lambda _: _POSTERIORS.pop(number, None)), posterior)
-    return posterior
+    return fit(lut.entries, networks, correction.entry_deviation, correction.residual)

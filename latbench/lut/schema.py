@@ -27,6 +27,7 @@ from pydantic import (
 
 from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.files import sha256_of, write_atomically
+from latbench.space.architecture import Architecture
 from latbench.space.fbnet import SearchSpace
 from latbench.space.opspec import OpSpec, parse_key
 from latbench.target import Precision, Runtime, Target
@@ -38,12 +39,8 @@ SCHEMA = 2
 
 
 def _update_to_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 timed every op alone; what else is new has defaults."""
-    entries = {
-        key: {"context": "alone"} | entry if isinstance(entry, dict) else entry
-        for key, entry in content["entries"].items()
-    }
-    return content | {"schema": 2, "entries": entries}
+    """What is new has defaults, and they are what schema 1 meant."""
+    return content | {"schema": 2}
 
 
 #: Schema n -> the function that turns a file of schema n into one of schema n + 1.
@@ -181,6 +178,25 @@ class Lut(BaseModel):
                 parse_key(key)
             except BadRequest as error:
                 raise ValueError(error.message) from None
+        return self
+
+    @model_validator(mode="after")
+    def _whole_correction(self) -> Self:
+        if self.correction is None:
+            return self
+        strange = sorted(self.correction.factors.keys() - self.entries.keys())
+        if strange:
+            raise ValueError(f"correction has a factor for {strange[0]}, which is no entry")
+        timed = self.correction.calibration
+        if timed and len(timed) != self.correction.networks:
+            raise ValueError(f"correction has {len(timed)} networks, not as many as it says")
+        for one in timed:
+            try:
+                network = Architecture.parse(one.layers, self.search_space, head=one.head)
+            except BadRequest as error:
+                raise ValueError(error.message) from None
+            if any(op.key not in self.entries for op in network.ops):
+                raise ValueError(f"{one.layers} has ops that are no entries")
         return self
 
     # Reading

@@ -1,6 +1,5 @@
 """What `measure` tells while it runs, and when it ends."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +9,7 @@ from latbench.measure.ledger import Ledger, Result, Standing, result_of
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState
 from latbench.measure.statistics import drift
-from latbench.measure.taint import kinds
+from latbench.measure.taint import tally
 
 
 @dataclass(frozen=True)
@@ -141,11 +140,7 @@ def report_of(
         trials=len(trials),
         taken=len(trials) - first,
         tainted=sum(trial.taint is not None for trial in trials),
-        taints=dict(
-            Counter(
-                kind for trial in trials if trial.taint is not None for kind in kinds(trial.taint)
-            ).most_common()
-        ),
+        taints=tally(trial.taint for trial in trials),
         failed=sum(trial.failure is not None for trial in trials),
         runners_started=runners_started,
         timed_s=sum(trial.timed_s for trial in trials),

@@ -3,6 +3,7 @@
 A tainted trial stays in the journal and the subject is visited again; nothing is dropped silently.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -36,6 +37,12 @@ def joined(reasons: Iterable[str]) -> str | None:
 def kinds(taint: str) -> tuple[str, ...]:
     """The kinds among the reasons of a taint."""
     return tuple(reason.partition(":")[0] for reason in taint.split("; "))
+
+
+def tally(taints: Iterable[str | None]) -> dict[str, int]:
+    """How many trials each kind of reason tainted, the commonest first."""
+    counts = Counter(kind for taint in taints if taint is not None for kind in kinds(taint))
+    return dict(counts.most_common())
 
 
 def of_samples(samples_ns: Samples, clocks_khz: Samples | None) -> list[str]:

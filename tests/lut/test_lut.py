@@ -9,11 +9,20 @@ import pytest
 
 from latbench import Lut, SearchSpace, predict_latency, published
 from latbench.errors import LutRefused, MissingOps, OutputFailed
+from latbench.files import shipped
 from latbench.lut import Correction, Entry, Sentinel
 from latbench.lut.schema import SCHEMA
 from latbench.target import Precision, Runtime, Target
 
 SPACE = SearchSpace.named("fbnet", input_size=96)
+
+
+TIMED = {
+    "layers": published("fbnet_c", space=SPACE).notation,
+    "head": 1984,
+    "ms": 2.0,
+    "ci95": [1.9, 2.1],
+}
 
 
 def make_lut(**changes: Any) -> Lut:
@@ -215,3 +224,31 @@ def test_a_correction_scales_the_sum_and_widens_the_interval() -> None:
     assert corrected.ms == pytest.approx(0.1 + 0.9 * plain.ms)
     assert corrected.high / corrected.ms == pytest.approx(1.10, abs=0.02)  # 1.96 * 5 %
     assert plain.high / plain.ms < 1.02
+
+
+@pytest.mark.parametrize("path", sorted(shipped("luts").glob("*.json")), ids=lambda path: path.stem)
+def test_schema_1_is_still_read(path: Path) -> None:
+    before, lut = json.loads(path.read_text()), Lut.load(path)
+    assert before["schema"] == 1
+    assert lut.to_dict()["schema"] == SCHEMA
+    assert {entry.context for entry in lut.entries.values()} == {"alone"}
+    op = lut.search_space.stem
+    assert lut.corrected_ms(op) == before["correction"]["scale"] * before["entries"][op.key]["ms"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"factors": {"no_such_op": 1.1}}, "which is no entry"),
+        ({"networks": 2}, "not as many as it says"),
+        ({"calibration": [TIMED | {"layers": "k3e1"}]}, "layers in its stages"),
+        ({"calibration": [TIMED | {"head": 1000}]}, "ops that are no entries"),
+    ],
+)
+def test_a_correction_that_makes_no_sense_is_refused(change: Any, reason: str) -> None:
+    sound = {"scale": 1.0, "residual": 0.01, "networks": 1, "calibration": [TIMED]}
+    data = make_lut().to_dict()
+    assert Lut.from_dict(data | {"correction": sound}, verify=False).correction is not None
+    with pytest.raises(LutRefused) as refused:
+        Lut.from_dict(data | {"correction": sound | change}, verify=False)
+    assert any(reason in detail for detail in refused.value.details)

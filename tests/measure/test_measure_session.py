@@ -137,6 +137,15 @@ def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
     assert Ledger(strict, journal.trials(run.id)).standing("m1") is Standing.EXHAUSTED
 
 
+def test_rounds_take_turns_at_the_runners(
+    tmp_path: Path, device: HostDevice, journal: Journal
+) -> None:
+    plan = small_plan(tmp_path / "models", 2, dataclasses.replace(QUICK, runners=3))
+    report = measure(plan, device, journal)
+    assert report.complete
+    assert report.runners_started == 3
+
+
 def test_the_same_plan_twice_costs_nothing(
     plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from latbench.device.base import Conditions
 from latbench.device.host import HostDevice
 from latbench.measure import Journal, Plan, Standing, measure, taint
 from latbench.measure.plan import Role
+from latbench.measure.records import Run
 
 
 def a_machine(root: Path, limit_khz: int, peak_khz: int) -> HostDevice:
@@ -46,10 +47,8 @@ def test_a_free_clock_taints_nothing(plan: Plan, journal: Journal, tmp_path: Pat
     assert report.complete
 
 
-def test_a_sentinel_off_its_level_taints_the_trials_around_it(
-    plan: Plan, device: HostDevice, journal: Journal
-) -> None:
-    # The run so far: the network took ten seconds, again and again. Then it is measured for real.
+def pretend_slow_past(plan: Plan, device: HostDevice, journal: Journal) -> Run:
+    """A run in which the sentinel took ten seconds, again and again; now it never will."""
     described = {
         "name": device.name,
         "unit": device.unit,
@@ -68,6 +67,13 @@ def test_a_sentinel_off_its_level_taints_the_trials_around_it(
             duration_s=50.0,
             warmups=1,
         )
+    return run
+
+
+def test_a_sentinel_off_its_level_taints_the_trials_around_it(
+    plan: Plan, device: HostDevice, journal: Journal
+) -> None:
+    run = pretend_slow_past(plan, device, journal)
     report = measure(plan, device, journal)
     assert report.run.id == run.id
     assert report.complete
@@ -78,6 +84,22 @@ def test_a_sentinel_off_its_level_taints_the_trials_around_it(
     assert report.tainted == len(taken)
     assert report.drift is not None
     assert report.drift > 0.5
+
+
+def test_a_run_waits_for_its_sentinel_but_not_for_ever(tmp_path: Path, device: HostDevice) -> None:
+    visits = []
+    for number, patience in enumerate((0.0, 0.5)):
+        settings = dataclasses.replace(QUICK, cool_down_s=patience)
+        plan = small_plan(tmp_path / "models", 2, settings)
+        with Journal(tmp_path / f"{number}.sqlite") as journal:
+            run = pretend_slow_past(plan, device, journal)
+            report = measure(plan, device, journal)
+            taken = journal.trials(run.id)[200:]
+        assert report.complete
+        assert report.session_wall_s >= patience
+        visits.append(sum(trial.role is Role.SENTINEL for trial in taken))
+    # Pauses of 0.1, 0.2 and 0.2 s more, each with one more visit to see whether it is back.
+    assert visits[1] == visits[0] + 3
 
 
 def test_a_tainted_trial_is_taken_again(tmp_path: Path, device: HostDevice) -> None:

@@ -1,0 +1,124 @@
+"""A LUT of sandwiches, frames and networks, from trials whose truth is known."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latbench.errors import BadRequest
+from latbench.lut import predict_latency
+from latbench.lut.build import build_lut, without_frames
+from latbench.measure import Journal, Plan, Role, Subject, summarise
+from latbench.space import OpSpec, SearchSpace, parse_key
+from latbench.space.design import calibration_architectures, varied_architectures
+from latbench.space.sandwich import frames_of
+from latbench.target import Precision, Runtime, Target
+
+SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
+NETWORKS = calibration_architectures(SPACE, 12)
+DEVICE = {"name": "host", "unit": "here", "description": "none", "emulated": False}
+ROUNDS = 8
+
+
+def truth(op: OpSpec) -> float:
+    """What an op takes in company, ms."""
+    return 0.05 + op.macs / 4e7
+
+
+def network_ms(ops: tuple[OpSpec, ...]) -> float:
+    """Whole networks cost more than their ops by a scale and an offset."""
+    return 0.1 + 1.05 * sum(map(truth, ops))
+
+
+def latencies() -> dict[tuple[str, Role], float]:
+    """What every subject of a run takes, ms."""
+    found = {
+        (op.key, Role.OP): truth(op) + sum(map(truth, frames_of(op))) for op in SPACE.unique_ops
+    }
+    for op in SPACE.unique_ops:
+        found |= {(frame.key, Role.FRAME): 2 * truth(frame) for frame in frames_of(op)}
+    found |= {(f"n{n}", Role.NETWORK): network_ms(net.ops) for n, net in enumerate(NETWORKS)}
+    return found
+
+
+def journalled(path: Path, subjects: Mapping[tuple[str, Role], float]) -> Journal:
+    """A journal that holds one run of `subjects`, `ROUNDS` rounds of each."""
+    target = Target(device="host", runtime=Runtime.TFLITE, precision=Precision.FP32)
+    noted = [
+        {"subject": f"n{n}", "layers": net.notation, "head": net.head}
+        for n, net in enumerate(NETWORKS)
+    ]
+    plan = Plan(target, tuple(Subject(key, role, path, "0" * 64) for key, role in subjects))
+    journal = Journal(path)
+    about = {"space": SPACE.to_dict(), "context": "sandwich", "calibration": noted}
+    run = journal.start_run(plan, device=DEVICE, about=about, tool="1")
+    rng = np.random.default_rng(0)
+    for subject in plan.subjects:
+        level = subjects[subject.key, subject.role] * 1e6
+        for number in range(ROUNDS):
+            noise = rng.normal(1, 0.002) * rng.normal(1, 0.002, 20)
+            journal.add_trial(
+                run.id,
+                subject,
+                number,
+                samples_ns=np.asarray(level * noise, np.int64),
+                started=0.0,
+                duration_s=0.0,
+                warmups=0,
+            )
+    return journal
+
+
+def macs(key: str) -> int:
+    return parse_key(key).macs
+
+
+def test_entries_are_what_ops_take_without_their_frames(tmp_path: Path) -> None:
+    with journalled(tmp_path / "trials.sqlite", latencies()) as journal:
+        lut = build_lut(journal, macs=macs)
+    assert set(lut.keys()) == {op.key for op in SPACE.unique_ops}  # frames are no entries
+    for op in SPACE.unique_ops:
+        entry = lut[op]
+        assert entry.context == ("sandwich" if frames_of(op) else "alone")
+        # Twenty rounds' worth of 0.2 % noise of everything that stood in the sandwich.
+        company = truth(op) + 2 * sum(map(truth, frames_of(op)))
+        assert entry.ms == pytest.approx(truth(op), abs=0.005 * company)
+        assert entry.ci95[0] < entry.ms < entry.ci95[1]
+
+
+def test_networks_of_the_run_become_the_correction(tmp_path: Path) -> None:
+    with journalled(tmp_path / "trials.sqlite", latencies()) as journal:
+        lut = build_lut(journal, macs=macs)
+    assert lut.correction is not None
+    assert [one.layers for one in lut.correction.calibration] == [net.notation for net in NETWORKS]
+    for network in varied_architectures(SPACE, 10, seed=4):
+        assert predict_latency(lut, network).ms == pytest.approx(network_ms(network.ops), rel=0.01)
+
+
+def test_a_run_that_lacks_frames_is_refused(tmp_path: Path) -> None:
+    some = {key: ms for key, ms in latencies().items() if key[1] is not Role.FRAME}
+    with (
+        journalled(tmp_path / "trials.sqlite", some) as journal,
+        pytest.raises(BadRequest, match="lacks the frames of"),
+    ):
+        build_lut(journal, macs=macs)
+
+
+def test_an_op_that_costs_no_more_than_its_frames_stays_positive() -> None:
+    rounds = [np.full(5, 1_000_000 + 1000 * number) for number in range(8)]
+    sandwich = summarise(rounds)
+    ms, (low, high) = without_frames(sandwich, [sandwich, sandwich])
+    assert 0 < low <= ms < high
+    assert ms == pytest.approx(0.01 * sandwich.ms)
+
+
+def test_what_frames_add_to_the_error_is_counted() -> None:
+    sandwich = summarise([np.full(5, 3_000_000 + 1000 * number) for number in range(8)])
+    pair = summarise([np.full(5, 1_000_000 + 4000 * number) for number in range(8)])
+    ms, (low, high) = without_frames(sandwich, [pair, pair])
+    assert ms == pytest.approx(sandwich.ms - pair.ms)
+    assert high - low > 2 * sandwich.half_width
+    assert high - low == pytest.approx(
+        2 * np.sqrt(sandwich.half_width**2 + 2 * (pair.half_width / 2) ** 2)
+    )
