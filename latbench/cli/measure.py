@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latbench.cli.options import (
-    duration,
+    budget_option,
+    interval_option,
     json_option,
     lut_file,
-    percentage,
     read_space,
     shape,
     space_options,
@@ -36,7 +36,7 @@ MODEL_SUFFIXES = (".tflite", ".onnx", ".pt")
     "--lut",
     type=lut_file,
     metavar="FILE",
-    help="Predict from this LUT too, and time its sentinel beside the model.",
+    help="Predict from this LUT too, and time its networks beside the model.",
 )
 @click.option(
     "--input-shape",
@@ -44,16 +44,8 @@ MODEL_SUFFIXES = (".tflite", ".onnx", ".pt")
     metavar="SHAPE",
     help="Shape of the input, like 1x3x224x224, where the file does not say.",
 )
-@click.option(
-    "--ci",
-    type=percentage,
-    default="1%",
-    show_default=True,
-    help="Done when half the 95 % interval is this small.",
-)
-@click.option(
-    "--budget", type=duration, default="2m", show_default=True, help="Stop after this long."
-)
+@interval_option("The model")
+@budget_option("2m")
 @json_option
 def command(
     model: str,
@@ -154,7 +146,7 @@ def _print(measurement: "Measurement") -> None:
             facts.append(
                 (
                     "level",
-                    f"the LUT's sentinel now takes {measurement.anchor:.3f} times what it took",
+                    f"the LUT's networks now take {measurement.anchor:.3f} times what they took",
                 )
             )
         facts.append(("difference", f"{difference:+.1%} at the LUT's level"))

@@ -17,6 +17,28 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def interval_option(what: str) -> Callable[[F], F]:
+    """Let a command take --ci; `what` is done once its interval is that narrow."""
+    return click.option(
+        "--ci",
+        type=percentage,
+        default="1%",
+        show_default=True,
+        help=f"{what} is done when half its 95 % interval is this small.",
+    )
+
+
+def budget_option(default: str) -> Callable[[F], F]:
+    """Let a command take --budget."""
+    return click.option(
+        "--budget",
+        type=duration,
+        default=default,
+        show_default=True,
+        help="Stop after this long, whatever is left.",
+    )
+
+
 def lut_file(path: str) -> "Lut":
     """Read the file at `path` as a LUT."""
     from latbench.lut import Lut

@@ -8,10 +8,10 @@ import click
 
 from latbench.cli.group import interruptible
 from latbench.cli.options import (
-    duration,
+    budget_option,
+    interval_option,
     json_option,
     output_path,
-    percentage,
     read_space,
     space_options,
     target_options,
@@ -35,20 +35,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="Whole networks to learn from how ops add up; 0 times ops alone.",
 )
-@click.option(
-    "--ci",
-    type=percentage,
-    default="1%",
-    show_default=True,
-    help="An op is done when half its 95 % interval is this small.",
-)
-@click.option(
-    "--budget",
-    type=duration,
-    default="10m",
-    show_default=True,
-    help="Stop after this long, whatever is left.",
-)
+@interval_option("An op")
+@budget_option("10m")
 @click.option(
     "--journal",
     type=output_path,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latbench.cli.options import duration, json_option, lut_file, percentage
+from latbench.cli.options import budget_option, interval_option, json_option, lut_file
 from latbench.cli.output import emit_facts, emit_json, emit_table, interval, milliseconds
 from latbench.cli.progress import reporter
 
@@ -27,16 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Which networks: drawn by this seed."
 )
-@click.option(
-    "--ci",
-    type=percentage,
-    default="1%",
-    show_default=True,
-    help="A network is done when half its 95 % interval is this small.",
-)
-@click.option(
-    "--budget", type=duration, default="5m", show_default=True, help="Stop after this long."
-)
+@interval_option("A network")
+@budget_option("5m")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -55,8 +47,8 @@ def command(
 ) -> None:
     """Time networks that LUT was not made from, and compare with what it predicts.
 
-    The LUT's sentinel network is timed beside them, and measurements are brought to the level that
-    it had in the LUT's run.
+    Networks that LUT was made from are timed beside them, and measurements are brought to the level
+    that those had then.
     """
     from latbench.validation import validate
 
@@ -114,8 +106,8 @@ def _print(validation: "Validation", out: Path | None) -> None:
                    f"10 %: {figures.within_10:.0f} % of the networks"),
         ("coverage", f"{figures.coverage:.0f} % lie in their 95 % interval"),
         ("ranks", ranks if figures.networks > 2 else "too few networks"),
-        ("level", f"the sentinel takes {1 + figures.level / 100:.3f} times what it took in "
-                  "the LUT's run"),
+        ("level", f"the LUT's networks now take {1 + figures.level / 100:.3f} times what "
+                  "they took"),
         ("drift", f"{figures.drift:.1f} % between the sentinel's levels in this run"),
     ]  # fmt: skip
     if validation.report.tainted:

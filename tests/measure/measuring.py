@@ -1,5 +1,6 @@
 """Small real models and plans for them; run as a program, it measures one (and can be killed)."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -102,14 +103,6 @@ def small_plan(folder: Path, subjects: int = 6, settings: Settings = QUICK) -> P
 
 if __name__ == "__main__":
     # Nothing converges to this; so whoever started this has time to kill it.
-    endless = Settings(
-        ci=1e-6,
-        max_rounds=2000,
-        seconds=0.001,
-        min_samples=4,
-        sentinel_every=8,
-        runners=1,
-        cool_down_s=0.5,
-    )
+    endless = dataclasses.replace(QUICK, ci=1e-6, max_rounds=2000, max_samples=200)
     with Journal(Path(sys.argv[2])) as journal:
         measure(small_plan(Path(sys.argv[1]), settings=endless), HostDevice(), journal)
