@@ -22,6 +22,7 @@ from latbench.lut.build import build_lut as build_lut_of_run
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject
 from latbench.measure import Progress as MeasureProgress
 from latbench.measure import measure as measure_plan
+from latbench.measure.plan import reference_subject
 from latbench.space import Architecture, OpSpec, SearchSpace, parse_key, published
 from latbench.space.design import SENTINEL, calibration_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
@@ -111,28 +112,18 @@ def profile(
     """
     space = space or SearchSpace.named()
     entry, unit, target = _open(device, runtime, precision, threads, cores)
-    store = ArtifactStore()
-    sentinel = published(SENTINEL, space=space)
     networks = calibration_architectures(space, calibrate) if calibrate else []
-    chains = _chains(space, networks)
-    subjects = []
-    for key, role, ops in chains:
-        made = export_ops(ops, key, target.runtime, target.precision, store)
-        subjects.append(Subject(key, role, made.path, made.sha256))
-        progress("exporting", len(subjects), len(chains))
-    plan = Plan(
+    plan, about = planned(
+        unit,
         target,
-        tuple(subjects),
-        sentinel_subject(sentinel, target, store),
+        space,
+        space.unique_ops,
+        networks,
         Settings(ci=ci, budget_s=budget_s),
+        progress,
+        sandwiched=bool(networks),
     )
     path = journal or journals() / f"{_stem(entry, target)}-{_space_stem(space)}.sqlite"
-    about = {
-        "space": space.to_dict(),
-        "context": "sandwich" if networks else "alone",
-        "sentinel": _noted(sentinel),
-        "calibration": [_noted(network) for network in networks],
-    }
     with Journal(path) as opened:
         note = json.dumps({"journal": str(path.absolute())})
         write_atomically(_pointer(), note + "\n")
@@ -140,17 +131,55 @@ def profile(
     return Profile(target, space, path, report)
 
 
+def planned(
+    unit: Device,
+    target: Target,
+    space: SearchSpace,
+    ops: Sequence[OpSpec],
+    networks: Sequence[Architecture],
+    settings: Settings,
+    progress: Progress,
+    *,
+    sandwiched: bool,
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan that times `ops` and `networks` of a space, and what its run must say of itself.
+
+    Everything is exported that the store lacks. A LUT can be built from its run.
+
+    Raises:
+        ExportFailed, OutputFailed: see there.
+    """
+    store, sentinel = ArtifactStore(), published(SENTINEL, space=space)
+    chains = _chains(ops, networks, sandwiched)
+    subjects = []
+    for key, role, chain in chains:
+        made = export_ops(chain, key, target.runtime, target.precision, store)
+        subjects.append(Subject(key, role, made.path, made.sha256))
+        progress("exporting", len(subjects), len(chains))
+    plan = Plan(
+        target,
+        tuple(subjects),
+        sentinel_subject(sentinel, target, store),
+        settings,
+        None if unit.reference is None else reference_subject(unit.reference),
+    )
+    return plan, {
+        "space": space.to_dict(),
+        "context": "sandwich" if sandwiched else "alone",
+        "sentinel": _noted(sentinel),
+        "calibration": [_noted(network) for network in networks],
+    }
+
+
 def _chains(
-    space: SearchSpace, networks: Sequence[Architecture]
+    ops: Sequence[OpSpec], networks: Sequence[Architecture], sandwiched: bool
 ) -> list[tuple[str, Role, tuple[OpSpec, ...]]]:
-    """What `profile` times: key, role, and the ops in sequence."""
-    if not networks:
-        return [(op.key, Role.OP, (op,)) for op in space.unique_ops]
-    chains = [(op.key, Role.OP, sandwich_of(op)) for op in space.unique_ops]
-    frames = dict.fromkeys(frame for op in space.unique_ops for frame in frames_of(op))
-    chains += [(frame.key, Role.FRAME, (frame, frame)) for frame in frames]
-    chains += [(_network_key(network), Role.NETWORK, network.ops) for network in networks]
-    return chains
+    """What `planned` times: key, role, and the ops in sequence."""
+    chains = [(op.key, Role.OP, sandwich_of(op) if sandwiched else (op,)) for op in ops]
+    if sandwiched:
+        frames = dict.fromkeys(frame for op in ops for frame in frames_of(op))
+        chains += [(frame.key, Role.FRAME, (frame, frame)) for frame in frames]
+    return chains + [(_network_key(network), Role.NETWORK, network.ops) for network in networks]
 
 
 def _network_key(network: Architecture) -> str:

@@ -57,6 +57,17 @@ class LutRefused(LatbenchError):
     """A LUT file that must not be trusted: unreadable, altered, foreign, or of an unknown schema."""
 
 
+class CannotCompare(LatbenchError):
+    """Two LUTs, or a LUT and a device, between which drift cannot be told."""
+
+    exit_code = 2  # 1 means drift
+
+    @classmethod
+    def because(cls, error: LatbenchError) -> "CannotCompare":
+        """Something else failed first."""
+        return cls(error.message, details=error.details, hint=error.hint)
+
+
 class MissingOps(LatbenchError):
     """A LUT lacks ops that a prediction or search needs."""
 
@@ -101,3 +112,7 @@ class JournalRefused(LatbenchError):
 
 class OutputFailed(LatbenchError):
     """A file could not be written; what was there before is intact."""
+
+
+class DeviceLost(DeviceUnavailable):
+    """A unit that answered before is gone; what was running on it there may be lost too."""

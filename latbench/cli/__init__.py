@@ -16,6 +16,7 @@ COMMANDS = {
     "show": ("latbench.cli.show", "Show a LUT's entries."),
     "predict": ("latbench.cli.predict", "Predict the latency of an architecture from a LUT."),
     "validate": ("latbench.cli.validate", "Time other networks, and compare with a LUT."),
+    "drift": ("latbench.cli.drift", "Compare two LUTs: what became slower?"),
     "measure": ("latbench.cli.measure", "Time one model file or architecture on a device."),
 }
 

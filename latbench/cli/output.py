@@ -1,6 +1,8 @@
 """What commands print: results to stdout, progress to stderr."""
 
 import json
+import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +20,22 @@ def emit_json(data: Any) -> None:
 def emit_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None
 ) -> None:
-    """Print rows under columns; a column whose name ends in '>' is aligned right."""
+    """Print rows under columns; a column whose name ends in '>' is aligned right.
+
+    What the first column holds stays whole; the others fold where the terminal is too narrow.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for column in columns:
+    for number, column in enumerate(columns):
         right = column.endswith(">")
         table.add_column(
-            column.removesuffix(">"), justify="right" if right else "left", overflow="fold"
+            column.removesuffix(">"),
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=number == 0,
         )
     for row in rows:
         table.add_row(*[str(cell) for cell in row])
@@ -35,11 +43,18 @@ def emit_table(
 
 
 def emit_facts(facts: Iterable[tuple[str, Any]]) -> None:
-    """Print 'name  value' lines, the values aligned."""
+    """Print 'name  value' lines, the values aligned, and folded at the terminal's width."""
     pairs = [(name, str(value)) for name, value in facts]
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        click.echo(f"{name:{width}}  {value}")
+        lines = textwrap.wrap(
+            value,
+            max(20, shutil.get_terminal_size().columns - width - 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for number, line in enumerate(lines or [""]):
+            click.echo(f"{'' if number else name:{width}}  {line}")
 
 
 def milliseconds(value: float) -> str:

@@ -1,4 +1,4 @@
-"""On which cores this process may run, and on which its threads do; None where no system call says.
+"""What the scheduler lets the threads of this process do; None where no system call says.
 
 Linux keeps an affinity for each thread, not for the process, and a new thread inherits that of the
 thread that starts it: so pinning has to visit every thread there is, before an engine starts more.
@@ -49,3 +49,20 @@ def observed_cores() -> tuple[int, ...] | None:
         except ProcessLookupError:  # it has ended meanwhile
             continue
     return tuple(sorted(cores))
+
+
+def waited_ns() -> int | None:
+    """Nanoseconds in which threads of this process were ready to run while others had their CPU.
+
+    Since each thread began, summed over those that live. Source: Linux,
+    Documentation/scheduler/sched-stats.rst, the second figure of /proc/<pid>/schedstat.
+    """
+    waited = None
+    for thread in thread_ids():
+        try:
+            figures = (_TASKS / str(thread) / "schedstat").read_text().split()
+        except OSError:  # it has ended meanwhile, or this kernel keeps no statistics
+            continue
+        if len(figures) == 3:
+            waited = (waited or 0) + int(figures[1])
+    return waited

@@ -12,6 +12,7 @@ from pathlib import Path
 from latbench.device import affinity
 from latbench.device.base import Conditions
 from latbench.device.linux import LocalFiles, peak_clocks_khz
+from latbench.device.reference import WORKLOAD
 from latbench.device.runner_client import RunnerClient
 from latbench.device.state import host_conditions
 from latbench.device.transport import ProcessTransport
@@ -31,6 +32,7 @@ class HostDevice:
 
     name = "host"
     emulated = False
+    reference: str | None = WORKLOAD
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._files = LocalFiles(root)
@@ -142,7 +144,8 @@ def _siblings(files: LocalFiles, core: int) -> set[int]:
 
 def _environment() -> dict[str, str]:
     """The worker's environment: ours, and the way to this very latbench."""
-    # NumPy's own threads would stand idle among those that are counted and pinned.
+    # NumPy's own threads would stand idle among those that are counted and pinned, and the reference
+    # workload is one thread's.
     env = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1"}
     parent = str(Path(__file__).resolve().parents[2])
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}

@@ -40,6 +40,7 @@ from latbench.device.protocol import (
     UnloadRequest,
     as_fields,
 )
+from latbench.device.reference import HANDLE, ReferenceWorkload
 from latbench.device.state import host_conditions
 from latbench.device.timing import ClockReader, sample
 from latbench.errors import LatbenchError, UnknownName
@@ -69,6 +70,7 @@ class Worker:
         self._pools: dict[str, frozenset[int]] = {}
         self._loads = 0
         self._shared: tuple[int, tuple[int, ...]] | None = None
+        self._reference: ReferenceWorkload | None = None
 
     def hello(self, request: HelloRequest) -> Hello:
         common = set(request.versions) & set(VERSIONS)
@@ -128,15 +130,27 @@ class Worker:
         )
 
     def run(self, request: RunRequest) -> RunReply:
-        model = self._model(request.handle)
+        work = self._work(request.handle)
         clock = ClockReader.of_cores(self._files, affinity.observed_cores() or ())
-        samples, clocks = sample(model.run, request, clock)
+        waited = affinity.waited_ns()
+        samples, clocks = sample(work, request, clock)
+        now_waited = affinity.waited_ns()
         return RunReply(
             samples_ns=samples,
             clocks_khz=clocks,
             cores_observed=affinity.observed_cores(),
             threads_observed=self._threads(request.handle),
+            waited_ms=None
+            if waited is None or now_waited is None
+            else max(0, now_waited - waited) / 1e6,
         )
+
+    def _work(self, handle: str) -> Callable[[], None]:
+        """What to time: a loaded model, or the workload that needs no loading."""
+        if handle != HANDLE:
+            return self._model(handle).run
+        self._reference = self._reference or ReferenceWorkload()
+        return self._reference.run
 
     def conditions(self, request: ConditionsRequest) -> BaseModel:
         return host_conditions(self._files)
@@ -172,6 +186,8 @@ class Worker:
 
     def _threads(self, handle: str) -> int | None:
         """What the engine says; else the calling thread and those of the model's pool that live."""
+        if handle == HANDLE:
+            return 1
         if (said := self._models[handle].engine_threads) is not None:
             return said
         alive = affinity.thread_ids()

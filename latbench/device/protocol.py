@@ -133,12 +133,17 @@ class Loaded(_Message):
 
 
 class RunReply(_Message):
-    """Every sample, nanoseconds, in order; and the clock before each, kHz, where it is readable."""
+    """Every sample, nanoseconds, in order; and the clock before each, kHz, where it is readable.
+
+    `waited_ms` is how long, warm-ups included, threads of the runner were ready to run while something
+    else had their core; None where the system does not tell.
+    """
 
     samples_ns: list[int] = Field(min_length=1)
     clocks_khz: list[int] | None = None
     cores_observed: tuple[int, ...] | None = None
     threads_observed: int | None = None
+    waited_ms: float | None = None
 
 
 class Done(_Message):

@@ -9,6 +9,8 @@ off (`latbench.space.sandwich`). The whole networks of the run become the correc
 import math
 import platform
 import shlex
+import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +20,7 @@ from pydantic import ValidationError
 from latbench import __version__
 from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.lut.calibrate import calibrate
-from latbench.lut.schema import Entry, Lut, Sentinel, TimedNetwork
+from latbench.lut.schema import Entry, Lut, Reference, Sentinel, TimedNetwork
 from latbench.measure import taint
 from latbench.measure.diagnostics import outliers, warnings_of, within_rounds
 from latbench.measure.journal import Journal
@@ -89,6 +91,7 @@ def build_lut(
             conditions=_conditions(chosen, trials, readings),
             entries=entries,
             sentinel=sentinel,
+            reference=_reference(chosen, results),
             correction=calibrate(entries, _timed_networks(chosen, space, sentinel, results), space),
         )
     except ValidationError as error:
@@ -144,13 +147,15 @@ def without_frames(
 ) -> tuple[float, tuple[float, float]]:
     """What an op takes, ms, and its interval: its sandwich less half of each pair of frames.
 
-    The errors are independent, and those of all add up. Neither the op nor the lower end of its
-    interval gets less than a hundredth of the sandwich, since a LUT holds no op that takes no time.
+    The errors of different things are independent; a pair on both sides errs twice. Neither the op nor
+    the lower end of its interval gets less than a hundredth of the sandwich, since a LUT holds no op
+    that takes no time.
     """
     pairs = list(pairs)
     least = _LEAST_SHARE * sandwich.ms
     ms = max(least, sandwich.ms - sum(pair.ms for pair in pairs) / 2)
-    error = math.hypot(sandwich.half_width, *(pair.half_width / 2 for pair in pairs))
+    errors = (count * pair.half_width / 2 for pair, count in Counter(pairs).items())
+    error = math.hypot(sandwich.half_width, *errors)
     return ms, (max(least, ms - error), ms + error)
 
 
@@ -165,7 +170,8 @@ def _entry(
         raise BadRequest(
             f"run {run.id} lacks the frames of {op.key}", hint="latbench profile --fresh"
         )
-    rounds = [trial.samples_ns for trial in best_trials(trials)]
+    best = best_trials(trials)
+    rounds = [trial.samples_ns for trial in best]
     doubts = set(warnings_of(rounds))
     far = outliers(within_rounds(rounds))
     if result.distrusted:
@@ -183,11 +189,23 @@ def _entry(
         spread=result.spread,
         tainted=result.tainted,
         context="sandwich" if pairs else "alone",
+        placement=_placement_error(best, run.settings["runners"]) / ms,
         outliers=far.low + far.high,
         warnings=tuple(sorted(doubts)),
         macs=macs,
         artifact_sha256=run.subjects[op.key].sha256,
     )
+
+
+def _placement_error(trials: Sequence[Trial], runners: int) -> float:
+    """The standard error, ms, of what `runners` say together: each its median of the rounds it had."""
+    rounds_of: dict[int, list[float]] = {}
+    for trial in trials:
+        rounds_of.setdefault(trial.round % runners, []).append(trial.median_ms)
+    if len(rounds_of) < 2:
+        return 0.0
+    medians = [statistics.median(rounds) for rounds in rounds_of.values()]
+    return statistics.stdev(medians) / math.sqrt(len(medians))
 
 
 def _sentinel(
@@ -212,6 +230,20 @@ def _sentinel(
         ci95=level.ci95,
         visits=len(levels),
         drift=drift(levels),
+    )
+
+
+def _reference(run: Run, results: Mapping[str, Result]) -> Reference | None:
+    """The record of the run's reference; None where it had none, or it always failed."""
+    subject = run.reference
+    if subject is None or subject.key not in results:
+        return None
+    result = results[subject.key]
+    return Reference(
+        workload=subject.key.removeprefix(f"{Role.REFERENCE}:"),
+        ms=result.ms,
+        ci95=result.ci95,
+        visits=result.rounds,
     )
 
 

@@ -6,7 +6,7 @@ the SHA-256 of everything else as compact JSON with sorted keys. Reading one nev
 History of the schema:
     1  (2026-11-24)  the first.
     2  (2026-11-24)  a correction has one factor an entry, and the networks it was learnt from; an
-                     entry has its context, outliers and warnings.
+                     entry has its context, placement, outliers and warnings; a run has a reference.
 """
 
 import json
@@ -72,7 +72,9 @@ class Entry(_Record):
     (1.4826 MAD / median); `tainted` counts trials that were distrusted and taken again.
 
     In a sandwich, `ms` is what the sandwich takes less half of each pair of frames, and `ci95` adds
-    the errors of all three. `outliers` counts samples far from their round's median (they are kept);
+    the errors of all three. `placement` is the relative standard error that comes with where models lie in
+    memory, as the disagreement of the runners shows it: their standard deviation over the square root
+    of their number. `outliers` counts samples far from their round's median (they are kept);
     `warnings` names what makes the interval doubtful (`latbench.measure.diagnostics`), and
     "unresolved" an op too cheap to be told from its frames.
     """
@@ -84,6 +86,7 @@ class Entry(_Record):
     spread: Annotated[float, Field(ge=0), AfterValidator(_finite)]
     tainted: int = Field(default=0, ge=0)
     context: Literal["alone", "sandwich"] = "alone"
+    placement: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 0.0
     outliers: int = Field(default=0, ge=0)
     warnings: tuple[str, ...] = ()
     macs: int = Field(ge=0)
@@ -115,6 +118,18 @@ class Sentinel(_Record):
     ci95: tuple[Milliseconds, Milliseconds]
     visits: int = Field(ge=1)
     drift: Annotated[float, Field(ge=0), AfterValidator(_finite)]
+
+
+class Reference(_Record):
+    """A workload without an inference engine that was timed through the run, milliseconds.
+
+    How it compares with another run's tells how the machines differ, whatever the engines do.
+    """
+
+    workload: str
+    ms: Milliseconds
+    ci95: tuple[Milliseconds, Milliseconds]
+    visits: int = Field(ge=1)
 
 
 class TimedNetwork(_Record):
@@ -162,6 +177,7 @@ class Lut(BaseModel):
     conditions: dict[str, Any] = Field(default_factory=dict)
     entries: dict[str, Entry] = Field(min_length=1)
     sentinel: Sentinel | None = None
+    reference: Reference | None = None
     correction: Correction | None = None
     validation: dict[str, Finite] | None = None
 
@@ -360,7 +376,7 @@ class Lut(BaseModel):
         """The entries as a DataFrame, one row an op in key order.
 
         Columns: key (the index), kind, ms, ci95_low, ci95_high (milliseconds), samples, rounds,
-        spread, context, outliers, warnings, tainted, macs, params, artifact_sha256.
+        spread, context, placement, outliers, warnings, tainted, macs, params, artifact_sha256.
         """
         import pandas as pd
 
@@ -377,6 +393,7 @@ class Lut(BaseModel):
         columns = ["key", "kind", "ms", "ci95_low", "ci95_high", "samples", "rounds", "spread"]
         columns += [
             "context",
+            "placement",
             "outliers",
             "warnings",
             "tainted",

@@ -82,7 +82,13 @@ class Journal:
             self._db.executemany(
                 "INSERT INTO subjects VALUES (?, ?, ?, ?, ?)",
                 [
-                    (cursor.lastrowid, subject.key, subject.role, subject.sha256, str(subject.path))
+                    (
+                        cursor.lastrowid,
+                        subject.key,
+                        subject.role,
+                        subject.sha256,
+                        "" if subject.path is None else str(subject.path),
+                    )
                     for subject in plan.all_subjects
                 ],
             )

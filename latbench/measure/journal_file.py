@@ -10,6 +10,7 @@ same on every system, and the operating system releases it when its owner dies, 
 
 History of the schema (`user_version`):
     1  (2026-11-24)  the first.
+    2  (2026-11-24)  the reference, too, may be visited more than once a round.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from latbench.errors import JournalRefused, LatbenchError, OutputFailed
 
-VERSION = 1
+VERSION = 2
 
 #: Marks an SQLite file as a journal: 'latb' (sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x6C617462
@@ -56,6 +57,11 @@ UPDATES: dict[int, tuple[str, ...]] = {
             WHERE role <> 'sentinel'""",
         "CREATE INDEX trials_of_run ON trials (run)",
         "CREATE INDEX conditions_of_run ON conditions (run)",
+    ),
+    1: (
+        "DROP INDEX one_visit_a_round",
+        """CREATE UNIQUE INDEX one_visit_a_round ON trials (run, subject, round)
+            WHERE role NOT IN ('sentinel', 'reference')""",
     ),
 }
 

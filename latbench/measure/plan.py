@@ -2,7 +2,8 @@
 
 Subjects are visited in rounds. Every round visits each subject that is not done once, in an order
 of its own, shuffled by the plan's seed, so that whatever drifts while a run lasts spreads over all
-subjects instead of settling on some. The sentinel, one whole network, is visited between them.
+subjects instead of settling on some. The sentinel, one whole network, is visited between them, and so
+is the reference, a workload of the runner that no engine takes part in.
 """
 
 import json
@@ -23,30 +24,42 @@ class Role(StrEnum):
     """Why a subject is measured.
 
     op: for its own entry; frame: to be taken off the ops it stood beside; network: to calibrate or
-    validate sums, or for its own sake; sentinel: to watch the run.
+    validate sums, or for its own sake; sentinel: to watch the run; reference: to tell a changed machine
+    from a changed engine.
     """
 
     OP = "op"
     FRAME = "frame"
     SENTINEL = "sentinel"
     NETWORK = "network"
+    REFERENCE = "reference"
+
+    @property
+    def watches(self) -> bool:
+        """Whether it is visited again and again, for the sake of the others."""
+        return self in (Role.SENTINEL, Role.REFERENCE)
 
 
-_WHOLE = frozenset({Role.NETWORK, Role.SENTINEL})
+_WHOLE = frozenset({Role.NETWORK, Role.SENTINEL, Role.REFERENCE})
 
 
 @dataclass(frozen=True)
 class Subject:
     """One artifact that a plan measures: its key in the journal, its role, its file, its hash.
 
-    `input_shapes` are for files that do not say theirs.
+    `input_shapes` are for files that do not say theirs. The reference has no file.
     """
 
     key: str
     role: Role
-    path: Path
+    path: Path | None
     sha256: str
     input_shapes: tuple[tuple[int, ...], ...] | None = None
+
+
+def reference_subject(workload: str) -> Subject:
+    """The subject that a runner's own `workload` is; see `latbench.device.base.Device.reference`."""
+    return Subject(f"reference:{workload}", Role.REFERENCE, None, sha256_of(workload.encode()))
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """A target, the subjects to measure on it, and how. `sentinel` is one more subject.
+    """A target, the subjects to measure on it, and how; `sentinel` and `reference` are two more.
 
     Raises:
         BadRequest: there is nothing to measure, two subjects share a key, or a role is wrong.
@@ -150,6 +163,7 @@ class Plan:
     subjects: tuple[Subject, ...]
     sentinel: Subject | None = None
     settings: Settings = field(default_factory=Settings)
+    reference: Subject | None = None
 
     def __post_init__(self) -> None:
         if not self.subjects:
@@ -158,15 +172,19 @@ class Plan:
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise BadRequest(f"two subjects share the key {twice[0]!r}")
-        if any(subject.role is Role.SENTINEL for subject in self.subjects) or (
-            self.sentinel is not None and self.sentinel.role is not Role.SENTINEL
-        ):
-            raise BadRequest("the sentinel, and no other subject, has the role of a sentinel")
+        for role, watching in ((Role.SENTINEL, self.sentinel), (Role.REFERENCE, self.reference)):
+            if any(subject.role is role for subject in self.subjects) or (
+                watching is not None and watching.role is not role
+            ):
+                raise BadRequest(f"the {role}, and no other subject, has the role of a {role}")
+        if any(subject.path is None for subject in self.all_subjects if subject != self.reference):
+            raise BadRequest("only the reference has no file")
 
     @property
     def all_subjects(self) -> tuple[Subject, ...]:
-        """The subjects, and the sentinel last if there is one."""
-        return self.subjects if self.sentinel is None else (*self.subjects, self.sentinel)
+        """The subjects, and the sentinel and the reference last if there are any."""
+        watching = (self.sentinel, self.reference)
+        return (*self.subjects, *(subject for subject in watching if subject is not None))
 
     @cached_property
     def identity(self) -> str:

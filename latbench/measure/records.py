@@ -130,10 +130,17 @@ class Run:
     @property
     def sentinel(self) -> Subject | None:
         """The sentinel of its plan."""
-        named = (subject for subject in self.subjects.values() if subject.role is Role.SENTINEL)
-        return next(named, None)
+        return self._one(Role.SENTINEL)
+
+    @property
+    def reference(self) -> Subject | None:
+        """The reference of its plan."""
+        return self._one(Role.REFERENCE)
+
+    def _one(self, role: Role) -> Subject | None:
+        return next((one for one in self.subjects.values() if one.role is role), None)
 
 
 def subject_of(key: str, role: str, sha256: str, path: str) -> Subject:
     """A subject from a journal's row."""
-    return Subject(key, Role(role), Path(path), sha256)
+    return Subject(key, Role(role), Path(path) if path else None, sha256)

@@ -104,12 +104,13 @@ class _Session:
         self._ledger = Ledger(plan, journal.trials(run.id))
         earlier = self._ledger.trials()
         self._first = len(earlier)
-        self._first_visits = sum(trial.role is not Role.SENTINEL for trial in earlier)
+        self._first_visits = sum(not trial.role.watches for trial in earlier)
         self._visits = 0  # to subjects, in this session
         self._runners = 0
         self._since_sentinel: list[int] = []  # ids of trials
         self._visits_since_sentinel = 0
         self._since_reading: list[int] = []
+        self._references = 0  # visits to the reference
         self._cooled_s = 0.0
         self._off: str | None = None  # why trials are distrusted as they are taken
         self._reading: tuple[int, Conditions] | None = None  # the last one, and its id
@@ -134,11 +135,12 @@ class _Session:
 
     def _measure_pending(self) -> RunState:
         self._report("prepare")
-        paths = self._device.send([subject.path for subject in self._plan.all_subjects])
+        files = {one.key: one.path for one in self._plan.all_subjects if one.path is not None}
+        paths = self._device.send(list(files.values()))
         bench = Workbench(
             self._plan,
             self._device,
-            {subject.key: paths[subject.path] for subject in self._plan.all_subjects},
+            {key: paths[path] for key, path in files.items()},
             self._greeted,
         )
         self._journal.update_run(self._run.id, state=RunState.RUNNING)
@@ -195,7 +197,8 @@ class _Session:
         """Time `subject` once and commit what came of it."""
         # The sentinel's level is that of one place; subjects take turns at all of them.
         watching = subject.role is Role.SENTINEL
-        place = 0 if watching else round_number % self._plan.settings.runners
+        turn = self._references if subject.role is Role.REFERENCE else round_number
+        place = 0 if watching else turn % self._plan.settings.runners
         reasons = [self._off] if self._off and not watching else []
         samples, clocks, failure = np.empty(0, np.int64), None, None
         started, clock = time.time(), time.perf_counter()
@@ -214,6 +217,7 @@ class _Session:
                 clocks = np.array(reply.clocks_khz, np.int64)
             reasons += taint.of_cores(self._plan.target.cores, reply.cores_observed)
             reasons += taint.of_samples(samples, clocks)
+            reasons += taint.of_waiting(reply.waited_ms, time.perf_counter() - clock)
         trial = self._journal.add_trial(
             self._run.id,
             subject,
@@ -261,6 +265,7 @@ class _Session:
             self._taint(self._since_sentinel, confirmed)
         self._off = off
         self._since_sentinel = []
+        self._visit_reference(bench, round_number)
         self._visits_since_sentinel = 0
         if not self._reads_every_trial:
             self._read(bench)
@@ -281,6 +286,14 @@ class _Session:
         reason = f"sentinel: {deviation:+.0%} off its level"
         self._taint([trial.id], reason)
         return reason
+
+    def _visit_reference(self, bench: Workbench, round_number: int) -> None:
+        """Visit the reference, in the next place each time; what taints its neighbours taints it."""
+        reference = self._plan.reference
+        if reference is None or len(self._ledger.failures(reference.key)) >= MAX_FAILURES:
+            return
+        self._visit(bench, reference, round_number)
+        self._references += 1
 
     def _taint(self, trials: list[int], reason: str) -> None:
         self._journal.taint(trials, reason)

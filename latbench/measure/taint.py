@@ -28,6 +28,11 @@ _CLOCK_FALL = 0.10
 _LOST_SHARE = 0.05
 _LOST_LEAST_S = 0.025
 
+#: The share of a visit that its threads may wait for a core, and the least that counts. The kernel's own
+#: threads take some hundredths of a millisecond now and then.
+_WAITED_SHARE = 0.1
+_WAITED_LEAST_MS = 1.0
+
 
 def joined(reasons: Iterable[str]) -> str | None:
     """Several reasons as one text; None if there is none."""
@@ -66,6 +71,14 @@ def of_cores(wanted: Sequence[int], observed: Sequence[int] | None) -> list[str]
     if wanted and observed is not None and sorted(wanted) != sorted(observed):
         return [f"affinity: on cores {_listed(observed)} instead of {_listed(wanted)}"]
     return []
+
+
+def of_waiting(waited_ms: float | None, duration_s: float) -> list[str]:
+    """Reasons that lie in how long the runner waited for a core in a visit of `duration_s`."""
+    duration_ms = 1e3 * duration_s
+    if waited_ms is None or waited_ms <= max(_WAITED_LEAST_MS, _WAITED_SHARE * duration_ms):
+        return []
+    return [f"waiting: others had the core for {waited_ms:.0f} of {duration_ms:.0f} ms"]
 
 
 def of_conditions(before: Conditions, after: Conditions, cores: Sequence[int]) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from latbench.device.base import Conditions, Device
+from latbench.device.reference import HANDLE
 from latbench.errors import RunnerFailed
-from latbench.measure.plan import Plan, Subject
+from latbench.measure.plan import Plan, Role, Subject
 
 if TYPE_CHECKING:
     from latbench.device.runner_client import RunnerClient, RunReply
@@ -49,6 +50,10 @@ class Workbench:
     def load(self, subject: Subject, place: int) -> str:
         """Return the handle of `subject` in the runner at `place`, loading it if it is not."""
         handles = self._places[place].handles
+        if subject.role is Role.REFERENCE:
+            if not handles:  # a runner takes on its cores when it first loads something
+                self.load(self._plan.subjects[0], place)
+            return HANDLE
         with self._replacing(place) as runner:
             if subject.key in handles:
                 handles.move_to_end(subject.key)

@@ -116,34 +116,41 @@ class OpSpec:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the convolutions and the linear layer; no bias, BN, ReLU, add or pool."""
-        return sum(weights * pixels for weights, pixels in self._weights())
+        return sum(weights * pixels for weights, _, pixels in self._layers())
 
     @property
     def params(self) -> int:
         """Convolution and linear weights, as FBNet's releases count them: no bias, no BN."""
-        return sum(weights for weights, _ in self._weights())
+        return sum(weights for weights, _, _ in self._layers())
 
-    def _weights(self) -> list[tuple[int, int]]:
-        """(weights, output pixels) of each convolution or linear layer."""
+    @property
+    def activations(self) -> int:
+        """Values of the input and of every layer's output: what passes through memory, weights aside."""
+        written = sum(channels * pixels for _, channels, pixels in self._layers())
+        return self.in_channels * self.height * self.width + written
+
+    def _layers(self) -> list[tuple[int, int, int]]:
+        """(weights, output channels, output pixels) of each convolution or linear layer."""
         pixels_in = self.height * self.width
         pixels_out = self._after(self.height) * self._after(self.width)
-        dense = self.in_channels * self.out_channels
+        outputs, dense = self.out_channels, self.in_channels * self.out_channels
         match self.kind:
             case OpKind.STEM:
-                return [(dense * self.kernel**2, pixels_out)]
+                return [(dense * self.kernel**2, outputs, pixels_out)]
             case OpKind.SKIP | OpKind.HEAD | OpKind.FRAME:
-                return [(dense, pixels_out)]
+                return [(dense, outputs, pixels_out)]
             case OpKind.CLASSIFIER:
-                return [(dense, 1)]
+                return [(dense, outputs, 1)]
             case OpKind.POOL:
                 return []
             case OpKind.INVERTED_RESIDUAL | OpKind.DEPTHWISE_SEPARABLE:
                 middle = self.in_channels * self.expansion
-                depthwise = (middle * self.kernel**2, pixels_out)
+                depthwise = (middle * self.kernel**2, middle, pixels_out)
                 layers = [depthwise] * (2 if self.separable else 1)
-                layers.append((middle * self.out_channels // self.groups, pixels_out))
+                layers.append((middle * outputs // self.groups, outputs, pixels_out))
                 if self.kind is OpKind.INVERTED_RESIDUAL:
-                    layers.insert(0, (self.in_channels * middle // self.groups, pixels_in))
+                    first = self.in_channels * middle // self.groups
+                    layers.insert(0, (first, middle, pixels_in))
                 return layers
 
 

@@ -1,5 +1,6 @@
 """A LUT of sandwiches, frames and networks, from trials whose truth is known."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -115,10 +116,15 @@ def test_an_op_that_costs_no_more_than_its_frames_stays_positive() -> None:
 
 def test_what_frames_add_to_the_error_is_counted() -> None:
     sandwich = summarise([np.full(5, 3_000_000 + 1000 * number) for number in range(8)])
-    pair = summarise([np.full(5, 1_000_000 + 4000 * number) for number in range(8)])
+    pair, other = (
+        summarise([np.full(5, base + 4000 * number) for number in range(8)])
+        for base in (1_000_000, 1_100_000)
+    )
+    ms, (low, high) = without_frames(sandwich, [pair, other])
+    assert ms == pytest.approx(sandwich.ms - pair.ms / 2 - other.ms / 2)
+    errors = (sandwich.half_width, pair.half_width / 2, other.half_width / 2)
+    assert high - low == pytest.approx(2 * math.hypot(*errors))
+    # The same pair on both sides errs the same way twice.
     ms, (low, high) = without_frames(sandwich, [pair, pair])
     assert ms == pytest.approx(sandwich.ms - pair.ms)
-    assert high - low > 2 * sandwich.half_width
-    assert high - low == pytest.approx(
-        2 * np.sqrt(sandwich.half_width**2 + 2 * (pair.half_width / 2) ** 2)
-    )
+    assert high - low == pytest.approx(2 * math.hypot(sandwich.half_width, pair.half_width))

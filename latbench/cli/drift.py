@@ -1,0 +1,117 @@
+"""latbench drift: what changed between two LUTs of one target."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from latbench.cli.group import interruptible
+from latbench.cli.options import json_option, lut_file, output_path, percentage
+from latbench.cli.progress import reporter
+from latbench.errors import CannotCompare, LatbenchError
+
+if TYPE_CHECKING:
+    from latbench.lut import Lut
+
+# As `latbench.report.drift.FORMATS`, which is not imported for `--help`.
+FORMATS = ("text", "json", "junit", "markdown", "github")
+
+
+def compared_lut(path: str) -> "Lut":
+    """Read the file at `path` as a LUT that is to be compared."""
+    try:
+        return lut_file(path)
+    except LatbenchError as error:
+        raise CannotCompare.because(error) from None
+
+
+@click.command(name="drift")
+@click.argument("baseline", type=compared_lut)
+@click.argument("current", type=compared_lut, required=False)
+@click.option(
+    "--remeasure",
+    is_flag=True,
+    help="Time a part of BASELINE again instead of reading CURRENT; takes less than a minute.",
+)
+@click.option(
+    "--out",
+    type=output_path,
+    metavar="FILE",
+    help="With --remeasure: write what was measured as a LUT.",
+)
+@click.option(
+    "--tolerance",
+    type=percentage,
+    default="5%",
+    show_default=True,
+    help="The change of one op that must be found.",
+)
+@click.option(
+    "--level-tolerance",
+    type=percentage,
+    default="3%",
+    show_default=True,
+    help="The change of everything, or of a network, that must be found.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="What to print; github prints annotations.",
+)
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    baseline: "Lut",
+    current: "Lut | None",
+    remeasure: bool,
+    out: Path | None,
+    tolerance: float,
+    level_tolerance: float,
+    form: str,
+    as_json: bool,
+) -> None:
+    """Compare two LUTs: what became slower?
+
+    Exit code 0: no drift; 1: drift, in either direction; 2: the LUTs cannot be compared.
+    """
+    if out is not None and not remeasure:
+        raise CannotCompare("--out keeps what is measured, so it goes with --remeasure only")
+    if as_json and form not in ("text", "json"):
+        raise CannotCompare(f"--json and --format {form} ask for two formats")
+    if remeasure == (current is not None):
+        raise CannotCompare(
+            "there must be one thing to compare BASELINE with",
+            hint="latbench drift BASELINE CURRENT, or: latbench drift BASELINE --remeasure",
+        )
+    from latbench.lut.drift import compare_luts
+    from latbench.report.drift import render
+
+    if current is None:
+        current = _remeasured(baseline, out)
+    report = compare_luts(
+        baseline,
+        current,
+        tolerance=tolerance,
+        level_tolerance=level_tolerance,
+        require_all=not remeasure,
+    )
+    click.echo(render(report, "json" if as_json else form))
+    context.exit(int(report.drifted) if report.comparable else 2)
+
+
+def _remeasured(baseline: "Lut", out: Path | None) -> "Lut":
+    """A part of `baseline` measured now, written to `out` if that is given."""
+    from latbench.remeasure import remeasure
+
+    try:
+        with interruptible("the same command starts anew"), reporter() as progress:
+            current = remeasure(baseline, progress=progress)
+        if out is not None:
+            current.save(out)
+    except LatbenchError as error:
+        raise CannotCompare.because(error) from None
+    return current

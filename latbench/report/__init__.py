@@ -1,0 +1,1 @@
+"""What people and their machines read about LUTs: renderings of what other rooms computed."""

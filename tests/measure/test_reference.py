@@ -1,0 +1,81 @@
+"""The reference: a workload without an engine that is timed through a run, in every place."""
+
+import dataclasses
+import sqlite3
+from pathlib import Path
+
+import pytest
+from measuring import QUICK, small_plan
+
+from latbench.device.host import HostDevice
+from latbench.errors import BadRequest, RunnerFailed
+from latbench.measure import Journal, Plan, Role, measure
+from latbench.measure.journal_file import UPDATES, VERSION
+from latbench.measure.plan import reference_subject
+
+
+def with_reference(plan: Plan, workload: str) -> Plan:
+    return dataclasses.replace(plan, reference=reference_subject(workload))
+
+
+def test_the_reference_is_timed_between_the_others_in_every_place(
+    tmp_path: Path, device: HostDevice, journal: Journal
+) -> None:
+    settings = dataclasses.replace(QUICK, runners=2, sentinel_every=3)
+    assert device.reference is not None
+    plan = with_reference(small_plan(tmp_path / "models", settings=settings), device.reference)
+    assert plan.reference is not None
+    report = measure(plan, device, journal)
+    assert report.complete
+    trials = journal.trials(report.run.id)
+    watching = [trial.role for trial in trials if trial.role.watches]
+    assert watching.count(Role.REFERENCE) >= len(plan.subjects)
+    result = report.results[plan.reference.key]
+    trusted = watching.count(Role.REFERENCE) - result.tainted
+    assert result.rounds == (result.tainted if result.distrusted else trusted)
+    assert plan.reference.key not in report.standings  # nobody waits for it to converge
+    assert not [trial for trial in trials if trial.failure]
+    assert not [trial for trial in trials if "affinity" in (trial.taint or "")]
+    again = measure(plan, device, journal)
+    assert again.taken == 0
+
+
+def test_a_runner_runs_it_without_loading_anything(device: HostDevice) -> None:
+    with device.open_runner() as runner:
+        reply = runner.run("reference", warmups=1, min_samples=3, max_samples=3)
+        assert len(reply.samples_ns) == 3
+        with pytest.raises(RunnerFailed):
+            runner.unload("reference")
+
+
+def test_it_is_part_of_what_a_run_is_known_by(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path / "models")
+    named = {with_reference(plan, workload).identity for workload in ("one", "another")}
+    assert len(named | {plan.identity}) == 3
+
+
+def test_only_the_reference_has_no_file(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path / "models")
+    without = dataclasses.replace(plan.subjects[0], path=None)
+    with pytest.raises(BadRequest, match="no file"):
+        dataclasses.replace(plan, subjects=(without, *plan.subjects[1:]))
+    with pytest.raises(BadRequest, match="role of a reference"):
+        dataclasses.replace(plan, reference=dataclasses.replace(plan.subjects[0], key="another"))
+
+
+def test_a_journal_of_version_1_is_brought_up_to_date(tmp_path: Path, device: HostDevice) -> None:
+    path = tmp_path / "old.sqlite"
+    with Journal(path):
+        pass
+    db = sqlite3.connect(path)
+    db.execute("DROP INDEX one_visit_a_round")
+    db.execute(next(text for text in UPDATES[0] if "one_visit_a_round" in text))
+    db.execute("PRAGMA user_version = 1")
+    db.commit()
+    db.close()
+    assert device.reference is not None
+    plan = with_reference(small_plan(tmp_path / "models", subjects=2), device.reference)
+    with Journal(path) as journal:
+        report = measure(plan, device, journal)  # visits the reference more than once a round
+    assert report.complete
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (VERSION,)
