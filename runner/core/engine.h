@@ -1,0 +1,86 @@
+// Inference engines: one table of functions each, so that the rest of the runner knows none.
+//
+// An engine may lie in a library that is opened when it is needed, be linked into the program, or
+// be written in another language: a table of C functions is all it takes.
+#ifndef LATBENCH_ENGINE_H
+#define LATBENCH_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "failure.h"
+#include "sha256.h"
+#include "tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// What runs where, as far as the engine tells; below 0: it does not.
+struct coverage {
+    int64_t ops;                    // of the model
+    int64_t delegate_nodes;         // what delegates or accelerators made of them
+    int64_t ops_outside_delegates;  // what is left
+};
+
+// A loaded model. Engines put it first in a larger struct of their own.
+struct model {
+    const struct engine *engine;
+    struct tensor *inputs, *outputs;
+    size_t input_count, output_count;
+    struct coverage coverage;
+};
+
+struct load_options {
+    const char *path;
+    int threads;              // that a run computes on, the calling one included
+    const char *accelerator;  // one of the engine's
+    const struct shape *input_shapes;  // one an input, or NULL
+    size_t input_shape_count;
+};
+
+// Every function that returns a bool returns false with the reason in `failure`.
+struct engine {
+    const char *runtime;                // as the protocol calls it: "onnx", "tflite"
+    const char *const *library_names;   // what its library is called, ended by a NULL
+    const char *const *accelerators;    // what it can be asked for, ended by a NULL
+
+    // Open the library at `path`; NULL: the engine is linked into the program. Called once.
+    bool (*open)(const char *path, struct failure *failure);
+
+    // The version of the open library; NULL if it does not tell.
+    const char *(*version)(void);
+
+    // Start what all models share. May be called again, and does nothing then.
+    bool (*start)(struct failure *failure);
+
+    // Load a model, with its inputs allocated but not filled; `outputs` need not be settled.
+    struct model *(*load)(const struct load_options *options, struct failure *failure);
+
+    // Copy data into an input or out of an output; `bytes` is what tensor_bytes says.
+    bool (*set_input)(struct model *model, size_t input, const void *data, size_t bytes,
+                      struct failure *failure);
+    bool (*get_output)(struct model *model, size_t output, void *data, size_t bytes,
+                       struct failure *failure);
+
+    // Settle and allocate the outputs, now that the inputs are filled.
+    bool (*prepare)(struct model *model, struct failure *failure);
+
+    // Run once, with nothing but the inference inside.
+    bool (*run)(struct model *model, struct failure *failure);
+
+    void (*unload)(struct model *model);
+};
+
+extern const struct engine onnxruntime_engine;
+extern const struct engine litert_engine;
+
+// Names and tensors of a model, for its engine's `unload`.
+void model_free_tensors(struct model *model);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

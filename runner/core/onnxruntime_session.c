@@ -1,0 +1,119 @@
+// ONNX Runtime: sessions, their options and accelerators.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "onnxruntime_internal.h"
+
+static bool append_provider(OrtSessionOptions *options, const struct load_options *load,
+                            struct failure *failure) {
+    const char *what = "ONNX Runtime refuses the accelerator";
+    char threads[16];
+    snprintf(threads, sizeof threads, "%d", load->threads);
+    if (strcmp(load->accelerator, "xnnpack") == 0) {
+        const char *keys[] = {"intra_op_num_threads"}, *values[] = {threads};
+        // XNNPACK has a pool of its own; two of them would wait for each other.
+        ORT_CHECK(ort.SetIntraOpNumThreads(options, 1), what);
+        ORT_CHECK(ort.SessionOptionsAppendExecutionProvider(options, "XNNPACK", keys, values, 1),
+                  what);
+    } else if (strcmp(load->accelerator, "qnn") == 0) {
+        const char *keys[] = {"backend_path"}, *values[] = {"libQnnHtp.so"};
+        ORT_CHECK(ort.SessionOptionsAppendExecutionProvider(options, "QNN", keys, values, 1), what);
+    } else if (strcmp(load->accelerator, "nnapi") == 0) {
+        if (ort.append_nnapi == NULL) return fail(failure, "%s: it was built without NNAPI", what);
+        ORT_CHECK(ort.append_nnapi(options, 0), what);
+    }
+    return true;
+}
+
+static bool set_options(OrtSessionOptions *options, const struct load_options *load,
+                        struct failure *failure) {
+    const char *what = "ONNX Runtime refuses an option";
+    ORT_CHECK(ort.SetSessionLogSeverityLevel(options, ORT_LOGGING_LEVEL_ERROR), what);
+    ORT_CHECK(ort.SetIntraOpNumThreads(options, load->threads), what);
+    ORT_CHECK(ort.SetInterOpNumThreads(options, 1), what);
+    // A pool that went on spinning after its run would slow the next model's.
+    ORT_CHECK(ort.AddSessionConfigEntry(options, "session.force_spinning_stop", "1"), what);
+    if (ort.Session_GetEpGraphAssignmentInfo != NULL)
+        ORT_CHECK(
+            ort.AddSessionConfigEntry(options, "session.record_ep_graph_assignment_info", "1"),
+            what);
+    return append_provider(options, load, failure);
+}
+
+static bool create_session(struct onnx_model *onnx, const struct load_options *load,
+                           const OrtSessionOptions *options, struct failure *failure) {
+    char what[512];
+    snprintf(what, sizeof what, "%s is no model that ONNX Runtime can run", load->path);
+    ORT_CHECK(ort.CreateSession(ort_environment, load->path, options, &onnx->session), what);
+    return true;
+}
+
+// Give the inputs their shapes, which takes a second session where named dimensions are dynamic.
+static bool shape_inputs(struct onnx_model *onnx, const struct load_options *load,
+                         OrtSessionOptions *options, struct shape *declared, struct shape *settled,
+                         struct failure *failure) {
+    struct model *model = &onnx->model;
+    bool any = false;
+    for (size_t i = 0; i < model->input_count; i++) declared[i] = model->inputs[i].shape;
+    if (!settle_shapes(declared, model->input_count, load->input_shapes, load->input_shape_count,
+                       settled, failure))
+        return false;
+    for (size_t i = 0; i < model->input_count; i++) {
+        if (!onnx_override_dimensions(onnx->session, i, &settled[i], options, &any, failure))
+            return false;
+        model->inputs[i].shape = settled[i];
+    }
+    if (!any) return true;
+    ort.ReleaseSession(onnx->session);
+    onnx->session = NULL;
+    return create_session(onnx, load, options, failure);
+}
+
+// Count which nodes went where, where the engine tells.
+static bool count_coverage(struct onnx_model *onnx, struct failure *failure) {
+    const char *what = "ONNX Runtime failed";
+    const OrtEpAssignedSubgraph *const *subgraphs;
+    size_t count;
+    struct coverage coverage = {0};
+    if (ort.Session_GetEpGraphAssignmentInfo == NULL) return true;
+    ORT_CHECK(ort.Session_GetEpGraphAssignmentInfo(onnx->session, &subgraphs, &count), what);
+    for (size_t i = 0; i < count; i++) {
+        const OrtEpAssignedNode *const *nodes;
+        const char *provider;
+        size_t node_count;
+        ORT_CHECK(ort.EpAssignedSubgraph_GetEpName(subgraphs[i], &provider), what);
+        ORT_CHECK(ort.EpAssignedSubgraph_GetNodes(subgraphs[i], &nodes, &node_count), what);
+        coverage.ops += (int64_t)node_count;
+        if (strcmp(provider, "CPUExecutionProvider") == 0)
+            coverage.ops_outside_delegates += (int64_t)node_count;
+        else
+            coverage.delegate_nodes++;
+    }
+    onnx->model.coverage = coverage;
+    return true;
+}
+
+static bool load_with(struct onnx_model *onnx, const struct load_options *load,
+                      OrtSessionOptions *options, struct failure *failure) {
+    struct model *model = &onnx->model;
+    if (!set_options(options, load, failure) || !create_session(onnx, load, options, failure) ||
+        !onnx_read_inputs(onnx->session, model, failure))
+        return false;
+    struct shape *shapes = calloc(2 * (model->input_count + 1), sizeof *shapes);
+    if (shapes == NULL) return fail(failure, "out of memory");
+    bool shaped = shape_inputs(onnx, load, options, shapes, shapes + model->input_count + 1,
+                               failure);
+    free(shapes);
+    return shaped && onnx_read_outputs(onnx->session, model, failure) &&
+           count_coverage(onnx, failure);
+}
+
+bool onnx_load_session(struct onnx_model *onnx, const struct load_options *load,
+                       struct failure *failure) {
+    OrtSessionOptions *options;
+    ORT_CHECK(ort.CreateSessionOptions(&options), "ONNX Runtime failed");
+    bool loaded = load_with(onnx, load, options, failure);
+    ort.ReleaseSessionOptions(options);
+    return loaded;
+}
