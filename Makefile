@@ -1,5 +1,6 @@
 # make demo   the whole path on this machine, in its own virtual environment
 # make test   the tests
+# make rig    the tests against AOSP's adbd and an emulated arm64 phone; needs root and Debian
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 DEMO_SPACE := --space fbnet-cifar --input 16 --width 0.35
 
-.PHONY: demo test lint format clean
+.PHONY: demo test rig lint format clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -24,6 +25,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+rig: $(INSTALLED)
+	$(BIN)/python -m tests.rigs.setup
+	$(BIN)/python -m pytest -m rig
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

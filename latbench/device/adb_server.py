@@ -2,11 +2,14 @@
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from adbutils import AdbClient, AdbConnection, AdbError
+
+from latbench.device.android.link import parse_properties
 
 _TIMEOUT_S = 3.0
 _PORT = 5037  # adb's own default
@@ -31,10 +34,14 @@ class _Connection(AdbConnection):  # type: ignore[misc]  # adbutils has no annot
         return self._create_socket()
 
 
-class _Client(AdbClient):  # type: ignore[misc]  # adbutils has no annotations
+class ServerClient(AdbClient):  # type: ignore[misc]  # adbutils has no annotations
+    """A client of the adb server at a host and port, which is never started."""
+
     def make_connection(self, timeout: float | None = None) -> Any:
+        """Connect to the server; every answer is due within `timeout` seconds (default 3)."""
         connection = _Connection(self.host, self.port)
         connection.conn.settimeout(timeout or _TIMEOUT_S)
+        connection.conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
 
@@ -57,17 +64,26 @@ def adb_units() -> list[AdbUnit]:
     address = server_address()
     if address is None:
         return []
-    client = _Client(*address)
     try:
-        return [
-            AdbUnit(serial, state, _properties(client, serial) if state == "device" else {})
-            for serial, state in _list(client)
-        ]
+        return list_units(ServerClient(*address))
     except (AdbError, OSError, ValueError):
         return []  # nobody listens, or it is no adb server
 
 
-def _list(client: _Client) -> Iterator[tuple[str, str]]:
+def list_units(client: ServerClient) -> list[AdbUnit]:
+    """The units that the server lists.
+
+    Raises:
+        AdbError, OSError, ValueError: nobody listens, or it is no adb server.
+    """
+    return [
+        AdbUnit(serial, state, _properties(client, serial) if state == "device" else {})
+        for serial, state in unit_states(client)
+    ]
+
+
+def unit_states(client: ServerClient) -> Iterator[tuple[str, str]]:
+    """Serial number and state of each unit that the server lists; raises as `list_units`."""
     with client.make_connection() as connection:
         connection.send_command("host:devices")
         connection.check_okay()
@@ -78,10 +94,10 @@ def _list(client: _Client) -> Iterator[tuple[str, str]]:
             yield serial, state
 
 
-def _properties(client: _Client, serial: str) -> dict[str, str]:
+def _properties(client: ServerClient, serial: str) -> dict[str, str]:
     """What getprop prints; nothing if the unit went away meanwhile."""
     try:
         output = client.device(serial).shell("getprop", timeout=_TIMEOUT_S)
     except (AdbError, OSError):
         return {}
-    return dict(re.findall(r"^\[(.+?)\]: \[(.*)\]\r?$", str(output), re.MULTILINE))
+    return parse_properties(str(output))

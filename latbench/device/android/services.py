@@ -1,0 +1,180 @@
+"""What a link does with an open service: run commands, move files. Both links share it."""
+
+import contextlib
+import posixpath
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from latbench.device.android.command import (
+    CommandStream,
+    RunningCommand,
+    service,
+    start_stream,
+    with_number,
+)
+from latbench.device.android.filesync import FileSync
+from latbench.device.android.link import (
+    BACK,
+    ByteStream,
+    FileRefused,
+    ShellResult,
+    parse_properties,
+    quote,
+)
+from latbench.errors import DeviceLost
+
+_START_S = 30.0  # for a command to start
+_KILL_S = 5.0
+_STAGE = ".latbench-part"  # where files arrive; one mv then takes all to where they belong
+_MAX_LIST = 3000  # characters; Android before 5 takes at most 4096 bytes in an OPEN
+_STATUS = "latbench-exit-status="
+
+
+class ServiceLink:
+    """An `AdbLink`, given a way to open the unit's services.
+
+    Args:
+        stall_s: how long a transfer may stand still before the unit counts as lost.
+    """
+
+    def __init__(self, serial: str, stall_s: float) -> None:
+        self.serial, self._stall_s = serial, stall_s
+
+    def _open(self, name: str, deadline: float) -> ByteStream:
+        """Open the service `name`.
+
+        Raises:
+            DeviceLost: the unit is gone, does not answer until `deadline`, or has no such service.
+        """
+        raise NotImplementedError
+
+    @property
+    def _framed(self) -> bool:
+        """Whether the unit speaks the shell protocol (Android 7 and later)."""
+        raise NotImplementedError
+
+    def shell(self, command: str, *, timeout_s: float = 30.0) -> ShellResult:
+        """As `AdbLink.shell`."""
+        deadline = time.monotonic() + timeout_s
+        framed = self._framed
+        if not framed:
+            command = f"(\n{command}\n) </dev/null; echo {_STATUS}$?"
+        opened = min(deadline, time.monotonic() + _START_S)
+        with contextlib.closing(self._open(service(command, framed=framed), opened)) as stream:
+            running = RunningCommand(stream, framed=framed)
+            with self._watched("running a command"):
+                running.close_input(deadline)
+                while not running.ended:
+                    try:
+                        running.pump(deadline)
+                    except TimeoutError:
+                        # Not the unit's fault: it took the command, which is merely slow.
+                        raise _StillRuns(
+                            f"{self.serial} still runs {_shorten(command)} after {timeout_s:g} s"
+                        ) from None
+        return self._result(running, framed)
+
+    def open_stream(self, command: str) -> CommandStream:
+        """As `AdbLink.open_stream`."""
+        deadline = time.monotonic() + _START_S
+        stream = self._open(service(with_number(command), framed=self._framed), deadline)
+        try:
+            with self._watched(f"starting {_shorten(command)}"):
+                return start_stream(stream, self._kill, deadline, framed=self._framed)
+        except BaseException:  # Ctrl-C included: nothing must stay behind
+            stream.close()
+            raise
+
+    def push(self, files: Sequence[tuple[Path, str]], *, mode: int = 0o644) -> None:
+        """As `AdbLink.push`."""
+        if not files:
+            return
+        names: dict[str, list[str]] = {}  # by folder
+        for _, remote in files:
+            folder, name = posixpath.split(remote)
+            names.setdefault(folder, []).append(name)
+        try:
+            with self._syncing("sending files") as sync:
+                for local, remote in files:
+                    sync.push(local, _staged(*posixpath.split(remote)), mode, known_as=remote)
+                sync.quit()
+        except FileRefused:
+            for folder in names:
+                self.shell(f"rm -rf {quote(_staged(folder))}")
+            raise
+        for folder, listed in names.items():
+            for words in _lists([_staged(folder, name) for name in listed]):
+                moved = self.shell(f"mv -f {words} {quote(folder)}/")
+                if moved.exit_code:
+                    reason = (moved.stderr or moved.stdout).strip()
+                    raise FileRefused("take", self.serial, folder, reason)
+            self.shell(f"rmdir {quote(_staged(folder))}")
+
+    def pull(self, remote: str) -> bytes:
+        """As `AdbLink.pull`."""
+        with self._syncing(f"reading {remote}") as sync:
+            data = b"".join(sync.pull(remote))
+            sync.quit()
+        return data
+
+    def properties(self) -> dict[str, str]:
+        """As `AdbLink.properties`."""
+        return parse_properties(self.shell("getprop").stdout)
+
+    @contextlib.contextmanager
+    def _syncing(self, what: str) -> Iterator[FileSync]:
+        deadline = time.monotonic() + self._stall_s
+        with contextlib.closing(self._open("sync:", deadline)) as stream, self._watched(what):
+            yield FileSync(stream, self.serial, self._stall_s)
+
+    @contextlib.contextmanager
+    def _watched(self, what: str) -> Iterator[None]:
+        """Turn an end of the bytes into the loss of the unit."""
+        try:
+            yield
+        except (DeviceLost, _StillRuns):
+            raise
+        except TimeoutError:
+            raise DeviceLost(f"{self.serial} stopped answering while {what}", hint=BACK) from None
+        except EOFError:
+            raise DeviceLost(f"{self.serial} hung up while {what}", hint=BACK) from None
+
+    def _kill(self, group: int) -> None:
+        with contextlib.suppress(DeviceLost, TimeoutError):
+            self.shell(f"kill -s KILL -- -{group}", timeout_s=_KILL_S)
+
+    def _result(self, running: RunningCommand, framed: bool) -> ShellResult:
+        output = running.output.decode(errors="replace")
+        said = running.said.decode(errors="replace")
+        status = running.status
+        if not framed:
+            output, _, told = output.rpartition(_STATUS)
+            status = int(told) if told.strip().isdecimal() else None
+        if status is None:
+            raise DeviceLost(f"{self.serial} hung up while running a command", hint=BACK)
+        return ShellResult(output, said, status)
+
+
+class _StillRuns(TimeoutError):
+    """A command that runs longer than its caller would wait."""
+
+
+def _staged(folder: str, name: str = "") -> str:
+    return posixpath.join(folder, _STAGE, name)
+
+
+def _shorten(command: str) -> str:
+    text = " ".join(command.split())
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _lists(paths: Sequence[str]) -> Iterator[str]:
+    """Quote paths into word lists, each short enough for one command."""
+    words: list[str] = []
+    for word in map(quote, paths):
+        if words and sum(map(len, words)) + len(words) + len(word) > _MAX_LIST:
+            yield " ".join(words)
+            words = []
+        words.append(word)
+    yield " ".join(words)

@@ -1,0 +1,1 @@
+"""AOSP's own adbd, built for Linux: the device's side of the protocol that real clients speak."""
