@@ -159,6 +159,9 @@ def quota() -> Iterator[str]:
 def stepping_clock(core: int) -> Iterator[Path]:
     """A root of /sys in which a core's clock is capped by turns; yields it."""
     with tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / "proc/cpuinfo"  # it is still this machine
+        described.parent.mkdir()
+        described.write_bytes(Path("/proc/cpuinfo").read_bytes())
         files = Path(folder) / f"sys/devices/system/cpu/cpu{core}/cpufreq"
         files.mkdir(parents=True)
         (files / "cpuinfo_max_freq").write_text(f"{PEAK_KHZ}\n")
