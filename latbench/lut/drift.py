@@ -19,7 +19,7 @@ found, so that a quarter of the ops may have drifted without hiding one another.
 `LEVEL_OPS` ops in common neither can be told from them, and the level is that of the sentinel.
 `latbench.lut.ratios` names the sources.
 
-p-values are two-sided and normal; Benjamini and Hochberg's procedure turns those of all ops into
+p-values are two-sided, by Student's t; Benjamini and Hochberg's procedure turns those of all ops into
 q-values. Where nothing changed, the probability that it reports any op is `FDR` at most.
 The level and the networks are few, and share `WHOLE_ALPHA` by Bonferroni. So if the noise is what it
 is taken for, at most FDR + WHOLE_ALPHA = 1 % of comparisons raise a false alarm.

@@ -27,6 +27,10 @@ REPORTED_SHARE = 0.5
 #: What has a latency and its interval.
 Timed = Entry | Reference | Sentinel | TimedNetwork
 
+#: Errors come from a few rounds in a few runners, and are themselves not sure: as if from so many degrees
+#: of freedom. Normal tails raised false alarms in 3 of 66 pairs of equal runs, these in none.
+TAILS = 40
+
 #: What is known of errors before the values tell, as observations: they are as told.
 _TOLD = 20
 
@@ -155,8 +159,10 @@ def _scale(deviations: NDArray[np.float64], errors: NDArray[np.float64]) -> floa
 
 
 def p_value(z: float) -> float:
-    """The two-sided p-value of a standard normal z."""
-    return math.erfc(abs(z) / math.sqrt(2))
+    """The two-sided p-value of a deviation of z of its own errors: Student's t with `TAILS` degrees."""
+    from scipy.special import stdtr  # a tenth of a second that most commands need not spend
+
+    return float(2 * stdtr(TAILS, -abs(z)))
 
 
 def judged(value: float, error: float, tolerance: float, alpha: float, significant: bool) -> Ratio:
@@ -165,7 +171,9 @@ def judged(value: float, error: float, tolerance: float, alpha: float, significa
     verdict = Verdict.SAME
     if significant and abs(value) > line:
         verdict = Verdict.SLOWER if value > 0 else Verdict.FASTER
-    reach = max(line, -_NORMAL.inv_cdf(alpha / 2) * error) + _Z_FOUND * error
+    from scipy.special import stdtrit
+
+    reach = max(line, -float(stdtrit(TAILS, alpha / 2)) * error) + _Z_FOUND * error
     low, high = (_exp(value + sign * _Z95 * error) for sign in (-1, 1))
     p = p_value(value / error)
     return Ratio(_exp(value), low, high, p, _exp(reach), verdict)

@@ -243,7 +243,7 @@ def test_intervals_cover_the_change_that_was_made() -> None:
         for one in compare(draw(rng), draw(rng, changed, level=any_level(rng))).entries:
             assert one.change is not None
             inside.append(one.change.low <= changed.get(one.key, 1.0) <= one.change.high)
-    assert 0.93 <= float(np.mean(inside)) <= 0.97  # 95 % of 545
+    assert 0.93 <= float(np.mean(inside)) <= 0.98  # 95 % of 545
 
 
 def test_a_wide_interval_is_no_drift_and_says_what_it_cannot_show() -> None:
