@@ -19,7 +19,7 @@ from latbench.device.transport import ProcessTransport
 from latbench.errors import BadRequest, RunnerFailed
 
 #: No profile of a whole space takes this long; a runner that is older is forgotten.
-_MAX_SECONDS = 6 * 3600
+MAX_SECONDS = 6 * 3600
 _START_S = 60.0
 
 
@@ -45,7 +45,7 @@ class HostDevice:
         model = _board(self._files)
         return {} if model is None else {"devicetree.model": model}
 
-    def open_runner(self, max_seconds: int = _MAX_SECONDS) -> RunnerClient:
+    def open_runner(self, max_seconds: int = MAX_SECONDS) -> RunnerClient:
         """Start a worker process and return the client that talks to it.
 
         Args:
@@ -56,16 +56,7 @@ class HostDevice:
         """
         command = [sys.executable, "-P", "-m", "latbench.device.host_worker"]
         command += ["--max-seconds", str(max_seconds), "--system-root", str(self._files.root)]
-        try:
-            client = RunnerClient(ProcessTransport(command, _environment()))
-        except OSError as error:
-            raise RunnerFailed("start", "crashed", f"{command[0]}: {error.strerror}") from None
-        try:
-            client.hello(_START_S)
-        except BaseException:  # Ctrl-C included: the process must not stay behind
-            client.kill()
-            raise
-        return client
+        return start_runner(command, _environment())
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
         """Artifacts already lie where the worker can load them."""
@@ -116,6 +107,27 @@ class HostDevice:
                 hint=f"ask for at most --threads {len(allowed)}",
             )
         return choose_cores(self._files, allowed, threads)
+
+    def close(self) -> None:
+        """Nothing is held, and nothing was changed."""
+
+
+def start_runner(command: Sequence[str], environment: Mapping[str, str]) -> RunnerClient:
+    """Start a runner on its standard streams, and see that it speaks the protocol.
+
+    Raises:
+        RunnerFailed: it does not start, or does not speak the protocol.
+    """
+    try:
+        client = RunnerClient(ProcessTransport(command, environment))
+    except OSError as error:
+        raise RunnerFailed("start", "crashed", f"{command[0]}: {error.strerror}") from None
+    try:
+        client.hello(_START_S)
+    except BaseException:  # Ctrl-C included: the process must not stay behind
+        client.kill()
+        raise
+    return client
 
 
 def choose_cores(files: LocalFiles, allowed: Sequence[int], threads: int) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ input, a thread that sees its host go while a model runs, and an alarm at `--max
 """
 
 import argparse
+import base64
 import contextlib
 import json
 import os
@@ -25,6 +26,7 @@ from latbench import __version__
 from latbench.device import affinity
 from latbench.device.linux import LocalFiles
 from latbench.device.protocol import (
+    MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
     REQUESTS,
     VERSIONS,
@@ -35,12 +37,13 @@ from latbench.device.protocol import (
     HelloRequest,
     Loaded,
     LoadRequest,
+    Output,
     RunReply,
     RunRequest,
     UnloadRequest,
     as_fields,
 )
-from latbench.device.reference import HANDLE, ReferenceWorkload
+from latbench.device.reference import HANDLE, WORKLOAD, ReferenceWorkload
 from latbench.device.state import host_conditions
 from latbench.device.timing import ClockReader, sample
 from latbench.errors import LatbenchError, UnknownName
@@ -51,7 +54,7 @@ from latbench.runtime import (
     runtime_library,
     runtime_version,
 )
-from latbench.runtime.base import LoadedModel
+from latbench.runtime.base import LoadedModel, TensorInfo
 from latbench.target import Runtime
 
 _ORPHAN_S = 5  # what a runner whose host has gone may still spend on what it was asked
@@ -85,6 +88,7 @@ class Worker:
             os=platform.system().lower(),
             abi=platform.machine(),
             engines=tuple(_engines()),
+            reference=WORKLOAD,
         )
 
     def load(self, request: LoadRequest) -> Loaded:
@@ -103,7 +107,7 @@ class Worker:
             accelerator=request.accelerator,
             input_shapes=request.input_shapes,
         )
-        model.set_inputs([info.sample() for info in model.inputs])
+        model.set_inputs([info.sample(request.seed) for info in model.inputs])
         load_ms = (time.perf_counter() - started) * 1e3
         pool = affinity.thread_ids() - before
         cores = affinity.observed_cores()
@@ -143,6 +147,7 @@ class Worker:
             waited_ms=None
             if waited is None or now_waited is None
             else max(0, now_waited - waited) / 1e6,
+            outputs=self._outputs(request.handle) if request.outputs else None,
         )
 
     def _work(self, handle: str) -> Callable[[], None]:
@@ -151,6 +156,30 @@ class Worker:
             return self._model(handle).run
         self._reference = self._reference or ReferenceWorkload()
         return self._reference.run
+
+    def _outputs(self, handle: str) -> tuple[Output, ...]:
+        """What the last run computed; the reference has nothing to show."""
+        if handle == HANDLE:
+            return ()
+        model = self._model(handle)
+        arrays = model.get_outputs()
+        told = model.outputs or [
+            TensorInfo(f"output{place}", array.shape, array.dtype.name)
+            for place, array in enumerate(arrays)
+        ]
+        return tuple(
+            Output(
+                name=info.name,
+                shape=array.shape,
+                dtype=array.dtype.name,
+                scale=info.scale,
+                zero_point=info.zero_point,
+                values=base64.b64encode(
+                    array.astype(array.dtype.newbyteorder("<"), order="C").tobytes()
+                ).decode(),
+            )
+            for info, array in zip(told, arrays, strict=True)
+        )
 
     def conditions(self, request: ConditionsRequest) -> BaseModel:
         return host_conditions(self._files)
@@ -222,7 +251,7 @@ def serve(worker: Worker, requests: IO[bytes], replies: IO[bytes]) -> None:
     for line in _lines(requests):
         reply, last = _answer(handlers, line)
         try:
-            replies.write(json.dumps(reply, separators=(",", ":")).encode() + b"\n")
+            replies.write(_encoded(reply))
             replies.flush()
         except BrokenPipeError:
             return
@@ -273,6 +302,15 @@ def _answer(
         return _failed(number, op, "out of memory"), False
     fields = {} if result is None else as_fields(result)
     return {"id": number, "ok": True} | fields, op == "quit"
+
+
+def _encoded(reply: dict[str, Any]) -> bytes:
+    """A reply as a line; one that no client would take becomes a refusal."""
+    line = json.dumps(reply, separators=(",", ":")).encode() + b"\n"
+    if len(line) <= MAX_REPLY_BYTES:
+        return line
+    message = f"the reply would take more than {MAX_REPLY_BYTES} bytes"
+    return _encoded(_failed(reply["id"], "run", message))  # no other reply holds so much
 
 
 def _failed(

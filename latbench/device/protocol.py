@@ -4,11 +4,13 @@ docs/runner-protocol.md is the specification; the host worker and the client sha
 Unknown fields are ignored on both sides, so that a version can grow without breaking.
 """
 
+import base64
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from latbench.runtime.base import TensorInfo
+from latbench.runtime.base import Array, TensorInfo
 from latbench.target import Runtime
 
 VERSIONS = (1,)
@@ -19,6 +21,8 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 #: The most samples of one `run`: they must fit in a reply.
 MAX_SAMPLES = 500_000
+#: The largest seed: every JSON reader holds whole numbers up to it exactly.
+MAX_SEED = 2**53
 
 Stage = Literal["start", "request", "hello", "load", "run", "conditions", "unload", "quit"]
 
@@ -35,7 +39,10 @@ class HelloRequest(_Message):
 
 
 class LoadRequest(_Message):
-    """Load the artifact at `path` into an engine. No `cores`: leave them to the scheduler."""
+    """Load the artifact at `path` into an engine. No `cores`: leave them to the scheduler.
+
+    `seed` is that of the inputs, as `TensorInfo.sample` makes them.
+    """
 
     op: Literal["load"] = "load"
     path: str
@@ -44,6 +51,7 @@ class LoadRequest(_Message):
     cores: tuple[int, ...] = ()
     accelerator: str = "cpu"
     input_shapes: tuple[tuple[int, ...], ...] | None = None
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
 
 class RunRequest(_Message):
@@ -51,7 +59,7 @@ class RunRequest(_Message):
 
     Warm up for at least `warmups` runs and `warmup_seconds`; then sample until there are
     `min_samples` and `seconds` have passed, or there are `max_samples`. Sleep `idle_ms` before
-    each sample.
+    each sample. With `outputs` the reply holds what the last run computed.
     """
 
     op: Literal["run"] = "run"
@@ -62,6 +70,7 @@ class RunRequest(_Message):
     max_samples: int = Field(default=1000, ge=1, le=MAX_SAMPLES)
     seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     idle_ms: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    outputs: bool = Field(default=False, strict=True)
 
 
 class ConditionsRequest(_Message):
@@ -105,7 +114,10 @@ class Engine(_Message):
 
 
 class Hello(_Message):
-    """Who the runner is, and the protocol version it will speak."""
+    """Who the runner is, and the protocol version it will speak.
+
+    `reference` names the workload that the handle `reference` runs, None where there is none.
+    """
 
     version: int
     runner: str
@@ -113,6 +125,7 @@ class Hello(_Message):
     os: str
     abi: str
     engines: tuple[Engine, ...]
+    reference: str | None = None
 
 
 class Loaded(_Message):
@@ -132,11 +145,35 @@ class Loaded(_Message):
     engine: Engine
 
 
+class Output(_Message):
+    """What a model computed for one output; `values` is base64 of little-endian C order."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+    values: str
+
+    @property
+    def array(self) -> Array:
+        """The values, of `shape` and `dtype`.
+
+        Raises:
+            ValueError: they are no base64, or too many or too few.
+            TypeError: there is no such dtype.
+        """
+        stored = np.dtype(self.dtype).newbyteorder("<")
+        data = base64.b64decode(self.values, validate=True)
+        return np.frombuffer(data, stored).astype(self.dtype).reshape(self.shape)
+
+
 class RunReply(_Message):
     """Every sample, nanoseconds, in order; and the clock before each, kHz, where it is readable.
 
     `waited_ms` is how long, warm-ups included, threads of the runner were ready to run while something
     else had their core; None where the system does not tell.
+    `outputs` are there if they were asked for.
     """
 
     samples_ns: list[int] = Field(min_length=1)
@@ -144,6 +181,7 @@ class RunReply(_Message):
     cores_observed: tuple[int, ...] | None = None
     threads_observed: int | None = None
     waited_ms: float | None = None
+    outputs: tuple[Output, ...] | None = None
 
 
 class Done(_Message):

@@ -52,7 +52,9 @@ static const char *litert_version(void) { return NULL; }  // no function of the 
 
 static bool litert_start(struct failure *failure) {
     if (litert_environment != NULL) return true;
-    LITERT_CHECK(litert.CreateEnvironment(0, NULL, &litert_environment), "LiteRT cannot start");
+    // Routine lines would crowd out what is said last before a crash.
+    const struct litert_option quiet = {LITERT_MIN_LOGGER_SEVERITY, {LITERT_INTEGER, LITERT_ERROR}};
+    LITERT_CHECK(litert.CreateEnvironment(1, &quiet, &litert_environment), "LiteRT cannot start");
     return true;
 }
 

@@ -42,6 +42,20 @@ struct litert_quantization {
     int64_t zero_point;
 };
 
+// LiteRtEnvOption, with a LiteRtAny that is a whole number
+struct litert_option {
+    int tag;
+    struct {
+        int kind;
+        int64_t number;
+    } value;
+};
+_Static_assert(sizeof(void *) != 8 || sizeof(struct litert_option) == 24, "as LiteRT asserts");
+
+enum { LITERT_MIN_LOGGER_SEVERITY = 25 };  // LiteRtEnvOptionTag
+enum { LITERT_INTEGER = 2 };               // LiteRtAnyType
+enum { LITERT_ERROR = 3 };                 // LiteRtLogSeverity
+
 // LiteRtElementType
 enum {
     LITERT_FLOAT32 = 1, LITERT_INT32 = 2, LITERT_UINT8 = 3, LITERT_INT64 = 4, LITERT_BOOL = 6,
@@ -57,7 +71,7 @@ enum { LITERT_LOCK_FOR_READING = 0, LITERT_LOCK_FOR_WRITING = 1 };  // LiteRtTen
 
 // X(name, result, parameters); an int result is a LiteRtStatus, 0 if it worked.
 #define LITERT_FUNCTIONS(X)                                                                        \
-    X(CreateEnvironment, int, (int count, const void *options, LiteRtEnvironment **))              \
+    X(CreateEnvironment, int, (int count, const struct litert_option *, LiteRtEnvironment **))      \
     X(CreateModelFromFile, int, (LiteRtEnvironment *, const char *path, LiteRtModel **))           \
     X(DestroyModel, void, (LiteRtModel *))                                                         \
     X(CreateOptions, int, (LiteRtOptions **))                                                      \

@@ -68,7 +68,8 @@ void loaded_add_observed(struct text *reply, const struct loaded *loaded) {
     if (cores.known) text_add(reply, "]");
     // The calling thread, and those of the model's pool that live.
     size_t count = 1;
-    for (size_t i = 0; i < loaded->pool.count; i++) count += contains(&alive, loaded->pool.ids[i]);
+    for (size_t i = 0; loaded != NULL && i < loaded->pool.count; i++)
+        count += contains(&alive, loaded->pool.ids[i]);
     text_add_name(reply, "threads_observed");
     if (alive.count > 0)
         text_add(reply, "%zu", count);
@@ -124,10 +125,10 @@ void loaded_add_samples(struct text *reply, const struct samples *samples) {
 }
 
 bool loaded_add_outputs(struct text *reply, const struct loaded *loaded, struct failure *failure) {
-    struct model *model = loaded->model;
+    struct model *model = loaded != NULL ? loaded->model : NULL;
     text_add_name(reply, "outputs");
     text_add(reply, "[");
-    for (size_t i = 0; i < model->output_count; i++) {
+    for (size_t i = 0; model != NULL && i < model->output_count; i++) {
         size_t bytes = tensor_bytes(&model->outputs[i]);
         void *data = malloc(bytes + 1);
         if (data == NULL) return fail(failure, "out of memory");

@@ -19,7 +19,8 @@ struct loaded *loaded_open(struct installed *installed, const struct load_option
                            uint64_t seed, double *load_ms, struct failure *failure);
 void loaded_close(struct loaded *loaded);
 
-// Add `cores_observed` and `threads_observed` to the object in `reply`.
+// Add `cores_observed` and `threads_observed` to the object in `reply`; without `loaded` the calling
+// thread computes alone.
 void loaded_add_observed(struct text *reply, const struct loaded *loaded);
 
 // Add what a `load` tells of the model itself: `inputs`, `outputs`, `coverage`.
@@ -28,7 +29,7 @@ void loaded_add_model(struct text *reply, const struct loaded *loaded);
 // Add `samples_ns` and `clocks_khz`.
 void loaded_add_samples(struct text *reply, const struct samples *samples);
 
-// Add `outputs` with their values, as the last run left them.
+// Add `outputs` with their values, as the last run left them; none without `loaded`.
 bool loaded_add_outputs(struct text *reply, const struct loaded *loaded, struct failure *failure);
 
 #endif

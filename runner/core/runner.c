@@ -30,7 +30,8 @@ bool runner_hello(struct runner *runner, const struct json *request, struct text
     text_add(reply, ",\"version\":%d", PROTOCOL_VERSION);
     text_add(reply, ",\"runner\":\"latbench-native " LATBENCH_RUNNER_VERSION "\"");
     text_add(reply, ",\"pid\":%ld", (long)getpid());
-    text_add(reply, ",\"os\":\"" PLATFORM_OS "\",\"abi\":\"" PLATFORM_ABI "\",\"engines\":[");
+    text_add(reply, ",\"os\":\"" PLATFORM_OS "\",\"abi\":\"" PLATFORM_ABI "\"");
+    text_add(reply, ",\"reference\":\"" REFERENCE_WORKLOAD "\",\"engines\":[");
     size_t told = 0;
     for (size_t i = 0; i < runner->engines.count; i++) {
         struct failure absent;
@@ -197,23 +198,59 @@ static struct loaded **find(struct runner *runner, const struct json *request,
     return NULL;
 }
 
+// What a `run` times: a loaded model, or the reference, which needs no loading.
+struct work {
+    struct loaded *loaded;  // NULL: the reference
+    bool (*run)(void *context, struct failure *failure);
+    void *context;
+};
+
 static bool run_model(void *model, struct failure *failure) {
     return ((struct model *)model)->engine->run(model, failure);
 }
 
+static bool run_reference(void *reference, struct failure *failure) {
+    (void)failure;
+    reference_run(reference);
+    return true;
+}
+
+static bool find_work(struct runner *runner, const struct json *request, struct work *work,
+                      struct failure *failure) {
+    const char *handle = "";
+    if (request_string(request, "handle", &handle, failure) &&
+        strcmp(handle, REFERENCE_HANDLE) == 0) {
+        *work = (struct work){.run = run_reference, .context = &runner->reference};
+        return runner->reference.weights != NULL || reference_open(&runner->reference, failure);
+    }
+    struct loaded **found = find(runner, request, failure);
+    if (found == NULL) return false;
+    *work = (struct work){*found, run_model, (*found)->model};
+    return true;
+}
+
+static bool read_run(const struct json *request, struct sampling *sampling, bool *outputs,
+                     struct failure *failure) {
+    *sampling = (struct sampling){.warmups = 2, .min_samples = 8, .max_samples = 1000};
+    *outputs = false;
+    return request_integer(request, "warmups", 0, MAX_SAMPLES, &sampling->warmups, failure) &&
+           request_number(request, "warmup_seconds", &sampling->warmup_seconds, failure) &&
+           request_integer(request, "min_samples", 1, MAX_SAMPLES, &sampling->min_samples,
+                           failure) &&
+           request_integer(request, "max_samples", 1, MAX_SAMPLES, &sampling->max_samples,
+                           failure) &&
+           request_number(request, "seconds", &sampling->seconds, failure) &&
+           request_number(request, "idle_ms", &sampling->idle_ms, failure) &&
+           request_bool(request, "outputs", outputs, failure);
+}
+
 bool runner_run(struct runner *runner, const struct json *request, struct text *reply,
                 struct failure *failure) {
-    struct sampling sampling = {.warmups = 2, .min_samples = 8, .max_samples = 1000};
-    bool outputs = false;
-    struct loaded **found = find(runner, request, failure);
-    if (found == NULL ||
-        !request_integer(request, "warmups", 0, MAX_SAMPLES, &sampling.warmups, failure) ||
-        !request_number(request, "warmup_seconds", &sampling.warmup_seconds, failure) ||
-        !request_integer(request, "min_samples", 1, MAX_SAMPLES, &sampling.min_samples, failure) ||
-        !request_integer(request, "max_samples", 1, MAX_SAMPLES, &sampling.max_samples, failure) ||
-        !request_number(request, "seconds", &sampling.seconds, failure) ||
-        !request_number(request, "idle_ms", &sampling.idle_ms, failure) ||
-        !request_bool(request, "outputs", &outputs, failure))
+    struct work work;
+    struct sampling sampling;
+    bool outputs;
+    if (!read_run(request, &sampling, &outputs, failure) ||
+        !find_work(runner, request, &work, failure))
         return false;
     static struct cores cores;
     affinity_observed(&cores);
@@ -222,18 +259,18 @@ bool runner_run(struct runner *runner, const struct json *request, struct text *
     struct samples samples;
     int64_t waited, now_waited;
     bool waiting_told = affinity_waited_ns(&waited);
-    bool taken = take_samples(run_model, (*found)->model, &sampling, told ? &clock : NULL,
-                              &samples, failure);
+    bool taken = take_samples(work.run, work.context, &sampling, told ? &clock : NULL, &samples,
+                              failure);
     waiting_told = affinity_waited_ns(&now_waited) && waiting_told;
     if (told) clock_close(&clock);
     if (!taken) return false;
     loaded_add_samples(reply, &samples);
     samples_free(&samples);
-    loaded_add_observed(reply, *found);
+    loaded_add_observed(reply, work.loaded);
     text_add_name(reply, "waited_ms");
     // A thread that has ended meanwhile takes its figure along.
     text_add_number(reply, waiting_told ? fmax(0, (double)(now_waited - waited) / 1e6) : NAN);
-    return !outputs || loaded_add_outputs(reply, *found, failure);
+    return !outputs || loaded_add_outputs(reply, work.loaded, failure);
 }
 
 bool runner_conditions(struct runner *runner, const struct json *request, struct text *reply,
@@ -261,6 +298,7 @@ void runner_reset(struct runner *runner) {
         runner->models = loaded->next;
         loaded_close(loaded);
     }
+    reference_close(&runner->reference);
     if (runner->core_count > 0) affinity_restore();
     runner->settled = false;
     runner->core_count = 0;

@@ -6,6 +6,7 @@
 #include "files.h"
 #include "installed.h"
 #include "json.h"
+#include "reference.h"
 #include "text.h"
 
 struct loaded;
@@ -14,6 +15,7 @@ struct runner {
     struct files files;      // where /proc and /sys are
     struct engines engines;  // those that may be there
     struct loaded *models;
+    struct reference reference;  // empty until it is first run
     long long loads;  // so far; handles are numbered by it
     bool settled;     // whether there has been a load, which sets threads and cores for all
     int threads;
@@ -34,7 +36,7 @@ bool runner_conditions(struct runner *runner, const struct json *request, struct
 bool runner_unload(struct runner *runner, const struct json *request, struct text *reply,
                    struct failure *failure);
 
-// Free every model and forget threads and cores: the next client may want another target.
+// Free every model and the reference, and forget threads and cores: the next client may want another target.
 void runner_reset(struct runner *runner);
 
 #endif

@@ -217,6 +217,35 @@ static void engines_that_are_not_there_are_not_told(void) {
     answer(&runner, line, REFUSED("1", "load", "it is broken"));
 }
 
+static void the_reference_needs_no_load(void) {
+    static struct runner runner;
+    runner = (struct runner){.files = {.root = "/nowhere"}};
+    struct text reply = {0};
+    const char *hello = "{\"op\":\"hello\"}";
+    protocol_answer(&runner, hello, strlen(hello), &reply);
+    CHECK(strstr(reply.data, ",\"reference\":\"" REFERENCE_WORKLOAD "\"") != NULL);
+    text_free(&reply);
+    const char *run = "{\"op\":\"run\",\"handle\":\"reference\",\"warmups\":0,"
+                      "\"max_samples\":2,\"outputs\":true}";
+    protocol_answer(&runner, run, strlen(run), &reply);
+    const char *samples = strstr(reply.data, ",\"samples_ns\":[");
+    long long first = 0, second = 0;
+    CHECK(samples != NULL && sscanf(samples + 15, "%lld,%lld]", &first, &second) == 2);
+    CHECK(first > 0 && second > 0);
+    CHECK(strstr(reply.data, "\"threads_observed\":1") != NULL ||
+          strstr(reply.data, "\"threads_observed\":null") != NULL);
+    CHECK(strstr(reply.data, ",\"outputs\":[]}") != NULL);
+    text_free(&reply);
+    CHECK(!runner.settled);
+    answer(&runner, "{\"id\":1,\"op\":\"run\",\"handle\":\"reference\",\"warmups\":-1}",
+           REFUSED("1", "run", "field warmups: "));
+    answer(&runner, "{\"id\":1,\"op\":\"unload\",\"handle\":\"reference\"}",
+           REFUSED("1", "unload", "unknown handle 'reference'"));
+    answer(&runner, "{\"id\":1,\"op\":\"run\"}", REFUSED("1", "run", "field handle: it is missing"));
+    runner_reset(&runner);
+    CHECK(runner.reference.weights == NULL);
+}
+
 static void lines_are_told_apart(struct runner *runner) {
     int to[2], from[2];
     CHECK(pipe(to) == 0 && pipe(from) == 0);
@@ -250,6 +279,7 @@ int main(void) {
     models_are_loaded_run_and_freed(&runner, path);
     what_an_engine_refuses_is_told(&runner, path);
     engines_that_are_not_there_are_not_told();
+    the_reference_needs_no_load();
     lines_are_told_apart(&runner);
     runner_reset(&runner);
     CHECK(loaded_models == 0);

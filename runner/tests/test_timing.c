@@ -36,8 +36,14 @@ static void counts_are_kept(void) {
     CHECK(runs == 10);
     CHECK(taken((struct sampling){.min_samples = 8, .max_samples = 3}, &runs) == 3);  // it wins
     CHECK(runs == 3);
-    struct sampling long_lasting = {.min_samples = 1, .max_samples = 5, .seconds = 1e300};
-    CHECK(taken(long_lasting, &runs) == 5);
+    // However much time is left, a run after the last sample would fail, and write behind the array.
+    struct sampling long_lasting = {.min_samples = 1, .max_samples = 6, .seconds = 1e300};
+    struct work done = {.fails_at = 7};
+    struct samples samples;
+    struct failure failure;
+    CHECK(take_samples(work, &done, &long_lasting, NULL, &samples, &failure));
+    CHECK(samples.count == 6);
+    samples_free(&samples);
 }
 
 static void times_are_kept(void) {

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tinymodels import Models
+from tinymodels import Models, write_wide_onnx
 
-from latbench.device.protocol import MAX_REQUEST_BYTES, REQUESTS
+from latbench.device.host import HostDevice
+from latbench.device.protocol import MAX_REQUEST_BYTES, REQUESTS, RunReply
 from latbench.device.runner_client import RunnerClient
 from latbench.device.transport import ProcessTransport
 from latbench.errors import RunnerFailed
+from latbench.runtime import load_model
 from latbench.target import Runtime
 
 WORKER = [sys.executable, "-m", "latbench.device.host_worker"]
@@ -115,6 +118,54 @@ def test_a_whole_conversation_in_one_pipe(start: Callable[..., Worker], models: 
     assert all(reply["ok"] for reply in replies)
     assert len(replies[2]["samples_ns"]) == 3
     assert worker.returncode == 0
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_inputs_come_from_the_seed_and_outputs_are_told(
+    runtime: Runtime, start: Callable[..., Worker], models: Models
+) -> None:
+    worker = start()
+    run = {"id": 2, "op": "run", "max_samples": 1}
+    told = []
+    for seed in (0, 0, 2**53):
+        load = {"op": "load", "path": str(models.of[runtime]), "runtime": runtime, "seed": seed}
+        handle = ask(worker, {"id": 1} | load)["handle"]
+        assert ask(worker, run | {"handle": handle})["outputs"] is None
+        reply = RunReply.model_validate(ask(worker, run | {"handle": handle, "outputs": True}))
+        assert reply.outputs is not None
+        (output,) = reply.outputs
+        assert output.name == "result"
+        told.append(output.array)
+    model = load_model(runtime, models.of[runtime])
+    model.set_inputs([model.inputs[0].sample(2**53)])
+    model.run()
+    np.testing.assert_array_equal(told[2], model.get_outputs()[0])
+    np.testing.assert_array_equal(told[0], told[1])
+    assert not np.array_equal(told[0], told[2])
+    for field, value in (("seed", -1), ("seed", 2**53 + 2), ("seed", 0.5)):
+        assert refusal(ask(worker, load | {field: value}))[1].startswith(f"field {field}: ")
+    assert refusal(ask(worker, run | {"handle": handle, "outputs": 1}))[1].startswith("field outp")
+
+
+def test_a_reply_that_is_too_long_is_refused(start: Callable[..., Worker], tmp_path: Path) -> None:
+    worker = start()
+    load = {"op": "load", "path": str(write_wide_onnx(tmp_path / "wide.onnx")), "runtime": "onnx"}
+    assert ask(worker, {"id": 1} | load)["ok"]
+    run = {"op": "run", "handle": "m1", "max_samples": 1}
+    stage, message = refusal(ask(worker, {"id": 2, "outputs": True} | run))
+    assert (stage, message) == ("run", "the reply would take more than 16777216 bytes")
+    assert ask(worker, {"id": 3} | run)["ok"]
+
+
+def test_the_reference_needs_no_load(start: Callable[..., Worker]) -> None:
+    worker = start()
+    assert ask(worker, {"id": 1, "op": "hello"})["reference"] == HostDevice.reference
+    run = {"op": "run", "handle": "reference", "max_samples": 1, "outputs": True}
+    reply = ask(worker, {"id": 2} | run)
+    assert (len(reply["samples_ns"]), reply["threads_observed"]) == (1, 1)
+    assert reply["outputs"] == []
+    stage, message = refusal(ask(worker, {"id": 3, "op": "unload", "handle": "reference"}))
+    assert (stage, message.partition(";")[0]) == ("unload", "unknown handle 'reference'")
 
 
 def test_quit_ends_with_status_zero(start: Callable[..., Worker]) -> None:

@@ -1,5 +1,6 @@
 """Models load into every runtime, compute what they must, and say what they take."""
 
+import math
 import re
 import subprocess
 import sys
@@ -157,11 +158,26 @@ def test_quantized_samples_stay_in_range() -> None:
     assert stored.dtype == np.int8
     assert stored.max() == 127  # a standard normal passes 0.27, the largest that can be stored
     # What is stored is the value sampled, wherever it was not cut off.
-    real = np.random.default_rng(0).standard_normal((64, 64))
+    real = TensorInfo("r", (64, 64), "float64").sample()
     inside = stored < 127
     np.testing.assert_allclose(
         (stored[inside] - 100.0) * 0.01, real[inside].clip(-2.28), atol=0.006
     )
+
+
+def test_samples_are_those_of_every_runner() -> None:
+    # SplitMix64 from seed 0 begins with 0xe220a8397b1dcdaf and 0x6e789e6aa1b965f4.
+    u, v = ((0xE220A8397B1DCDAF >> 11) + 1) / 2**53, (0x6E789E6AA1B965F4 >> 11) / 2**53
+    expected = math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v)
+    sample = TensorInfo("r", (100, 100), "float64").sample()
+    assert sample[0, 0] == pytest.approx(expected, rel=1e-14)
+    assert abs(sample.mean()) < 0.04  # four standard errors
+    assert sample.std() == pytest.approx(1, abs=0.03)
+    assert len(np.unique(sample)) == sample.size
+    other = TensorInfo("r", (100, 100), "float64").sample(seed=1)
+    assert abs(np.corrcoef(sample.ravel(), other.ravel())[0, 1]) < 0.04
+    np.testing.assert_array_equal(TensorInfo("f", (3,), "bool").sample(), [True] * 3)
+    np.testing.assert_array_equal(TensorInfo("i", (3,), "int64").sample(), [0] * 3)
 
 
 def test_the_package_imports_no_engine() -> None:

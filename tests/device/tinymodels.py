@@ -116,6 +116,19 @@ def _nonzero_onnx(path: Path) -> Path:
     return _save_onnx(graph, path)
 
 
+def write_wide_onnx(path: Path) -> Path:
+    """A model of one number whose output, the number 4 million times, is longer than a reply."""
+    count = 4_000_000
+    graph = helper.make_graph(
+        [helper.make_node("Expand", ["x", "shape"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [count])],
+        [numpy_helper.from_array(np.array([count], np.int64), "shape")],
+    )
+    return _save_onnx(graph, path)
+
+
 def _save_onnx(graph: Any, path: Path) -> Path:
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), str(path))

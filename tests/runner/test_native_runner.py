@@ -1,6 +1,5 @@
 """The runner in C does what the host worker does, with real engines, through our client."""
 
-import base64
 import json
 import os
 import re
@@ -10,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import psutil
 import pytest
 from nativebuild import Built, Process, ask
-from tinymodels import Models
+from onnx import TensorProto, helper
+from tinymodels import Models, write_wide_onnx
 
 from latbench import __version__
+from latbench.device.protocol import RunReply
 from latbench.device.runner_client import RunnerClient
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
@@ -27,28 +29,6 @@ from latbench.target import Precision, Runtime
 NATIVE = [Runtime.TFLITE, Runtime.ONNX]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 pins_two = pytest.mark.skipif(len(CORES) < 2, reason="this machine has one core")
-
-
-def sample(info: TensorInfo, seed: int = 0) -> Array:
-    """The data that the runner fills an input with, as runner/core/tensor.h says it."""
-    count = int(np.prod(info.shape))
-    with np.errstate(over="ignore"):
-        bits = np.uint64(seed) + np.arange(1, 2 * count + 1, dtype=np.uint64) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
-        bits = (bits ^ bits >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ bits >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    mantissa = ((bits ^ bits >> np.uint64(31)) >> np.uint64(11)).astype(np.float64)
-    u, v = (mantissa[::2] + 1) / 2**53, mantissa[1::2] / 2**53
-    real = (np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)).reshape(info.shape)
-    kind = np.dtype(info.dtype)
-    if kind.kind == "f":
-        return real.astype(kind)
-    if info.scale is None:
-        return np.zeros(info.shape, kind)
-    limits = np.iinfo(kind)
-    stored = np.rint(real / info.scale) + (info.zero_point or 0)
-    return np.asarray(stored.clip(limits.min, limits.max).astype(kind))
 
 
 # What it does
@@ -116,12 +96,10 @@ def outputs_of(process: Process, path: Path, runtime: Runtime, **more: Any) -> l
     reply = ask(process, load)
     assert reply["ok"], reply
     run = {"id": 2, "op": "run", "handle": reply["handle"], "max_samples": 1, "outputs": True}
-    outputs = ask(process, run)["outputs"]
-    assert [output["name"] for output in outputs] == [info["name"] for info in reply["outputs"]]
-    return [
-        np.frombuffer(base64.b64decode(output["values"]), output["dtype"]).reshape(output["shape"])
-        for output in outputs
-    ]
+    outputs = RunReply.model_validate(ask(process, run)).outputs
+    assert outputs is not None
+    assert [output.name for output in outputs] == [info["name"] for info in reply["outputs"]]
+    return [output.array for output in outputs]
 
 
 @pytest.mark.parametrize("precision", list(Precision))
@@ -134,7 +112,7 @@ def test_it_computes_what_python_computes(
     process = start()
     for seed in (0, 7):
         python = load_model(runtime, path)
-        python.set_inputs([sample(info, seed) for info in python.inputs])
+        python.set_inputs([info.sample(seed) for info in python.inputs])
         python.run()
         for got, expected in zip(
             outputs_of(process, path, runtime, seed=seed), python.get_outputs(), strict=True
@@ -146,6 +124,25 @@ def test_it_computes_what_python_computes(
                 got.astype(np.float64), expected.astype(np.float64), rtol=0, atol=tolerance
             )
             assert np.abs(expected.astype(np.float64)).max() > 0
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BOOL])
+def test_inputs_are_those_of_python(
+    dtype: int, start: Callable[..., Process], tmp_path: Path
+) -> None:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    tensors = [helper.make_tensor_value_info(name, dtype, [3, 1000]) for name in "xy"]
+    graph = helper.make_graph([node], "graph", tensors[:1], tensors[1:])
+    path = tmp_path / "identity.onnx"
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), str(path))
+    for seed in (0, 2**53):
+        (got,) = outputs_of(start(), path, Runtime.ONNX, seed=seed)
+        expected = TensorInfo("x", (3, 1000), got.dtype.name).sample(seed)
+        # Bit for bit, unless the last place of log or cos decides a rounding.
+        assert np.mean(got != expected) < 1e-3
+        if got.dtype.kind == "f":
+            np.testing.assert_array_max_ulp(got, expected, 1)
 
 
 @pytest.mark.parametrize("runtime", NATIVE)
@@ -170,6 +167,19 @@ def test_an_output_shape_that_depends_on_values_is_found(
 ) -> None:
     (places,) = outputs_of(start(), models.computed_shape_onnx, Runtime.ONNX)
     np.testing.assert_array_equal(places, [[0, 1, 2, 3, 4]])
+
+
+def test_the_reference_needs_no_load(models: Models, native: RunnerClient) -> None:
+    assert re.match(r"1x1 convolutions of MobileNetV2, C 1 by ", native.hello().reference or "")
+    free = native.run("reference", warmups=1, min_samples=3, max_samples=3)
+    assert len(free.samples_ns) == 3
+    assert free.threads_observed == 1
+    core = CORES[-1]
+    native.load(str(models.of[Runtime.ONNX]), Runtime.ONNX, cores=[core])
+    assert native.run("reference", warmups=0, max_samples=2).cores_observed == (core,)
+    with pytest.raises(RunnerFailed, match="unknown handle 'reference'"):
+        native.unload("reference")
+    assert native.run("reference", warmups=0, max_samples=1).samples_ns
 
 
 @pytest.mark.parametrize("runtime", NATIVE)
@@ -226,6 +236,17 @@ def test_what_is_refused_costs_nothing_else(
     with pytest.raises(RunnerFailed, match="unknown handle"):
         native.run(handle)
     assert native.load(str(models.of[Runtime.ONNX]), Runtime.ONNX).handle != handle
+
+
+def test_a_reply_that_is_too_long_is_refused(start: Callable[..., Process], tmp_path: Path) -> None:
+    process = start()
+    load = {"op": "load", "path": str(write_wide_onnx(tmp_path / "wide.onnx")), "runtime": "onnx"}
+    assert ask(process, {"id": 1} | load)["ok"]
+    run = {"op": "run", "handle": "m1", "max_samples": 1}
+    error = ask(process, {"id": 2, "outputs": True} | run)["error"]
+    message = "the reply would take more than 16777216 bytes"
+    assert (error["stage"], error["kind"], error["message"]) == ("run", "refused", message)
+    assert ask(process, {"id": 3} | run)["ok"]
 
 
 def test_accelerators_are_known_by_name(models: Models, native: RunnerClient) -> None:

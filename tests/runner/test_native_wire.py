@@ -230,6 +230,18 @@ def test_an_old_and_noisy_engine_is_refused_and_not_heard(
     assert done.stderr.count('"ok": true') == 1
 
 
+def test_routine_lines_do_not_crowd_out_what_is_said_last(
+    start: Callable[..., Process], models: Models
+) -> None:
+    process = start()
+    load = {"op": "load", "path": str(models.of[Runtime.TFLITE]), "runtime": "tflite"}
+    for number in range(3):
+        assert ask(process, {"id": number} | load)["ok"]
+    _, said = process.communicate(timeout=20)
+    # TensorFlow Lite inside LiteRT has one of its own; there were 15.
+    assert len(said.splitlines()) <= 1
+
+
 # Over TCP
 
 
