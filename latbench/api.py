@@ -3,15 +3,16 @@
 `latbench profile` is `profile`, `latbench build-lut` is `build_lut`, `latbench measure` is `measure_latency`.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latbench.device.base import Device
 from latbench.device.catalogue import CatalogueDevice, Defaults, find_device
-from latbench.device.open import open_device
+from latbench.device.open import ANYWHERE, Where, open_device
 from latbench.errors import BadRequest, LatbenchError, LutRefused
 from latbench.export import ArtifactStore, export_architecture, export_ops
 from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
@@ -82,6 +83,7 @@ def profile(
     precision: Precision | None = None,
     threads: int | None = None,
     cores: Sequence[int] | None = None,
+    where: Where = ANYWHERE,
     calibrate: int = CALIBRATE,
     ci: float = 0.01,
     budget_s: float = 600.0,
@@ -97,6 +99,7 @@ def profile(
         device: a name of the catalogue.
         space: by default FBNet's at 224.
         runtime, precision, threads, cores: by default the device's own.
+        where: which unit of the device, and how to reach it.
         calibrate: whole networks to time in the same rounds, from which the LUT learns how ops add
             up; ops then stand between frames (`latbench.space.sandwich`). With 0 they are timed
             alone, and the sentinel's latency gives the one scale that sums are corrected by.
@@ -111,23 +114,23 @@ def profile(
         ExportFailed, RunnerFailed, JournalRefused, OutputFailed: see there.
     """
     space = space or SearchSpace.named()
-    entry, unit, target = _open(device, runtime, precision, threads, cores)
     networks = calibration_architectures(space, calibrate) if calibrate else []
-    plan, about = planned(
-        unit,
-        target,
-        space,
-        space.unique_ops,
-        networks,
-        Settings(ci=ci, budget_s=budget_s),
-        progress,
-        sandwiched=bool(networks),
-    )
-    path = journal or journals() / f"{_stem(entry, target)}-{_space_stem(space)}.sqlite"
-    with Journal(path) as opened:
-        note = json.dumps({"journal": str(path.absolute())})
-        write_atomically(_pointer(), note + "\n")
-        report = measured(plan, unit, opened, progress, about, fresh=fresh)
+    with _opened(device, runtime, precision, threads, cores, where) as (entry, unit, target):
+        plan, about = planned(
+            unit,
+            target,
+            space,
+            space.unique_ops,
+            networks,
+            Settings(ci=ci, budget_s=budget_s),
+            progress,
+            sandwiched=bool(networks),
+        )
+        path = journal or journals() / f"{_stem(entry, target)}-{_space_stem(space)}.sqlite"
+        with Journal(path) as opened:
+            note = json.dumps({"journal": str(path.absolute())})
+            write_atomically(_pointer(), note + "\n")
+            report = measured(plan, unit, opened, progress, about, fresh=fresh)
     return Profile(target, space, path, report)
 
 
@@ -235,6 +238,7 @@ def measure_latency(
     precision: Precision | None = None,
     threads: int | None = None,
     cores: Sequence[int] | None = None,
+    where: Where = ANYWHERE,
     lut: Lut | None = None,
     input_shape: tuple[int, ...] | None = None,
     ci: float = 0.01,
@@ -245,6 +249,7 @@ def measure_latency(
 
     Args:
         model: a .tflite, .onnx or .pt file, or an architecture.
+        where: as `profile`.
         lut: predict the latency too, and time networks it was made from beside the model.
         input_shape: for files that do not say theirs.
 
@@ -275,22 +280,22 @@ def measure_latency(
                 hint="say it, like: --input-shape 1x3x224x224",
             )
         precision = precision or Precision(metadata.get("precision", Precision.FP32))
-    _, unit, target = _open(device, runtime, precision, threads, cores)
     store = ArtifactStore()
-    if architecture is not None:
-        progress("exporting", 0, 1)
-        made = export_architecture(architecture, target.runtime, target.precision, store)
-        subject = Subject(str(architecture), Role.NETWORK, made.path, made.sha256)
-    else:
-        assert isinstance(model, Path)
-        shapes = None if input_shape is None else (input_shape,)
-        subject = Subject(model.name, Role.NETWORK, model, digest, shapes)
     anchors = anchors_of(lut) if lut is not None else ()
-    networks = [network_subject(anchor.architecture, target, store) for anchor in anchors]
-    sentinel = sentinel_subject(anchors[0].architecture, target, store) if anchors else None
-    plan = Plan(target, (subject, *networks), sentinel, Settings(ci=ci, budget_s=budget_s))
-    with Journal(journals() / "measure.sqlite") as opened:
-        report = measured(plan, unit, opened, progress, {}, fresh=True)
+    with _opened(device, runtime, precision, threads, cores, where) as (_, unit, target):
+        if architecture is not None:
+            progress("exporting", 0, 1)
+            made = export_architecture(architecture, target.runtime, target.precision, store)
+            subject = Subject(str(architecture), Role.NETWORK, made.path, made.sha256)
+        else:
+            assert isinstance(model, Path)
+            shapes = None if input_shape is None else (input_shape,)
+            subject = Subject(model.name, Role.NETWORK, model, digest, shapes)
+        networks = [network_subject(anchor.architecture, target, store) for anchor in anchors]
+        sentinel = sentinel_subject(anchors[0].architecture, target, store) if anchors else None
+        plan = Plan(target, (subject, *networks), sentinel, Settings(ci=ci, budget_s=budget_s))
+        with Journal(journals() / "measure.sqlite") as opened:
+            report = measured(plan, unit, opened, progress, {}, fresh=True)
     result = report.result(subject.key)
     latencies = [report.result(network.key).ms for network in networks]
     return Measurement(
@@ -324,14 +329,32 @@ def open_target(
     precision: Precision | None = None,
     threads: int | None = None,
     cores: Sequence[int] | None = None,
+    where: Where = ANYWHERE,
 ) -> tuple[Device, Target]:
     """A unit to measure on, and the target, with the device's own defaults for what is None.
+
+    The caller closes the unit.
 
     Raises:
         UnknownName, DeviceUnavailable, BadRequest: as `profile`.
     """
-    _, unit, target = _open(device, runtime, precision, threads, cores)
+    _, unit, target = _open(device, runtime, precision, threads, cores, where)
     return unit, target
+
+
+@contextlib.contextmanager
+def _opened(
+    device: str,
+    runtime: Runtime | None,
+    precision: Precision | None,
+    threads: int | None,
+    cores: Sequence[int] | None,
+    where: Where,
+) -> Iterator[tuple[CatalogueDevice, Device, Target]]:
+    """As `_open`; the unit is closed at the end."""
+    entry, unit, target = _open(device, runtime, precision, threads, cores, where)
+    with contextlib.closing(unit):
+        yield entry, unit, target
 
 
 def _open(
@@ -340,19 +363,24 @@ def _open(
     precision: Precision | None,
     threads: int | None,
     cores: Sequence[int] | None,
+    where: Where,
 ) -> tuple[CatalogueDevice, Device, Target]:
     """The catalogue's entry, a unit to measure on, and the target with the device's defaults."""
     entry = find_device(device)
-    unit = open_device(entry.name)
     defaults = entry.defaults
     count = defaults.threads if threads is None else threads
-    target = Target(
-        device=entry.name,
-        runtime=runtime or defaults.runtime,
-        precision=precision or defaults.precision,
-        threads=count,
-        cores=_cores(cores, defaults, count, unit),
-    )
+    unit = open_device(entry.name, where)
+    try:
+        target = Target(
+            device=entry.name,
+            runtime=runtime or defaults.runtime,
+            precision=precision or defaults.precision,
+            threads=count,
+            cores=_cores(cores, defaults, count, unit),
+        )
+    except BaseException:
+        unit.close()
+        raise
     return entry, unit, target
 
 
@@ -363,7 +391,10 @@ def _cores(
     if asked is not None:
         unit.require_cores(asked, threads)
         return tuple(asked)
-    return defaults.cores if len(defaults.cores) == threads else unit.default_cores(threads)
+    if len(defaults.cores) != threads:
+        return unit.default_cores(threads)
+    unit.require_cores(defaults.cores, threads)
+    return defaults.cores
 
 
 def _hash_of(path: Path) -> str:

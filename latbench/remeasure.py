@@ -5,6 +5,8 @@ whole networks that the LUT was calibrated by, whose choice covers the other ops
 LUT was: the same target, the same company of ops, taking the same turns.
 """
 
+from contextlib import closing
+
 from latbench.api import Progress, journals, measured, open_target, planned, silent
 from latbench.errors import CannotCompare
 from latbench.lut import Lut
@@ -41,12 +43,13 @@ def remeasure(
     timed = lut.correction.calibration if lut.correction is not None and sandwiched else ()
     networks = [Architecture.parse(one.layers, space, head=one.head) for one in timed]
     settings = Settings(ci=ci, budget_s=budget_s)
-    plan, about = planned(
-        unit, target, space, ops, networks, settings, progress, sandwiched=sandwiched
-    )
-    with Journal(journals() / "remeasure.sqlite") as opened:
-        measured(plan, unit, opened, progress, about, fresh=True)
-        return build_lut(opened, macs=lambda key: parse_key(key).macs, partial=True)
+    with closing(unit):
+        plan, about = planned(
+            unit, target, space, ops, networks, settings, progress, sandwiched=sandwiched
+        )
+        with Journal(journals() / "remeasure.sqlite") as opened:
+            measured(plan, unit, opened, progress, about, fresh=True)
+            return build_lut(opened, macs=lambda key: parse_key(key).macs, partial=True)
 
 
 def subset_of(lut: Lut) -> tuple[OpSpec, ...]:

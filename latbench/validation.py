@@ -1,5 +1,6 @@
 """Judge a LUT by networks that it was not made from; `latbench validate` is `validate`."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from latbench.api import (
@@ -11,6 +12,7 @@ from latbench.api import (
     sentinel_subject,
     silent,
 )
+from latbench.device.open import ANYWHERE, Where
 from latbench.errors import BadRequest, LatbenchError
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
@@ -38,6 +40,7 @@ class Validation:
 def validate(
     lut: Lut,
     *,
+    where: Where = ANYWHERE,
     networks: int = 20,
     seed: int = 0,
     ci: float = 0.01,
@@ -50,6 +53,7 @@ def validate(
     how much slower those run now (`latbench.lut.anchor`).
 
     Args:
+        where: as `latbench.api.profile`.
         networks: how many, drawn by `seed` (`latbench.space.design.varied_architectures`).
 
     Raises:
@@ -73,22 +77,23 @@ def validate(
     ][:networks]
     predicted = [predict_latency(lut, other) for other in others]
     unit, target = open_target(
-        target.device, target.runtime, target.precision, target.threads, target.cores or None
+        target.device, target.runtime, target.precision, target.threads, target.cores or None, where
     )
-    store = ArtifactStore()
-    timed = [*(anchor.architecture for anchor in anchors), *others]
-    subjects = []
-    for network in timed:
-        subjects.append(network_subject(network, target, store))
-        progress("exporting", len(subjects), len(timed))
-    plan = Plan(
-        target,
-        tuple(subjects),
-        sentinel_subject(anchors[0].architecture, target, store),
-        Settings(ci=ci, budget_s=budget_s),
-    )
-    with Journal(journals() / "validate.sqlite") as opened:
-        report = measured(plan, unit, opened, progress, {}, fresh=True)
+    with closing(unit):
+        store = ArtifactStore()
+        timed = [*(anchor.architecture for anchor in anchors), *others]
+        subjects = []
+        for network in timed:
+            subjects.append(network_subject(network, target, store))
+            progress("exporting", len(subjects), len(timed))
+        plan = Plan(
+            target,
+            tuple(subjects),
+            sentinel_subject(anchors[0].architecture, target, store),
+            Settings(ci=ci, budget_s=budget_s),
+        )
+        with Journal(journals() / "validate.sqlite") as opened:
+            report = measured(plan, unit, opened, progress, {}, fresh=True)
     if report.distrusted:
         reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
         raise LatbenchError(

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("latbench.cli.predict", "Predict the latency of an architecture from a LUT."),
     "validate": ("latbench.cli.validate", "Time other networks, and compare with a LUT."),
     "drift": ("latbench.cli.drift", "Compare two LUTs: what became slower?"),
+    "runner": ("latbench.cli.runner", "Build the runner for phones, and install its engines."),
     "measure": ("latbench.cli.measure", "Time one model file or architecture on a device."),
 }
 

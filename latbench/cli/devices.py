@@ -1,17 +1,20 @@
-"""latbench devices: the catalogue, and what is attached."""
+"""latbench devices: the catalogue, and what is attached; devices clean: leave nothing on a phone."""
 
 from dataclasses import asdict
 
 import click
 
-from latbench.cli.options import json_option
+from latbench.cli.options import adb_server_option, json_option, unit_option
 from latbench.cli.output import emit_json, emit_table
 
 
-@click.command(name="devices")
+@click.group(name="devices", invoke_without_command=True)
 @json_option
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
     """List the device catalogue and what is attached."""
+    if context.invoked_subcommand is not None:
+        return
     from latbench.device.attached import attached_units
     from latbench.device.catalogue import load_catalogue
 
@@ -37,3 +40,18 @@ def command(as_json: bool) -> None:
     for unit in units:
         if unit.advice:
             click.echo(f"{unit.unit}: {unit.advice}")
+
+
+@command.command()
+@unit_option
+@adb_server_option
+@json_option
+def clean(unit: str | None, adb_server: str | None, as_json: bool) -> None:
+    """Put back what was changed on a phone, and remove what latbench left there."""
+    from latbench.device.open import Where, clean_unit
+
+    serial, freed = clean_unit(Where(unit, adb_server))
+    if as_json:
+        emit_json({"unit": serial, "freed_bytes": freed})
+    else:
+        click.echo(f"{serial}: {freed / 2**20:.1f} MiB removed")

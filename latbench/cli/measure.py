@@ -21,6 +21,7 @@ from latbench.errors import LutRefused
 
 if TYPE_CHECKING:
     from latbench.api import Measurement
+    from latbench.device.open import Where
     from latbench.lut import Lut
     from latbench.space import Architecture
     from latbench.target import Precision, Runtime
@@ -54,6 +55,7 @@ def command(
     precision: "Precision | None",
     threads: int | None,
     cores: tuple[int, ...] | None,
+    where: "Where",
     lut: "Lut | None",
     input_shape: tuple[int, ...] | None,
     ci: float,
@@ -81,6 +83,7 @@ def command(
             precision=precision,
             threads=threads,
             cores=cores,
+            where=where,
             lut=lut,
             input_shape=input_shape,
             ci=ci,

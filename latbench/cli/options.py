@@ -1,9 +1,10 @@
 """Arguments and options that several commands share, and the types that parse them."""
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -148,8 +149,55 @@ def read_space(
     )
 
 
+def where_options(command: F) -> F:
+    """Add the options that choose a unit and what may be done to it, passed as `where`."""
+
+    @functools.wraps(command)
+    def called(
+        *words: Any,
+        unit: str | None,
+        adb_server: str | None,
+        claimed: bool,
+        prepared: bool,
+        **rest: Any,
+    ) -> Any:
+        from latbench.device.open import Where
+
+        return command(*words, where=Where(unit, adb_server, claimed, prepared), **rest)
+
+    options = (
+        unit_option, adb_server_option,
+        click.option("--as", "claimed", is_flag=True,
+                     help="Take the phone for --device, whatever it says it is."),
+        click.option("--prepare", "prepared", is_flag=True,
+                     help="Steady the phone: fixed-performance mode, screen on; put back after."),
+    )  # fmt: skip
+    wrapped: Any = called
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return cast(F, wrapped)
+
+
+def unit_option(command: F) -> F:
+    """Add `--unit`."""
+    return click.option(
+        "--unit",
+        metavar="SERIAL",
+        help="Which phone, as adb devices lists it, or HOST:PORT.  [default: the only one]",
+    )(command)
+
+
+def adb_server_option(command: F) -> F:
+    """Add `--adb-server`."""
+    return click.option(
+        "--adb-server",
+        metavar="HOST:PORT",
+        help="The adb server that knows the phone.  [default: this machine's]",
+    )(command)
+
+
 def target_options(command: F) -> F:
-    """Add the options that choose runtime, precision, threads and cores."""
+    """Add the options that choose device and unit, runtime, precision, threads and cores."""
     options = (
         click.option("--device", "device_name", default="host", show_default=True,
                      help="Device of the catalogue; see latbench devices."),
@@ -162,6 +210,7 @@ def target_options(command: F) -> F:
         click.option("--cores", type=core_list, metavar="LIST",
                      help="CPU cores to pin to, like 4-7.  [default: the fastest free ones]"),
     )  # fmt: skip
+    command = where_options(command)
     for option in reversed(options):
         command = option(command)
     return command

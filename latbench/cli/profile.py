@@ -21,6 +21,7 @@ from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
     from latbench.api import Profile
+    from latbench.device.open import Where
     from latbench.target import Precision, Runtime
 
 
@@ -51,6 +52,7 @@ def command(
     precision: "Precision | None",
     threads: int | None,
     cores: tuple[int, ...] | None,
+    where: "Where",
     calibrate: int,
     ci: float,
     budget: float,
@@ -76,6 +78,7 @@ def command(
             precision=precision,
             threads=threads,
             cores=cores,
+            where=where,
             calibrate=calibrate,
             ci=ci,
             budget_s=budget,

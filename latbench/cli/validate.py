@@ -5,11 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latbench.cli.options import budget_option, interval_option, json_option, lut_file
+from latbench.cli.options import (
+    budget_option,
+    interval_option,
+    json_option,
+    lut_file,
+    where_options,
+)
 from latbench.cli.output import emit_facts, emit_json, emit_table, interval, milliseconds
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
+    from latbench.device.open import Where
     from latbench.lut import Lut
     from latbench.validation import Validation
 
@@ -35,9 +42,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write the LUT with these figures in it; may be LUT itself.",
 )
+@where_options
 @json_option
 def command(
     lut: "Lut",
+    where: "Where",
     networks: int,
     seed: int,
     ci: float,
@@ -54,7 +63,13 @@ def command(
 
     with reporter() as progress:
         validation = validate(
-            lut, networks=networks, seed=seed, ci=ci, budget_s=budget, progress=progress
+            lut,
+            where=where,
+            networks=networks,
+            seed=seed,
+            ci=ci,
+            budget_s=budget,
+            progress=progress,
         )
     if out is not None:
         validation.validated_lut.save(out)

@@ -19,7 +19,7 @@ class AttachedUnit:
         unit: what tells it apart: a hash for the host, the serial number for a phone.
         description: what it says it is.
         state: ready, or the adb server's word (unauthorized, offline, …).
-        measurable: whether this version can measure on it now.
+        measurable: whether it can be measured on now, as that device.
         advice: what to do about it, if something can be done.
     """
 
@@ -29,15 +29,6 @@ class AttachedUnit:
     state: str
     measurable: bool
     advice: str | None = None
-
-
-_ADVICE = {
-    "unauthorized": "unlock the phone and allow USB debugging for this computer",
-    "authorizing": "unlock the phone and allow USB debugging for this computer",
-    "offline": "unplug it and plug it in again, or restart it",
-    "no permissions": "let your user use the USB device (udev rules), then plug it in again",
-    "device": "this version lists phones, but measures on the host only",
-}
 
 
 def attached_units() -> list[AttachedUnit]:
@@ -52,16 +43,19 @@ def attached_units() -> list[AttachedUnit]:
 
 
 def _phone(unit: "AdbUnit") -> AttachedUnit:
+    from latbench.device.android.device import describe
+    from latbench.device.android.server import cure_of
+
     known = recognise(unit.properties)
-    maker = unit.properties.get("ro.product.manufacturer", "")
-    model = unit.properties.get("ro.product.model", "")
-    release = unit.properties.get("ro.build.version.release")
-    described = " ".join(part for part in (maker, model) if part) or "unknown"
+    ready = unit.state == "device"
+    advice = cure_of(unit.state)
+    if ready and known is None:
+        advice = "describe it in ./devices/NAME.toml, or measure with --device NAME --as"
     return AttachedUnit(
         device=None if known is None else known.name,
         unit=unit.serial,
-        description=f"{described}, Android {release}" if release else described,
-        state="ready" if unit.state == "device" else unit.state,
-        measurable=False,
-        advice=next((text for word, text in _ADVICE.items() if unit.state.startswith(word)), None),
+        description=describe(unit.properties),
+        state="ready" if ready else unit.state,
+        measurable=ready and known is not None,
+        advice=advice,
     )

@@ -87,3 +87,6 @@ class Device(Protocol):
         Raises:
             BadRequest: the unit has fewer.
         """
+
+    def close(self) -> None:
+        """Give the unit up, as it was found. Never fails; may be repeated."""

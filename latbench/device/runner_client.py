@@ -2,9 +2,10 @@
 
 Every request has a deadline. A runner that answers with an error is *refused* and stays usable; one
 that dies is *crashed*; one that misses its deadline is killed and *hung*. The last two are final:
-open another runner.
+open another runner. If the unit itself is gone, every request raises `DeviceLost`.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from latbench.device.protocol import (
     as_fields,
 )
 from latbench.device.transport import Transport
-from latbench.errors import RunnerFailed
+from latbench.errors import DeviceLost, RunnerFailed
 from latbench.target import Runtime
 
 __all__ = ["Hello", "Loaded", "RunReply", "RunnerClient"]
@@ -158,7 +159,7 @@ class RunnerClient:
             return
         try:
             self._ask("quit", QuitRequest(), Done, _GRACE_S)
-        except RunnerFailed:
+        except (RunnerFailed, DeviceLost):
             self._finish(0.0)
         else:
             self._finish(_GRACE_S)
@@ -197,6 +198,9 @@ class RunnerClient:
             raise RunnerFailed(
                 stage, "hung", f"no answer within {timeout_s:g} s; it was ended"
             ) from None
+        except DeviceLost:  # some are EOFErrors too
+            self._finish(0.0)
+            raise
         except EOFError:
             self._finish(_GRACE_S)
             raise RunnerFailed(stage, "crashed", str(self._end)) from None
@@ -250,7 +254,8 @@ class RunnerClient:
     def _finish(self, grace_s: float) -> None:
         if self._end is None:
             self._end = "…"  # whatever happens below, nothing more can be asked
-            self._transport.close(grace_s)
+            with contextlib.suppress(DeviceLost):  # with the unit its runner is gone too
+                self._transport.close(grace_s)
             self._end = self._transport.post_mortem()
 
 

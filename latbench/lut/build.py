@@ -1,8 +1,9 @@
 """Build a LUT from the trials of one run.
 
-An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`). An op that
-was timed in a sandwich had its frames timed in the same rounds; half of each pair of them is taken
-off (`latbench.space.sandwich`). The whole networks of the run become the correction
+An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`). Where several
+units took part, all trials are levelled by their units' sentinels first. An op that was timed in a
+sandwich had its frames timed in the same rounds; half of each pair of them is taken off
+(`latbench.space.sandwich`). The whole networks of the run become the correction
 (`latbench.lut.calibrate`).
 """
 
@@ -12,6 +13,7 @@ import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,9 +26,10 @@ from latbench.lut.schema import Entry, Lut, Reference, Sentinel, TimedNetwork
 from latbench.measure import taint
 from latbench.measure.diagnostics import outliers, warnings_of, within_rounds
 from latbench.measure.journal import Journal
-from latbench.measure.ledger import Result, best_trials, result_of
+from latbench.measure.ledger import Result, best_trials, level_factors, levelled, result_of
 from latbench.measure.plan import Role
 from latbench.measure.records import Run, Trial
+from latbench.measure.report import unit_parts
 from latbench.measure.statistics import Summary, drift
 from latbench.space.architecture import Architecture
 from latbench.space.fbnet import SearchSpace
@@ -61,9 +64,10 @@ def build_lut(
     chosen = journal.run(run)
     space = _space(journal, chosen)
     trials = journal.trials(chosen.id)
+    factors = level_factors(trials)
     by_subject: dict[str, list[Trial]] = {key: [] for key in chosen.subjects}
     for trial in trials:
-        by_subject[trial.subject].append(trial)
+        by_subject[trial.subject].append(levelled(trial, factors))
     results = {
         key: result
         for key, of_subject in by_subject.items()
@@ -74,20 +78,20 @@ def build_lut(
     missing = [op.key for op in space.unique_ops if op.key not in measured]
     if missing and (not partial or not measured):
         raise _missing(journal, chosen, space, missing, trials)
-    readings = list(journal.conditions(chosen.id).values())
+    readings = {unit: list(journal.conditions(chosen.id, unit).values()) for unit in chosen.units}
     try:
         entries = {
             key: _entry(chosen, parse_key(key), results, by_subject[key], macs(key))
             for key in measured
         }
-        sentinel = _sentinel(chosen, space, by_subject, results)
+        sentinel = _sentinel(chosen, space, trials, results)
         return Lut(
             target=chosen.target,
             space=space.to_dict(),
             provenance="measured",
             created=datetime.now(UTC).replace(microsecond=0),
             tool=_tool(chosen),
-            method=_method(chosen, trials),
+            method=_method(chosen, trials) | _units_of_rounds(chosen, by_subject),
             conditions=_conditions(chosen, trials, readings),
             entries=entries,
             sentinel=sentinel,
@@ -189,7 +193,7 @@ def _entry(
         spread=result.spread,
         tainted=result.tainted,
         context="sandwich" if pairs else "alone",
-        placement=_placement_error(best, run.settings["runners"]) / ms,
+        placement=_placement_error(best) / ms,
         outliers=far.low + far.high,
         warnings=tuple(sorted(doubts)),
         macs=macs,
@@ -197,11 +201,11 @@ def _entry(
     )
 
 
-def _placement_error(trials: Sequence[Trial], runners: int) -> float:
-    """The standard error, ms, of what `runners` say together: each its median of the rounds it had."""
-    rounds_of: dict[int, list[float]] = {}
+def _placement_error(trials: Iterable[Trial]) -> float:
+    """The standard error, ms, of what all runners say together: each its median of the rounds it had."""
+    rounds_of: dict[tuple[str, int | None], list[float]] = {}
     for trial in trials:
-        rounds_of.setdefault(trial.round % runners, []).append(trial.median_ms)
+        rounds_of.setdefault((trial.unit, trial.place), []).append(trial.median_ms)
     if len(rounds_of) < 2:
         return 0.0
     medians = [statistics.median(rounds) for rounds in rounds_of.values()]
@@ -211,7 +215,7 @@ def _placement_error(trials: Sequence[Trial], runners: int) -> float:
 def _sentinel(
     run: Run,
     space: SearchSpace,
-    trials: Mapping[str, Sequence[Trial]],
+    trials: Iterable[Trial],
     results: Mapping[str, Result],
 ) -> Sentinel | None:
     """The record of the run's sentinel; None where it had none, or it always failed."""
@@ -221,15 +225,18 @@ def _sentinel(
     result = results[subject.key]
     # Timed as an ordinary network too, it took its turn at all runners, which is the better level.
     level = results.get(about.get("subject", ""), result)
-    levels = [trial.median_ms for trial in trials[subject.key] if trial.failure is None]
+    levels: dict[str, list[float]] = {}
+    for trial in trials:
+        if trial.subject == subject.key and trial.failure is None:
+            levels.setdefault(trial.unit, []).append(trial.median_ms)
     architecture = Architecture.parse(about["layers"], space, head=about["head"])
     return Sentinel(
         architecture=architecture.notation,
         head=architecture.head,
         ms=level.ms,
         ci95=level.ci95,
-        visits=len(levels),
-        drift=drift(levels),
+        visits=sum(map(len, levels.values())),
+        drift=max(map(drift, levels.values())),
     )
 
 
@@ -293,6 +300,7 @@ def _method(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
         "statistic": "median of round medians; interpolated order-statistic interval",
         "context": run.about.get("context", "alone"),
         "runner": hello.get("runner"),
+        "engine": dict(_engine(run)),
         "operating_system": hello.get("os"),
         "abi": hello.get("abi"),
         "run": run.id,
@@ -307,10 +315,29 @@ def _method(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
+def _units_of_rounds(run: Run, trials: Mapping[str, Sequence[Trial]]) -> dict[str, Any]:
+    """How many of the rounds that a subject's statistic is made of each unit took.
+
+    Nothing where there is one unit, nor of what watches the run.
+    """
+    if len(run.units) == 1:
+        return {}
+    rounds = {
+        key: dict(sorted(Counter(trial.unit for trial in best_trials(of_subject)).items()))
+        for key, of_subject in trials.items()
+        if of_subject and not run.subjects[key].role.watches
+    }
+    return {"rounds_of_units": rounds}
+
+
 def _conditions(
-    run: Run, trials: Sequence[Trial], readings: Sequence[Mapping[str, Any]]
+    run: Run, trials: Sequence[Trial], of_units: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """The conditions of the whole run; what no reading could tell is left out."""
+    """The conditions of the whole run, and what each of several units did; `of_units` are the readings.
+
+    What no reading could tell is left out.
+    """
+    readings = [reading for of_unit in of_units.values() for reading in of_unit]
     summary: dict[str, Any] = {
         "unit": run.unit,
         "description": run.device["description"],
@@ -319,6 +346,8 @@ def _conditions(
         "tainted_trials": sum(trial.taint is not None for trial in trials),
         "tainted_by": taint.tally(trial.taint for trial in trials),
     }
+    if len(run.units) > 1:
+        summary["units"] = {unit: asdict(part) for unit, part in unit_parts(run, trials).items()}
     for field in ("build", "affinity", "governors", "clock_peaks_khz"):
         if (last := _told(readings, field)[-1:]) != []:
             summary[field] = last[0]
@@ -336,8 +365,9 @@ def _conditions(
         if values := _told(readings, field):
             summary[field] = sorted(set(values))
     for field in ("stolen_s", "throttled_s"):
-        if values := _told(readings, field):
-            summary[field] = round(values[-1] - values[0], 3)
+        told = [values for of_unit in of_units.values() if (values := _told(of_unit, field))]
+        if told:
+            summary[field] = round(sum(values[-1] - values[0] for values in told), 3)
     return summary
 
 

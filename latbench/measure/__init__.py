@@ -3,10 +3,11 @@
 Nothing here knows what a subject's file holds; `latbench.device` brings it to a runner.
 """
 
+from latbench.measure.fleet import measure_fleet
 from latbench.measure.journal import Journal
 from latbench.measure.ledger import Result, Standing
 from latbench.measure.plan import Plan, Role, Settings, Subject
-from latbench.measure.report import Progress, RunReport
+from latbench.measure.report import Progress, RunReport, UnitPart
 from latbench.measure.session import measure
 from latbench.measure.statistics import Summary, summarise
 
@@ -21,6 +22,8 @@ __all__ = [
     "Standing",
     "Subject",
     "Summary",
+    "UnitPart",
     "measure",
+    "measure_fleet",
     "summarise",
 ]

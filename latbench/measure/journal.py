@@ -1,8 +1,8 @@
 """The journal: every trial in SQLite before anything is made of it.
 
 A run that is killed loses at most the trial in flight, and is continued where it was. One process
-writes a journal at a time; any number may read it meanwhile. `latbench.measure.journal_file` says
-how it is locked, versioned and kept safe.
+writes a journal at a time, from as many threads as it likes; any number may read it meanwhile.
+`latbench.measure.journal_file` says how it is locked, versioned and kept safe.
 """
 
 import json
@@ -113,10 +113,10 @@ class Journal:
         """Every run, the one that was measured last first."""
         return self._runs("1", ())
 
-    def find_run(self, identity: str, unit: str) -> Run | None:
-        """The newest run of the plan `identity` on `unit`."""
-        runs = self._runs("identity = ? AND unit = ?", (identity, unit), newest="id")
-        return runs[0] if runs else None
+    def find_run(self, identity: str, *units: str) -> Run | None:
+        """The newest run of the plan `identity` that any of `units` takes part in."""
+        runs = self._runs("identity = ?", (identity,), newest="id")
+        return next((run for run in runs if set(run.units) & set(units)), None)
 
     def _runs(
         self, where: str, values: tuple[Any, ...], *, newest: str = "updated"
@@ -159,6 +159,7 @@ class Journal:
         wall_s: float | None = None,
         hello: Mapping[str, Any] | None = None,
         about: Mapping[str, Any] | None = None,
+        device: Mapping[str, Any] | None = None,
     ) -> None:
         """Write what is given to `run`, as the fields of `Run`; the rest stays."""
         columns = {
@@ -166,6 +167,8 @@ class Journal:
             "wall_s": wall_s,
             "hello": None if hello is None else json.dumps(hello),
             "about": None if about is None else json.dumps(about),
+            "device": None if device is None else json.dumps(device),
+            "unit": None if device is None else device["unit"],
         }
         given = {name: value for name, value in columns.items() if value is not None}
         given["updated"] = time.time()
@@ -185,18 +188,24 @@ class Journal:
         started: float,
         duration_s: float,
         warmups: int,
+        unit: str | None = None,
+        place: int | None = None,
         clocks_khz: Samples | None = None,
         before: int | None = None,
         taint: str | None = None,
         failure: Failure | None = None,
     ) -> Trial:
-        """Commit one trial and return it; arguments as the fields of `Trial`."""
+        """Commit one trial and return it; arguments as the fields of `Trial`.
+
+        Without `unit` it is the run's own.
+        """
         failed = (None,) * 3 if failure is None else (failure.stage, failure.kind, failure.reason)
         with self._file.told():
             cursor = self._db.execute(
                 "INSERT INTO trials (run, subject, role, round, samples, clocks, warmups, started,"
-                " duration, before, taint, failure_stage, failure_kind, failure_reason)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " duration, before, taint, failure_stage, failure_kind, failure_reason, place, unit)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+                " coalesce(?, (SELECT unit FROM runs WHERE id = ?)))",
                 (
                     run,
                     subject.key,
@@ -210,15 +219,23 @@ class Journal:
                     before,
                     taint,
                     *failed,
+                    place,
+                    unit,
+                    run,
                 ),
             )
         return self._trials("id = ?", (cursor.lastrowid,))[0]
 
-    def add_conditions(self, run: int, moment: float, data: str) -> int:
-        """Commit conditions (JSON text, read at Unix time `moment`) and return their id."""
+    def add_conditions(self, run: int, moment: float, data: str, unit: str | None = None) -> int:
+        """Commit conditions (JSON text, read at Unix time `moment`) and return their id.
+
+        Without `unit` they are those of the run's own.
+        """
         with self._file.told():
             cursor = self._db.execute(
-                "INSERT INTO conditions (run, time, data) VALUES (?, ?, ?)", (run, moment, data)
+                "INSERT INTO conditions (run, time, data, unit)"
+                " VALUES (?, ?, ?, coalesce(?, (SELECT unit FROM runs WHERE id = ?)))",
+                (run, moment, data, unit, run),
             )
         return int(cursor.lastrowid or 0)
 
@@ -245,17 +262,19 @@ class Journal:
         with self._file.told():
             rows = self._db.execute(
                 "SELECT id, run, subject, role, round, samples, clocks, warmups, started, duration,"
-                " before, after, taint, failure_stage, failure_kind, failure_reason"
+                " before, after, taint, failure_stage, failure_kind, failure_reason, unit, place"
                 f" FROM trials WHERE {where} ORDER BY id",
                 values,
             ).fetchall()
         return [_trial_of(row) for row in rows]
 
-    def conditions(self, run: int) -> dict[int, dict[str, Any]]:
-        """Every reading of the conditions during `run`, by id."""
+    def conditions(self, run: int, unit: str | None = None) -> dict[int, dict[str, Any]]:
+        """Every reading of the conditions during `run`, by id; those of one unit, if it is given."""
         with self._file.told():
             rows = self._db.execute(
-                "SELECT id, data FROM conditions WHERE run = ? ORDER BY id", (run,)
+                "SELECT id, data FROM conditions WHERE run = ? AND unit = coalesce(?, unit)"
+                " ORDER BY id",
+                (run, unit),
             ).fetchall()
         return {number: json.loads(data) for number, data in rows}
 
@@ -266,13 +285,15 @@ def _blob(values: Samples) -> bytes:
 
 def _trial_of(row: tuple[Any, ...]) -> Trial:
     number, run, subject, role, round_number, samples, clocks, warmups, started, *rest = row
-    duration, before, after, taint, stage, kind, reason = rest
+    duration, before, after, taint, stage, kind, reason, unit, place = rest
     return Trial(
         id=number,
         run=run,
         subject=subject,
         role=Role(role),
         round=round_number,
+        unit=unit,
+        place=place,
         samples_ns=np.frombuffer(samples, dtype="<i8"),
         clocks_khz=None if clocks is None else np.frombuffer(clocks, dtype="<i8"),
         warmups=warmups,

@@ -11,19 +11,24 @@ same on every system, and the operating system releases it when its owner dies, 
 History of the schema (`user_version`):
     1  (2026-11-24)  the first.
     2  (2026-11-24)  the reference, too, may be visited more than once a round.
+    3  (2026-11-24)  trials and conditions name their unit, trials their place, too.
+
+An older journal is brought up to date when it is opened for writing. Opened for reading it stays as it
+is: a copy in memory is brought up to date, and read.
 """
 
 import contextlib
 import os
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from latbench.errors import JournalRefused, LatbenchError, OutputFailed
 
-VERSION = 2
+VERSION = 3
 
 #: Marks an SQLite file as a journal: 'latb' (sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x6C617462
@@ -63,19 +68,35 @@ UPDATES: dict[int, tuple[str, ...]] = {
         """CREATE UNIQUE INDEX one_visit_a_round ON trials (run, subject, round)
             WHERE role NOT IN ('sentinel', 'reference')""",
     ),
+    2: (
+        "ALTER TABLE trials ADD COLUMN unit TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE trials ADD COLUMN place INTEGER",
+        "ALTER TABLE conditions ADD COLUMN unit TEXT NOT NULL DEFAULT ''",
+        # A run had one unit; subjects took turns at its runners by their rounds, the sentinel none.
+        """UPDATE trials SET unit = runs.unit, place = CASE role
+            WHEN 'sentinel' THEN 0
+            WHEN 'reference' THEN NULL
+            ELSE round % coalesce(json_extract(runs.settings, '$.runners'), 1) END
+            FROM runs WHERE runs.id = trials.run""",
+        "UPDATE conditions SET unit = runs.unit FROM runs WHERE runs.id = conditions.run",
+    ),
 }
 
 
 class JournalFile:
-    """An open journal file; `db` is its connection. Arguments and errors as those of `Journal`."""
+    """An open journal file; `db` is its connection, for one thread at a time: inside `told`.
+
+    Arguments and errors as those of `Journal`.
+    """
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
         self.path = path
         self._lock: sqlite3.Connection | None = None
+        self._turn = threading.RLock()
         with self.told():
             if readonly:
                 self.db = self._open_reading()
-                self._close_unless(self._check)
+                self._close_unless(self._read_up_to_date)
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size:
@@ -84,7 +105,7 @@ class JournalFile:
                 self._close_unless(self._check)
                 self.db.close()
             self._lock = self._acquire()
-            self.db = sqlite3.connect(path, isolation_level=None)
+            self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._close_unless(self._prepare)
 
     def close(self) -> None:
@@ -113,9 +134,13 @@ class JournalFile:
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
-        """Raise what SQLite or the operating system refuses as an error the user can act on."""
+        """Raise what SQLite or the operating system refuses as an error the user can act on.
+
+        One thread at a time is inside; others wait.
+        """
         try:
-            yield
+            with self._turn:
+                yield
         except sqlite3.Error as error:
             raise self._translated(error) from None
         except OSError as error:
@@ -154,15 +179,27 @@ class JournalFile:
         self.db.execute("PRAGMA synchronous = NORMAL")
         self.db.execute("PRAGMA foreign_keys = ON")
         with self.transaction():
-            for step in range(version, VERSION):
-                for statement in UPDATES[step]:
-                    self.db.execute(statement)
+            self._update(version)
             self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.db.execute(f"PRAGMA user_version = {VERSION}")
             self.db.execute(
                 "INSERT OR REPLACE INTO owner VALUES (1, ?, ?, ?)",
                 (os.getpid(), socket.gethostname(), time.time()),
             )
+
+    def _update(self, version: int) -> None:
+        for step in range(version, VERSION):
+            for statement in UPDATES[step]:
+                self.db.execute(statement)
+
+    def _read_up_to_date(self) -> None:
+        version = self._check()
+        if 0 < version < VERSION:
+            copy = sqlite3.connect(":memory:", isolation_level=None)
+            with contextlib.closing(self.db):
+                self.db.backup(copy)
+            self.db = copy
+            self._update(version)
 
     def _acquire(self) -> sqlite3.Connection:
         lock = sqlite3.connect(

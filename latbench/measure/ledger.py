@@ -1,18 +1,23 @@
 """Where each subject of a run stands, computed from its trials alone.
 
 So a run that is continued decides as the uninterrupted one would have.
+
+Where several units take part, one may be faster than another, all the time and at everything. How much
+is what their sentinels say, and every trial is levelled by it before it is made anything of.
 """
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
+
 from latbench.measure.plan import Plan, Role
 from latbench.measure.records import Trial
-from latbench.measure.statistics import Summary, median_ci95, summarise
+from latbench.measure.statistics import Summary, drift, median_ci95, summarise
 
 #: A subject that failed this often is given up.
 MAX_FAILURES = 3
@@ -53,8 +58,34 @@ class Result(Summary):
     distrusted: bool
 
 
+def level_factors(trials: Iterable[Trial]) -> dict[str, float]:
+    """How slow each unit of a run is, relative to the middle of them all, as its sentinel says.
+
+    It is the median of a unit's best visits to the sentinel over the median of all units' medians: 1 for
+    a unit that is alone. A unit whose sentinel was never timed is left out.
+    """
+    visits: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.role is Role.SENTINEL and trial.failure is None:
+            visits[trial.unit].append(trial)
+    levels = {
+        unit: statistics.median(trial.median_ms for trial in best_trials(of_unit))
+        for unit, of_unit in visits.items()
+    }
+    middle = statistics.median(levels.values()) if levels else 1.0
+    return {unit: level / middle for unit, level in levels.items()}
+
+
+def levelled(trial: Trial, factors: Mapping[str, float]) -> Trial:
+    """`trial` as the middle of all units would have had it, to the nanosecond."""
+    factor = factors.get(trial.unit, 1.0)
+    if factor == 1:
+        return trial
+    return replace(trial, samples_ns=np.rint(trial.samples_ns / factor).astype(np.int64))
+
+
 def result_of(trials: Iterable[Trial]) -> Result | None:
-    """Return the statistic of one subject's trials, or None where none succeeded."""
+    """Return the statistic of one subject's trials (`levelled` ones), or None where none succeeded."""
     trials = list(trials)
     best = best_trials(trials)
     if not best:
@@ -73,25 +104,31 @@ class Ledger:
     def __init__(self, plan: Plan, trials: Iterable[Trial]) -> None:
         self._settings = plan.settings
         self._keys = [subject.key for subject in plan.subjects]
+        self._sentinel = None if plan.sentinel is None else plan.sentinel.key
         self._trials: dict[str, dict[int, Trial]] = defaultdict(dict)
         self._medians: dict[int, float] = {}  # by trial, milliseconds
         self._rounds: set[tuple[str, int]] = set()
+        self._visits: Counter[tuple[str, str]] = Counter()  # by subject and unit
         self._half_widths: dict[str, float] = {}  # forgotten whenever a subject's trials change
+        self._factors: dict[str, float] | None = None  # forgotten whenever the sentinel's do
+        self._levels: dict[
+            str, list[float]
+        ] = {}  # medians of all its visits, by unit, milliseconds
         self.last_round = 0
-        self.sentinel_levels: list[float] = []  # medians of all its visits, milliseconds
         for trial in trials:
             self.add(trial)
 
     def add(self, trial: Trial) -> None:
         """Take note of a trial that the journal holds."""
         self._trials[trial.subject][trial.id] = trial
-        self._half_widths.pop(trial.subject, None)
         self._rounds.add((trial.subject, trial.round))
+        self._visits[trial.subject, trial.unit] += 1
         self.last_round = max(self.last_round, trial.round)
         if trial.failure is None:
             self._medians[trial.id] = trial.median_ms
             if trial.role is Role.SENTINEL:
-                self.sentinel_levels.append(trial.median_ms)
+                self._levels.setdefault(trial.unit, []).append(trial.median_ms)
+        self._changed(trial.subject)
 
     def taint(self, trials: Collection[int], reason: str) -> None:
         """Take note that `trials` (ids) are distrusted."""
@@ -100,7 +137,35 @@ class Ledger:
                 trial = by_id[number]
                 taint = reason if trial.taint is None else f"{trial.taint}; {reason}"
                 by_id[number] = replace(trial, taint=taint)
-                self._half_widths.pop(key, None)
+                self._changed(key)
+
+    def _changed(self, key: str) -> None:
+        self._half_widths.pop(key, None)
+        if key == self._sentinel:
+            self._factors = None
+            if len(self._levels) > 1:  # every interval depends on all levels
+                self._half_widths.clear()
+
+    @property
+    def factors(self) -> Mapping[str, float]:
+        """How slow each unit is (`level_factors`)."""
+        if self._factors is None:
+            sentinel = [] if self._sentinel is None else self.trials(self._sentinel)
+            self._factors = level_factors(sentinel)
+        return self._factors
+
+    def sentinel_levels(self, unit: str) -> list[float]:
+        """The medians of all visits to the sentinel on `unit`, milliseconds."""
+        return self._levels.get(unit, [])
+
+    @property
+    def drift(self) -> float | None:
+        """How far the sentinel's level wandered, on the unit where it did most; None without one."""
+        return max(map(drift, self._levels.values()), default=None)
+
+    def visits(self, key: str, unit: str) -> int:
+        """How often a subject was visited on `unit`, whatever came of it."""
+        return self._visits[key, unit]
 
     def visited(self, key: str, round_number: int) -> bool:
         """Whether a subject had its visit in a round."""
@@ -112,9 +177,10 @@ class Ledger:
             return list(self._trials[key].values())
         return [trial for by_id in self._trials.values() for trial in by_id.values()]
 
-    def failures(self, key: str) -> list[Trial]:
-        """The trials of a subject that failed."""
-        return [trial for trial in self.trials(key) if trial.failure is not None]
+    def failures(self, key: str, unit: str | None = None) -> list[Trial]:
+        """The trials of a subject that failed; those on one unit, if it is given."""
+        failed = [trial for trial in self.trials(key) if trial.failure is not None]
+        return [trial for trial in failed if unit is None or trial.unit == unit]
 
     def half_width(self, key: str) -> float:
         """Half the width of a subject's interval relative to its median, over trusted rounds.
@@ -126,7 +192,11 @@ class Ledger:
         return self._half_widths[key]
 
     def _computed_half_width(self, key: str) -> float:
-        medians = [self._medians[trial.id] for trial in self.trials(key) if trial.trusted]
+        medians = [
+            self._medians[trial.id] / self.factors.get(trial.unit, 1.0)
+            for trial in self.trials(key)
+            if trial.trusted
+        ]
         if len(medians) < self._settings.min_rounds:
             return math.inf
         low, high = median_ci95(medians)

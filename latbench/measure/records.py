@@ -48,6 +48,8 @@ class Trial:
         id: its row in the journal.
         run: the run it belongs to.
         subject, role, round: what was visited why, and in which round.
+        unit, place: the physical device it ran on, and at which of its runners; None where an older
+            journal does not tell.
         samples_ns: every sample in the order taken, nanoseconds; empty if it failed.
         clocks_khz: the core's clock at each sample, where the runner could read it.
         warmups: untimed inferences before the first sample.
@@ -63,6 +65,8 @@ class Trial:
     subject: str
     role: Role
     round: int
+    unit: str
+    place: int | None
     samples_ns: Samples
     clocks_khz: Samples | None
     warmups: int
@@ -91,7 +95,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one plan on one unit.
+    """One run of one plan, on one unit or on several of one device.
 
     Args:
         id: its row in the journal.
@@ -100,7 +104,8 @@ class Run:
         subjects: every subject by key, the sentinel included.
         settings: those of its plan, as JSON data.
         about: what the caller had to say of it, as JSON data.
-        device: name, unit, description, and whether it is emulated.
+        device: name, unit, description, and whether it is emulated; `units` says of each unit its
+            description and how often it dropped out.
         hello: what the runner said of itself, as JSON data; None until one was started.
         tool: the version of latbench that started it.
         created, updated: Unix times.
@@ -124,8 +129,13 @@ class Run:
 
     @property
     def unit(self) -> str:
-        """The physical device it was measured on."""
-        return str(self.device["unit"])
+        """The physical device it was measured on; of several, all names, sorted."""
+        return ", ".join(self.units)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The physical devices that take part in it, sorted."""
+        return tuple(sorted(self.device.get("units", (str(self.device["unit"]),))))
 
     @property
     def sentinel(self) -> Subject | None:

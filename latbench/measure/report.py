@@ -1,14 +1,13 @@
 """What `measure` tells while it runs, and when it ends."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from latbench.errors import LatbenchError, RunnerFailed
-from latbench.measure.ledger import Ledger, Result, Standing, result_of
+from latbench.measure.ledger import Ledger, Result, Standing, level_factors, levelled, result_of
 from latbench.measure.plan import Plan
-from latbench.measure.records import Failure, Run, RunState
-from latbench.measure.statistics import drift
+from latbench.measure.records import Failure, Run, RunState, Trial
 from latbench.measure.taint import tally
 
 
@@ -38,6 +37,42 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class UnitPart:
+    """What one unit did in a run.
+
+    Args:
+        trials, tainted, failed: how many trials it took, and how many are distrusted or failed.
+        factor: how slow it is relative to the middle of all units; its trials were divided by it. None
+            where no sentinel told, so they were taken as they are.
+        dropped_out: how often it went away, or could not go on, and others got its work.
+    """
+
+    trials: int
+    tainted: int
+    failed: int
+    factor: float | None
+    dropped_out: int
+
+
+def unit_parts(run: Run, trials: Iterable[Trial]) -> dict[str, UnitPart]:
+    """What each unit that takes part in `run` did; `trials` are those of the run, as journalled."""
+    trials = list(trials)
+    factors = level_factors(trials)
+    noted = run.device.get("units", {})
+    parts = {}
+    for unit in run.units:
+        own = [trial for trial in trials if trial.unit == unit]
+        parts[unit] = UnitPart(
+            trials=len(own),
+            tainted=sum(trial.taint is not None for trial in own),
+            failed=sum(trial.failure is not None for trial in own),
+            factor=factors.get(unit),
+            dropped_out=noted.get(unit, {}).get("dropped_out", 0),
+        )
+    return parts
+
+
+@dataclass(frozen=True)
 class RunReport:
     """What came of a plan.
 
@@ -45,7 +80,9 @@ class RunReport:
         run: the run as the journal now holds it.
         standings: where each subject stands (`latbench.measure.ledger.Standing`).
         results: the statistic of each subject that has one, the sentinel included.
-        drift: how far the sentinel's level wandered, relative; None without one.
+        units: what each unit did.
+        drift: how far the sentinel's level wandered, relative, on the unit where it did most; None
+            without one.
         failures: why subjects failed last, by key; those given up are among them.
         trials: trials in the journal, those of earlier sessions included.
         taken: how many of them this session took; 0 if there was nothing left to measure.
@@ -60,6 +97,7 @@ class RunReport:
     run: Run
     standings: Mapping[str, Standing]
     results: Mapping[str, Result]
+    units: Mapping[str, UnitPart]
     drift: float | None
     failures: Mapping[str, Failure]
     trials: int
@@ -127,15 +165,15 @@ def report_of(
     results = {
         subject.key: result
         for subject in plan.all_subjects
-        if (result := result_of(ledger.trials(subject.key))) is not None
+        if (result := result_of(_levelled(ledger, subject.key))) is not None
     }
     failures = {trial.subject: trial.failure for trial in trials if trial.failure is not None}
-    levels = ledger.sentinel_levels
     return RunReport(
         run=run,
         standings=ledger.standings(),
         results=results,
-        drift=drift(levels) if levels else None,
+        units=unit_parts(run, trials),
+        drift=ledger.drift,
         failures=failures,
         trials=len(trials),
         taken=len(trials) - first,
@@ -147,3 +185,7 @@ def report_of(
         session_timed_s=sum(trial.timed_s for trial in trials[first:]),
         session_wall_s=wall_s,
     )
+
+
+def _levelled(ledger: Ledger, key: str) -> list[Trial]:
+    return [levelled(trial, ledger.factors) for trial in ledger.trials(key)]

@@ -1,4 +1,4 @@
-"""The runners of a session with what is loaded in each, and a new one when one dies."""
+"""The runners on one unit with what is loaded in each, and a new one when one dies."""
 
 import contextlib
 from collections import OrderedDict
@@ -29,8 +29,9 @@ class _Place:
 class Workbench:
     """Runs a plan's subjects on a device. `close` it, whatever happens.
 
-    A session has several places, each a runner of its own. Every method may raise `RunnerFailed`; a
-    runner that crashed or hung is replaced at the next request, with nothing loaded.
+    It has several places, each a runner of its own. Every method may raise `RunnerFailed`; a runner that
+    crashed or hung is replaced at the next request, with nothing loaded. If the unit itself is gone it is
+    `DeviceLost`.
 
     Args:
         greet: gets what each new runner says of itself, as JSON data.
@@ -45,7 +46,6 @@ class Workbench:
     ) -> None:
         self._plan, self._device, self._paths, self._greet = plan, device, paths, greet
         self._places = [_Place() for _ in range(plan.settings.runners)]
-        self.runners_started = 0
 
     def load(self, subject: Subject, place: int) -> str:
         """Return the handle of `subject` in the runner at `place`, loading it if it is not."""
@@ -111,7 +111,6 @@ class Workbench:
         place = self._places[number]
         if place.runner is None:
             place.runner = self._device.open_runner()
-            self.runners_started += 1
             self._greet(place.runner.hello().model_dump(mode="json"))
         try:
             yield place.runner

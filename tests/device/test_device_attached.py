@@ -100,13 +100,14 @@ def test_phones_are_listed_with_what_can_be_done(monkeypatch: pytest.MonkeyPatch
     assert (samsung.device, samsung.unit) == ("galaxy-s8", "R58J")
     assert samsung.description == "samsung SM-G950U, Android 9"
     assert samsung.state == "ready"
-    assert "host only" in str(samsung.advice)
+    assert (samsung.measurable, samsung.advice) == (True, None)
     assert (emulator.device, emulator.description) == (None, "sdk_gphone64_x86_64")
+    assert "--as" in str(emulator.advice)
     assert (unauthorized.device, unauthorized.state) == (None, "unauthorized")
     assert "allow USB debugging" in str(unauthorized.advice)
     assert (offline.state, offline.description) == ("offline", "unknown")
     assert "udev" in str(forbidden.advice)
-    assert not any(phone.measurable for phone in phones)
+    assert [phone for phone in phones if phone.measurable] == [samsung]
 
 
 def test_no_server_is_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from measuring import QUICK, small_plan
 from latbench.device.host import HostDevice
 from latbench.errors import BadRequest, RunnerFailed
 from latbench.measure import Journal, Plan, Role, measure
-from latbench.measure.journal_file import UPDATES, VERSION
+from latbench.measure.journal_file import APPLICATION_ID, UPDATES, VERSION
 from latbench.measure.plan import reference_subject
 
 
@@ -65,11 +65,10 @@ def test_only_the_reference_has_no_file(tmp_path: Path) -> None:
 
 def test_a_journal_of_version_1_is_brought_up_to_date(tmp_path: Path, device: HostDevice) -> None:
     path = tmp_path / "old.sqlite"
-    with Journal(path):
-        pass
     db = sqlite3.connect(path)
-    db.execute("DROP INDEX one_visit_a_round")
-    db.execute(next(text for text in UPDATES[0] if "one_visit_a_round" in text))
+    for statement in UPDATES[0]:
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute("PRAGMA user_version = 1")
     db.commit()
     db.close()

@@ -145,6 +145,7 @@ GALAXY_S8 = Profile(
         "ro.build.version.sdk": "28",
         "ro.build.fingerprint": "samsung/dreamqltesq/dreamqltesq:9/RIG/1:user/release-keys",
         "ro.build.type": "user",
+        "ro.boot.qemu": "1",  # it says itself that its times mean nothing
         "ro.serialno": "RIG0S8",
     },
     features=("cmd", "stat_v2", "shell_v2"),
@@ -169,6 +170,7 @@ PIXEL_8 = Profile(
         "ro.build.version.sdk": "34",
         "ro.build.fingerprint": "google/shiba/shiba:14/RIG/1:user/release-keys",
         "ro.build.type": "user",
+        "ro.boot.qemu": "1",  # it says itself that its times mean nothing
         "ro.soc.model": "Tensor G3",
         "ro.serialno": "RIG0P8",
     },

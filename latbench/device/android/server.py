@@ -68,6 +68,11 @@ def units(address: str | None = None) -> list[AdbUnit]:
         raise _no_server(host, port) from None
 
 
+def cure_of(state: str) -> str | None:
+    """What to do about a unit that an adb server says is in this state; None if it is ready."""
+    return None if state == "device" else _unusable("it", state).hint
+
+
 def choose_unit(found: Sequence[AdbUnit], serial: str | None = None) -> AdbUnit:
     """Return the unit with this serial number, or the only one, if it can be used.
 

@@ -66,9 +66,10 @@ class Profile:
 def _properties(
     maker: str, model: str, device: str, soc: str, release: str, sdk: int
 ) -> dict[str, str]:
-    """What every phone tells; the fingerprint says that it is a rig's."""
+    """What every phone tells; fingerprint and ro.boot.qemu say that it is a rig's."""
     return {
         "ro.build.fingerprint": f"{maker}/{device}/{device}:{release}/RIG/1:user/release-keys",
+        "ro.boot.qemu": "1",  # it says itself that its times mean nothing
         "ro.build.type": "user",
         "ro.build.version.release": release,
         "ro.build.version.sdk": str(sdk),

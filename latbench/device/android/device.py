@@ -1,0 +1,239 @@
+"""An Android phone as a device: the C runner over ADB, artifacts by their hash, settings put back.
+
+What lies on the phone is in `artifacts.FOLDER`; what is kept here about it, in latbench's home.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latbench.device.android import cores as cores_of
+from latbench.device.android.artifacts import clean, send_artifacts, send_program
+from latbench.device.android.conditions import ask_services, merged
+from latbench.device.android.link import AdbLink, quote
+from latbench.device.android.lock import UnitLock
+from latbench.device.android.prepare import prepare, restore
+from latbench.device.android.runner_files import ENGINES, PROGRAM, InstalledFile, program_for
+from latbench.device.base import Conditions
+from latbench.device.catalogue import CatalogueDevice, recognise
+from latbench.device.runner_client import Hello, RunnerClient
+from latbench.device.transport import Transport
+from latbench.errors import DeviceUnavailable, LatbenchError, RunnerFailed
+from latbench.target import Runtime
+
+#: No profile of a whole space takes this long; a runner that is older is forgotten.
+_MAX_SECONDS = 6 * 3600
+_START_S = 60.0  # the engines' libraries are hashed on the phone
+
+
+class AndroidDevice:
+    """One phone, locked for this process until `close`.
+
+    Args:
+        link: the way to it; closed with the device.
+        entry: what the catalogue says of it.
+        claimed: take it for that device whatever it says it is.
+        prepared: change its settings for steadier times (`latbench.device.android.prepare`).
+
+    `description`, which a LUT keeps, tells of both.
+
+    Raises:
+        DeviceUnavailable: it is another device, another process has it, or it cannot be reached.
+        OutputFailed: latbench's home cannot be written.
+    """
+
+    reference: str | None = None
+
+    def __init__(
+        self,
+        link: AdbLink,
+        entry: CatalogueDevice,
+        *,
+        claimed: bool = False,
+        prepared: bool = False,
+    ) -> None:
+        self._link = link
+        self.name = entry.name
+        self._properties = link.properties()
+        self.unit = unit_of(self._properties, link.serial)
+        self.emulated = is_emulated(self._properties)
+        self._command: str | None = None
+        self._prepared = False
+        self._cores = cores_of.ask_cores(link)
+        doubt = self._doubt(entry)
+        if doubt is not None and not claimed:
+            raise DeviceUnavailable(
+                doubt,
+                hint="name the device that it is, or describe it in ./devices/NAME.toml; "
+                f"to take it for {entry.name} all the same, add --as",
+            )
+        said = describe(self._properties)
+        self.description = said if doubt is None else f"{said}, taken for {entry.name} by --as"
+        self._lock = UnitLock(self.unit)
+        try:
+            restore(link, self.unit)
+            if prepared:
+                self._prepared = True
+                taken = ", ".join(prepare(link, self.unit)) or "nothing"
+                self.description += f"; prepared: {taken}"
+        except BaseException:  # Ctrl-C included
+            self.close()
+            raise
+
+    def open_runner(self, max_seconds: int = _MAX_SECONDS) -> RunnerClient:
+        """Start a runner on the phone, which is sent there if it is not, with the engines.
+
+        Args:
+            max_seconds: when the runner ends itself, whatever it is doing.
+
+        Raises:
+            RunnerFailed: it does not start, or does not speak the protocol.
+            DeviceUnavailable: there is none for this phone (the command that makes one is told),
+                none of its engines can be opened there, or the phone cannot be reached.
+        """
+        if self._command is None:
+            self._command = self._sent_command()
+        stream = self._link.open_stream(f"exec {self._command} --max-seconds {max_seconds}")
+        client = _PhoneRunner(stream, self._link, self._properties.get("ro.build.fingerprint"))
+        try:
+            self._require_engine(client, client.hello(_START_S))
+        except BaseException:  # Ctrl-C included: nothing must stay behind
+            client.kill()
+            raise
+        return client
+
+    def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
+        """Bring artifacts to the phone, those that it does not have.
+
+        Raises:
+            DeviceUnavailable, FileRefused: the phone cannot be reached, or would not take them.
+        """
+        return send_artifacts(self._link, artifacts)
+
+    def conditions(self) -> Conditions:
+        """The state of the phone, as a runner that is started for it and its services tell."""
+        with self.open_runner() as runner:
+            return runner.conditions()
+
+    def require_cores(self, cores: Sequence[int], threads: int) -> None:
+        """Make sure that `threads` threads can be pinned to `cores`.
+
+        Raises:
+            BadRequest: the phone shows no such core, or they are fewer than the threads.
+        """
+        cores_of.require_cores(self._cores, cores, threads)
+
+    def default_cores(self, threads: int) -> tuple[int, ...]:
+        """The `threads` fastest cores; empty where the phone shows none.
+
+        Raises:
+            BadRequest: the phone has fewer.
+        """
+        return cores_of.fastest(self._cores, threads)
+
+    def close(self) -> None:
+        """Put the phone's settings back, and give it up. Never fails; may be repeated.
+
+        A phone that is gone has its settings put back by the next command that opens it.
+        """
+        with contextlib.suppress(LatbenchError, TimeoutError):
+            if self._prepared:
+                restore(self._link, self.unit)
+        self._lock.release()
+        self._link.close()
+
+    def _doubt(self, entry: CatalogueDevice) -> str | None:
+        """Why this may not be the device that it is to be; None if nothing says so."""
+        known = recognise(self._properties)
+        said = f"{self._link.serial} says it is {describe(self._properties)}"
+        if known is None:
+            return f"{said}, which the catalogue does not know, not {entry.name}"
+        if known.name != entry.name:
+            return f"{said}, which is {known.name}, not {entry.name}"
+        odd = cores_of.contradiction(self._cores, entry)
+        return None if odd is None else f"{said}, but unlike a {entry.title} {odd}"
+
+    def _sent_command(self) -> str:
+        abi = self._properties.get("ro.product.cpu.abi", "unknown")
+        files = program_for(abi, emulated=self.emulated)
+        places = send_program(self._link, [file.path for file in files])
+        return " ".join(word for file in files for word in _words(file, places[file.path]))
+
+    def _require_engine(self, client: RunnerClient, hello: Hello) -> None:
+        """Say why, where not one of the engines that were sent can be opened."""
+        if hello.engines:
+            return
+        reasons = []
+        for runtime in (Runtime.TFLITE, Runtime.ONNX):
+            try:
+                client.load("/", runtime)
+            except RunnerFailed as error:
+                reasons.append(f"{runtime}: {error.reason}")
+        raise DeviceUnavailable(
+            f"{self._link.serial} can open none of the engines:",
+            details=reasons,
+            hint="install others: latbench runner install --replace --engine FILE",
+        )
+
+
+class _PhoneRunner(RunnerClient):
+    """A runner on a phone; what it cannot see of the phone's state, services are asked."""
+
+    def __init__(self, transport: Transport, link: AdbLink, fingerprint: str | None) -> None:
+        super().__init__(transport)
+        self._link, self._fingerprint = link, fingerprint
+
+    def conditions(self, timeout_s: float = 30.0) -> Conditions:
+        """As `RunnerClient.conditions`; also raises DeviceLost."""
+        seen = super().conditions(timeout_s)
+        told: dict[str, Any] = {}
+        with contextlib.suppress(TimeoutError):  # busy services: unavailable this time
+            told = ask_services(self._link)
+        return merged(seen, told, self._fingerprint)
+
+
+def clean_phone(link: AdbLink) -> int:
+    """Put back what was changed on a phone and remove what was left; returns the bytes freed.
+
+    Raises:
+        DeviceUnavailable: another process measures on it, or it cannot be reached.
+    """
+    unit = unit_of(link.properties(), link.serial)
+    lock = UnitLock(unit)
+    try:
+        restore(link, unit)
+        return clean(link)
+    finally:
+        lock.release()
+
+
+def unit_of(properties: Mapping[str, str], serial: str) -> str:
+    """What tells the phone apart, by whatever way it is reached; `serial` is the way's own name.
+
+    Emulators of one kind all tell one serial number.
+    """
+    number = properties.get("ro.serialno") or properties.get("ro.boot.serialno") or ""
+    return serial if is_emulated(properties) or number in ("", "unknown") else number
+
+
+def is_emulated(properties: Mapping[str, str]) -> bool:
+    """Whether it says that it is run by qemu, as Android's emulator and the test rig do."""
+    return "1" in (properties.get("ro.kernel.qemu"), properties.get("ro.boot.qemu"))
+
+
+def describe(properties: Mapping[str, str]) -> str:
+    """Maker, model and release: "samsung SM-G950U, Android 9"."""
+    names = ("ro.product.manufacturer", "ro.product.model")
+    model = " ".join(properties[name] for name in names if properties.get(name)) or "unknown"
+    release = properties.get("ro.build.version.release")
+    return f"{model}, Android {release}" if release else model
+
+
+def _words(file: InstalledFile, place: str) -> list[str]:
+    if file.name == PROGRAM:
+        return [quote(place)]
+    words = [ENGINES[file.name], quote(place)]
+    if file.name == "libLiteRt.so" and file.version is not None:
+        words += ["--litert-version", quote(file.version)]
+    return words

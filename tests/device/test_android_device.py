@@ -1,0 +1,532 @@
+"""A phone is profiled over ADB into a LUT, and is left as it was found.
+
+The phone is `DeviceDaemon`, which runs the runner built for this machine: so everything is real but
+the phone's own tools, and its speed.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from latbench import api
+from latbench.device.android.artifacts import FOLDER, send_artifacts
+from latbench.device.android.conditions import ask_services
+from latbench.device.android.cores import Core, contradiction, fastest, read_cores
+from latbench.device.android.lock import UnitLock
+from latbench.device.android.prepare import prepare, restore
+from latbench.device.android.runner_files import build, install
+from latbench.device.catalogue import find_device
+from latbench.device.open import Where, clean_unit, open_device
+from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError
+from latbench.files import home
+from latbench.measure import Journal, Progress, RunReport, measure
+from latbench.measure.records import RunState
+from latbench.space import SearchSpace
+from latbench.target import Runtime
+from tests.rigs.adb_server import AdbServer, adb_of_adbutils, running_adb_server
+from tests.rigs.device_daemon import DeviceDaemon
+from tests.rigs.profiles import GALAXY_S8, PIXEL_8, Profile
+
+# The small plans that tests/measure has are good here too.
+sys.path.append(str(Path(__file__).parents[1] / "measure"))
+from measuring import small_plan
+
+pytest.importorskip("adb_shell", reason="pip install adb-shell")
+from latbench.device.android.direct import DirectLink
+
+SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
+CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+STAY = "settings/global.stay_on_while_plugged_in"
+MODE = "fixed_performance"
+
+
+def on_this_machine(profile: Profile) -> Profile:
+    """A phone with the processor of this machine."""
+    return replace(profile, properties={**profile.properties, "ro.product.cpu.abi": _abi()})
+
+
+def _abi() -> str:
+    return {"aarch64": "arm64-v8a"}.get(os.uname().machine, os.uname().machine)
+
+
+@pytest.fixture(scope="session")
+def runners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home's `runners`, with the runner and the engines for this machine."""
+    if sys.platform != "linux":
+        pytest.skip("the runner opens engines of Linux here")
+    if shutil.which("cmake") is None or shutil.which(os.environ.get("CC", "cc")) is None:
+        pytest.skip("building the runner takes cmake and a C compiler: apt install cmake gcc")
+    onnx = pytest.importorskip("onnxruntime")
+    litert = pytest.importorskip("ai_edge_litert")
+    built = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATBENCH_HOME", str(built))
+        build("host")
+        install(next(Path(onnx.__file__).parent.glob("capi/libonnxruntime.so*")))
+        install(Path(litert.__file__).parent / "libLiteRt.so")
+    return built / "runners"
+
+
+@pytest.fixture(autouse=True)
+def _own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No adb server of the user, and a key of the test's own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free_port = probe.getsockname()[1]
+    for name in ("ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(free_port))
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+
+
+@pytest.fixture
+def equipped(_own_home: Path, runners: Path) -> None:
+    """The test's home has the runner and the engines."""
+    (_own_home / "runners").symlink_to(runners)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
+    with running_adb_server(adb_of_adbutils(), tmp_path_factory.mktemp("adb home")) as running:
+        yield running
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[DeviceDaemon]:
+    with DeviceDaemon(tmp_path / "old", on_this_machine(GALAXY_S8), map_input=True) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[DeviceDaemon]:
+    with DeviceDaemon(tmp_path / "new", on_this_machine(PIXEL_8), map_input=True) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def link(old: DeviceDaemon) -> Iterator[DirectLink]:
+    opened = DirectLink.tcp(old.address)
+    yield opened
+    opened.close()
+
+
+def rig_file(phone: DeviceDaemon, name: str) -> str | None:
+    """What the phone's own tools were told to set."""
+    path = phone.phone.root / "rig" / name
+    return path.read_text().strip() if path.exists() else None
+
+
+def left_on(phone: DeviceDaemon) -> list[Path]:
+    folder = phone.phone.real(FOLDER)
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+# The whole way
+
+
+@pytest.mark.usefixtures("equipped")
+@pytest.mark.parametrize(("way", "runtime"), [("direct", Runtime.ONNX), ("server", Runtime.TFLITE)])
+def test_a_phone_is_profiled_into_a_lut(
+    way: str, runtime: Runtime, server: AdbServer, old: DeviceDaemon, tmp_path: Path
+) -> None:
+    where = Where(unit=old.address)
+    if way == "server":
+        server.connect(old.address)
+        where = Where(adb_server=server.address)  # the only galaxy-s8 that it knows
+    journal = tmp_path / "trials.sqlite"
+
+    def profile() -> api.Profile:
+        return api.profile(
+            *("galaxy-s8", SPACE),
+            runtime=runtime,
+            cores=(CORE,),
+            where=where,
+            calibrate=0,
+            ci=0.5,
+            journal=journal,
+        )
+
+    done = profile()
+    assert done.report.complete
+    assert done.report.failed == 0
+    lut = api.build_lut(journal)
+    assert {op.key for op in SPACE.unique_ops} == set(lut.entries)
+    assert (lut.target.device, lut.target.runtime) == ("galaxy-s8", runtime)
+    assert lut.conditions["emulated"] is True
+    assert lut.conditions["description"] == "samsung SM-G950U, Android 9"
+    assert lut.conditions["build"].startswith("samsung/dreamqltesq/")
+    assert lut.conditions["battery_percent"] == [80, 80]
+    assert lut.conditions["screen_on"] == [False]
+    (engine,) = [file for file in left_on(old) if file.name == _library(runtime)]
+    assert lut.method["engine"]["sha256"] == engine.parent.name
+    assert lut.method["engine"]["library"] == engine.name
+    again = profile()
+    assert (again.report.taken, again.report.runners_started) == (0, 0)
+
+
+def _library(runtime: Runtime) -> str:
+    return "libonnxruntime.so" if runtime is Runtime.ONNX else "libLiteRt.so"
+
+
+@pytest.mark.usefixtures("equipped")
+def test_a_lost_phone_loses_no_trial(old: DeviceDaemon, tmp_path: Path) -> None:
+    plan = small_plan(tmp_path / "models")
+    seen = []
+
+    def measured(progress: Callable[[Progress], None] | None) -> RunReport:
+        device = open_device("galaxy-s8", Where(unit=old.address))
+        with contextlib.closing(device), Journal(tmp_path / "trials.sqlite") as journal:
+            return measure(plan, device, journal, progress=progress)
+
+    def cut_at_ten(progress: Progress) -> None:
+        if progress.done >= 10 and not seen:
+            seen.append(progress.done)
+            old.cut()
+
+    with pytest.raises(DeviceLost, match="trials so far are kept") as lost:
+        measured(cut_at_ten)
+    assert "type the same command again" in str(lost.value.hint)
+    with Journal(tmp_path / "trials.sqlite", readonly=True) as journal:
+        assert journal.run().state is RunState.FAILED
+        kept = len(journal.trials(journal.run().id))
+    assert kept >= seen[0]
+    done = measured(None)
+    assert done.complete
+    assert done.failed == 0
+    assert done.trials - done.taken == kept
+
+
+@pytest.mark.usefixtures("equipped")
+def test_conditions_are_those_that_a_phone_tells(old: DeviceDaemon, new: DeviceDaemon) -> None:
+    told = {}
+    for name, phone in (("galaxy-s8", old), ("pixel-8", new)):
+        device = open_device(name, Where(unit=phone.address))
+        told[name] = device.conditions()
+        device.close()
+    assert told["galaxy-s8"].thermal_status is None, "Android 9 has no thermal service"
+    assert told["pixel-8"].thermal_status == 0
+    for name in told:
+        assert told[name].battery_percent == 80
+        assert told[name].charging is True
+        assert told[name].screen_on is False
+        assert (told[name].temperatures_c or {})["battery"] == 31.2
+        assert "RIG/1" in (told[name].build or "")
+        assert told[name].uptime_s is not None
+    assert (told["pixel-8"].temperatures_c or {})["VIRTUAL-SKIN"] == 33.5
+
+
+def test_what_services_say_is_followed(new: DeviceDaemon) -> None:
+    dumps = new.phone.root / "rig" / "dumps"
+    link = DirectLink.tcp(new.address)
+    status = (dumps / "thermalservice").read_text().replace("Status: 0", "Status: 3", 1)
+    (dumps / "thermalservice").write_text(status)
+    (dumps / "power").write_text("  mWakefulness=Awake\n  mWakefulnessChanging=false\n")
+    battery = (dumps / "battery").read_text().replace("USB powered: true", "USB powered: false")
+    (dumps / "battery").write_text(battery)
+    told = ask_services(link)
+    assert (told["thermal_status"], told["screen_on"], told["charging"]) == (3, True, False)
+    for dump in dumps.iterdir():
+        dump.unlink()
+    assert ask_services(link) == {}
+    link.close()
+
+
+# Files
+
+
+def test_what_is_there_is_not_sent_again(
+    old: DeviceDaemon, link: DirectLink, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{number}.onnx" for number in range(60)]
+    for number, file in enumerate(files):
+        file.write_bytes(os.urandom(1000 + number))
+    places = send_artifacts(link, files)
+    assert link.pull(places[files[7]]) == files[7].read_bytes()
+    assert len(left_on(old)) == 60
+    old.faults.disk_left = 0  # whatever is sent now is refused
+    assert send_artifacts(link, files) == places
+    old.faults.disk_left = None
+    on_phone = old.phone.real(places[files[3]])
+    on_phone.write_bytes(on_phone.read_bytes()[:-1] + b"x")
+    old.phone.real(places[files[4]]).write_bytes(b"")
+    send_artifacts(link, files)
+    for file in files:
+        assert old.phone.real(places[file]).read_bytes() == file.read_bytes()
+
+
+def test_a_phone_that_spoils_files_is_not_measured(
+    old: DeviceDaemon, link: DirectLink, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"model")
+    tool = old.phone.root / "system/bin/sha256sum"
+    tool.write_text("#!/bin/sh\nfor file; do echo " + "0" * 64 + "  $file; done\n")
+    tool.chmod(0o755)
+    with pytest.raises(DeviceUnavailable, match="holds something else"):
+        send_artifacts(link, [file])
+
+
+@pytest.mark.usefixtures("equipped")
+def test_clean_leaves_nothing(old: DeviceDaemon) -> None:
+    where = Where(unit=old.address)
+    device = open_device("galaxy-s8", where)
+    device.conditions()
+    assert {file.name for file in left_on(old)} >= {"latbench-runner", "libonnxruntime.so"}
+    with pytest.raises(DeviceUnavailable, match="in use"):
+        clean_unit(where)
+    device.close()
+    serial, freed = clean_unit(where)
+    assert serial == old.address
+    assert freed > 1 << 20
+    assert not old.phone.real(FOLDER).exists()
+    assert clean_unit(where)[1] == 0
+
+
+def test_a_phone_without_a_runner_is_told_how_to_get_one(old: DeviceDaemon, runners: Path) -> None:
+    device = open_device("galaxy-s8", Where(unit=old.address))
+    with pytest.raises(
+        DeviceUnavailable, match=f"no runner for phones of the ABI {_abi()}"
+    ) as bare:
+        device.open_runner()
+    assert bare.value.hint == f"latbench runner build --preset android-{_abi()}"
+    folder = home() / "runners" / _abi()
+    folder.mkdir(parents=True)
+    pins = json.loads((runners / _abi() / "pins.json").read_text())
+    shutil.copy(runners / _abi() / "latbench-runner", folder)
+    (folder / "pins.json").write_text(json.dumps({"latbench-runner": pins["latbench-runner"]}))
+    with pytest.raises(DeviceUnavailable, match="no engine") as lonely:
+        device.open_runner()
+    assert "latbench runner install --engine" in str(lonely.value.hint)
+    (folder / "latbench-runner").write_bytes(b"altered")
+    with pytest.raises(LatbenchError, match="is not what was installed"):
+        device.open_runner()
+    device.close()
+
+
+@pytest.mark.usefixtures("equipped")
+def test_a_real_phone_is_given_no_program_for_linux(tmp_path: Path) -> None:
+    properties = dict(on_this_machine(GALAXY_S8).properties)
+    del properties["ro.boot.qemu"]
+    with DeviceDaemon(tmp_path / "real", replace(GALAXY_S8, properties=properties)) as phone:
+        device = open_device("galaxy-s8", Where(unit=phone.address))
+        assert (device.emulated, device.unit) == (False, "RIG0S8")
+        with pytest.raises(DeviceUnavailable, match="Linux with glibc, not for Android"):
+            device.open_runner()
+        device.close()
+
+
+# Which phone
+
+
+def test_another_device_is_refused_unless_it_is_claimed(old: DeviceDaemon) -> None:
+    where = Where(unit=old.address)
+    with pytest.raises(DeviceUnavailable, match="which is galaxy-s8, not pixel-8") as refused:
+        open_device("pixel-8", where)
+    assert "--as" in str(refused.value.hint)
+    device = open_device("pixel-8", replace(where, claimed=True))
+    assert device.name == "pixel-8"
+    assert device.description == "samsung SM-G950U, Android 9, taken for pixel-8 by --as"
+    device.close()
+
+
+def test_a_phone_with_other_cores_is_refused(tmp_path: Path) -> None:
+    files = dict(GALAXY_S8.files)
+    for core in (2, 3):
+        files[f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq"] = "2400000\n"
+    odd = replace(GALAXY_S8, files=files)
+    with DeviceDaemon(tmp_path / "odd", odd) as phone:
+        with pytest.raises(DeviceUnavailable, match="its cores 0 and 2 are not alike"):
+            open_device("galaxy-s8", Where(unit=phone.address))
+        device = open_device("galaxy-s8", Where(unit=phone.address, claimed=True))
+        assert device.default_cores(2) == (2, 3)
+        device.close()
+
+
+def test_the_one_phone_of_the_device_is_found_among_others(
+    server: AdbServer, old: DeviceDaemon, new: DeviceDaemon
+) -> None:
+    for phone in (old, new):
+        server.connect(phone.address)
+    device = open_device("pixel-8", Where(adb_server=server.address))
+    assert device.unit == new.address
+    device.close()
+    with pytest.raises(BadRequest, match="2 phones are ready"):
+        open_device("pixel-4", Where(adb_server=server.address))
+    with pytest.raises(DeviceUnavailable, match="which is galaxy-s8, not pixel-8"):
+        open_device("pixel-8", Where(unit=old.address, adb_server=server.address))
+    for phone in (old, new):
+        server.adb("disconnect", phone.address)
+
+
+def test_options_for_phones_are_for_phones() -> None:
+    with pytest.raises(BadRequest, match="are for Android phones"):
+        open_device("host", Where(unit="R58J"))
+    with pytest.raises(DeviceUnavailable, match="no adb server answers"):
+        open_device("galaxy-s8", Where(unit="R58J"))
+
+
+def test_cores_by_capacity_and_clock() -> None:
+    shown = "cpu0 1785600 261\ncpu4 2419200 871\ncpu7 2841600 1024\ncpu5 2419200 871\ncpu6 - -\n"
+    cores = read_cores(shown)
+    assert cores[0] == Core(6, None, None)
+    assert (fastest(cores, 1), fastest(cores, 2)) == ((7,), (5, 7))
+    assert contradiction(cores, find_device("pixel-4")) is None
+    swapped = read_cores("cpu0 2841600 1024\ncpu7 1785600 261\n")
+    assert "core 7 is slower" in str(contradiction(swapped, find_device("pixel-4")))
+    with pytest.raises(BadRequest, match="the phone has 5"):
+        fastest(cores, 6)
+    assert fastest((), 3) == ()
+
+
+# One at a time
+
+HOLDER = """
+import sys, time
+from latbench.device.open import Where, open_device
+device = open_device(sys.argv[1], Where(unit=sys.argv[2], prepared=len(sys.argv) > 3))
+try:
+    print("open", flush=True)
+    time.sleep(600)
+finally:
+    device.close()
+"""
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Have another process open a phone."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLDER, *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_two_processes_want_one_phone(
+    old: DeviceDaemon, hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    other = hold("galaxy-s8", old.address)
+    with pytest.raises(DeviceUnavailable, match=f"in use by process {other.pid} on .* since"):
+        open_device("galaxy-s8", Where(unit=old.address))
+    other.kill()
+    other.wait()
+    open_device("galaxy-s8", Where(unit=old.address)).close()
+
+
+def test_locks_are_of_a_unit_each() -> None:
+    first, second = UnitLock("127.0.0.1:5555"), UnitLock("R58J")
+    with pytest.raises(DeviceUnavailable, match="R58J is in use by process"):
+        UnitLock("R58J")
+    second.release()
+    second.release()
+    UnitLock("R58J").release()
+    first.release()
+
+
+# Settings
+
+
+def test_settings_are_put_back(new: DeviceDaemon) -> None:
+    (new.phone.root / "rig/settings/global.stay_on_while_plugged_in").write_text("2\n")
+    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    assert (rig_file(new, STAY), rig_file(new, MODE)) == ("7", "true")
+    assert device.description.endswith("; prepared: fixed-performance mode, stay on")
+    device.close()
+    assert (rig_file(new, STAY), rig_file(new, MODE)) == ("2", "false")
+
+
+def test_settings_are_put_back_after_ctrl_c(
+    new: DeviceDaemon, hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    other = hold("pixel-8", new.address, "prepare")
+    assert (rig_file(new, STAY), rig_file(new, MODE)) == ("7", "true")
+    other.send_signal(signal.SIGINT)
+    other.wait(30)
+    assert (rig_file(new, STAY), rig_file(new, MODE)) == (None, "false")
+
+
+@pytest.mark.parametrize("next_command", ["open", "clean"])
+def test_settings_are_put_back_after_a_kill_by_the_next_command(
+    new: DeviceDaemon, hold: Callable[..., subprocess.Popen[str]], next_command: str
+) -> None:
+    other = hold("pixel-8", new.address, "prepare")
+    other.kill()
+    other.wait()
+    assert (rig_file(new, STAY), rig_file(new, MODE)) == ("7", "true")
+    if next_command == "open":
+        open_device("pixel-8", Where(unit=new.address)).close()
+    else:
+        clean_unit(Where(unit=new.address))
+    assert (rig_file(new, STAY), rig_file(new, MODE)) == (None, "false")
+
+
+def test_a_phone_that_went_away_prepared_is_put_back_later(new: DeviceDaemon) -> None:
+    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    new.stop()
+    device.close()
+    assert rig_file(new, STAY) == "7"
+    new.start()
+    open_device("pixel-8", Where(unit=new.address)).close()
+    assert (rig_file(new, STAY), rig_file(new, MODE)) == (None, "false")
+
+
+def test_an_old_phone_is_prepared_as_far_as_it_goes(old: DeviceDaemon, link: DirectLink) -> None:
+    assert prepare(link, "unit") == ("stay on",), "Android 9 has no fixed-performance mode"
+    assert rig_file(old, STAY) == "7"
+    assert restore(link, "unit")
+    assert rig_file(old, STAY) is None
+    assert not restore(link, "unit")
+
+
+# The command line
+
+
+@pytest.mark.usefixtures("equipped")
+def test_the_command_line_reaches_a_phone(old: DeviceDaemon, tmp_path: Path) -> None:
+    def latbench(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "latbench", *words], capture_output=True, text=True, cwd=tmp_path
+        )
+
+    where = ("--unit", old.address)
+    measured = latbench(
+        *("measure", "fbnet_a", "--space", "fbnet-cifar", "--input", "16", "--width", "0.35"),
+        *("--device", "galaxy-s8", *where, "--runtime", "onnx", "--cores", str(CORE)),
+        *("--ci", "50%", "--prepare", "--json"),
+    )
+    assert measured.returncode == 0, measured.stderr
+    assert json.loads(measured.stdout)["target"]["device"] == "galaxy-s8"
+    assert rig_file(old, STAY) is None
+    refused = latbench("measure", "fbnet_a", "--device", "pixel-8", *where)
+    assert (refused.returncode, "not pixel-8" in refused.stderr) == (1, True)
+    cleaned = latbench("devices", "clean", *where, "--json")
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert json.loads(cleaned.stdout)["unit"] == old.address
+    assert not old.phone.real(FOLDER).exists()

@@ -1,0 +1,158 @@
+"""Runners are built with what is there or say what is missing; engines are taken, pinned, not swapped."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from latbench.device.android.runner_files import build, install, installed
+from latbench.errors import BadRequest, LatbenchError
+
+ARM64, X86_64 = 0xB7, 0x3E
+
+
+def library(machine: int = ARM64, needs: str = "libc.so", more: str = "") -> bytes:
+    """As much of an ELF file as is looked at."""
+    header = b"\x7fELF\2\1\1".ljust(18, b"\0") + machine.to_bytes(2, "little")
+    return header.ljust(64, b"\0") + f"\0{needs}\0{more}".encode()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Callable[..., Path]:
+    """Write an .aar or .whl with these members."""
+
+    def write(name: str, members: dict[str, bytes]) -> Path:
+        with zipfile.ZipFile(tmp_path / name, "w") as opened:
+            for member, data in members.items():
+                opened.writestr(member, data)
+        return tmp_path / name
+
+    return write
+
+
+def test_an_aar_brings_every_abi(archive: Callable[..., Path]) -> None:
+    aar = archive(
+        "litert-2.1.6.aar",
+        {
+            "AndroidManifest.xml": b"<manifest/>",
+            "jni/arm64-v8a/libLiteRt.so": library(),
+            "jni/arm64-v8a/libother.so": library(),
+            "jni/x86_64/libLiteRt.so": library(X86_64),
+        },
+    )
+    assert {file.abi for file in install(aar)} == {"arm64-v8a", "x86_64"}
+    (file,) = installed("arm64-v8a")
+    assert (file.name, file.version, file.libc) == ("libLiteRt.so", "2.1.6", "android")
+    assert file.source == "litert-2.1.6.aar"
+    assert file.path.read_bytes() == library()
+
+
+def test_a_wheel_and_a_library_alone(archive: Callable[..., Path], tmp_path: Path) -> None:
+    wheel = archive(
+        "onnxruntime-1.32.0-cp311-cp311-manylinux_2_28_aarch64.whl",
+        {
+            "onnxruntime/capi/libonnxruntime.so.1.32.0": library(needs="libc.so.6"),
+            "onnxruntime/capi/libonnxruntime_providers_shared.so": library(),
+        },
+    )
+    (file,) = install(wheel)
+    assert (file.name, file.version, file.libc) == ("libonnxruntime.so", "1.32.0", "glibc")
+    alone = tmp_path / "libLiteRt.so"
+    alone.write_bytes(library(X86_64))
+    (file,) = install(alone)
+    assert (file.abi, file.version) == ("x86_64", None)
+    assert len(installed()) == 2
+
+
+def test_another_library_of_the_name_needs_a_word(tmp_path: Path) -> None:
+    file = tmp_path / "libLiteRt.so"
+    file.write_bytes(library())
+    install(file)
+    install(file)
+    file.write_bytes(library(more="newer"))
+    with pytest.raises(LatbenchError, match=r"another libLiteRt\.so for arm64-v8a") as refused:
+        install(file)
+    assert "--replace" in str(refused.value.hint)
+    assert installed()[0].path.read_bytes() == library()
+    install(file, replace=True)
+    (now,) = installed()
+    assert now.path.read_bytes() == library(more="newer")
+    now.path.write_bytes(library(more="altered"))
+    with pytest.raises(LatbenchError, match="is not what was installed"):
+        installed()
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "problem"),
+    [
+        ("a.aar", {"jni/arm64-v8a/libtensorflowlite_jni.so": library()}, "TensorFlow Lite's"),
+        ("a.aar", {"jni/arm64-v8a/libmore.so": library()}, "it holds libmore.so"),
+        ("a.aar", {"classes.jar": b""}, "it holds no library"),
+        ("a.whl", {"libLiteRt.so": b"MZ, no ELF"}, "no engine that the runner knows"),
+        ("a.aar", None, "cannot be unpacked"),
+        ("a.zip", None, "is no .aar, .whl or .so"),
+        ("missing.so", {}, "cannot read"),
+    ],
+)
+def test_what_holds_no_engine_is_refused_with_words(
+    name: str,
+    members: dict[str, bytes] | None,
+    problem: str,
+    archive: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    if members is None:
+        (tmp_path / name).write_bytes(b"something else")
+    elif members:
+        archive(name, members)
+    with pytest.raises(BadRequest, match=problem):
+        install(tmp_path / name)
+    assert installed() == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "problem", "cure"),
+    [
+        ("android-arm64-v8a", "takes Google's NDK", "ANDROID_NDK_HOME"),
+        ("arm64-linux", "takes Zig's compiler", "pip install ziglang"),
+        ("host", "takes a C compiler", "apt install gcc"),
+    ],
+)
+def test_a_missing_toolchain_is_named(
+    preset: str, problem: str, cure: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    python = tmp_path / "python"  # one without ziglang
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(LatbenchError, match=problem) as refused:
+        build(preset, zig_python=str(python))
+    assert cure in str(refused.value.hint)
+
+
+def test_an_ndk_that_is_none_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("ANDROID_NDK_HOME", raising=False)
+    monkeypatch.setenv("ANDROID_NDK_ROOT", str(tmp_path))
+    with pytest.raises(LatbenchError, match="holds no NDK"):
+        build("android-arm64-v8a")
+    with pytest.raises(BadRequest, match="unknown preset 'toaster'"):
+        build("toaster")
+
+
+def test_the_command_line_installs_and_lists(archive: Callable[..., Path]) -> None:
+    aar = archive("litert-2.1.6.aar", {"jni/arm64-v8a/libLiteRt.so": library()})
+    for words in (["install", "--engine", str(aar)], ["list"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "latbench", "runner", *words, "--json"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        (file,) = json.loads(done.stdout)
+        assert (file["abi"], file["version"]) == ("arm64-v8a", "2.1.6")

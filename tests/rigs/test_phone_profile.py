@@ -1,0 +1,94 @@
+"""An arm64 phone behind AOSP's own adbd is profiled by the command line into a LUT marked emulated.
+
+The runner is built by Zig's compiler: ziglang must be in this Python, or in $LATBENCH_ZIG_PYTHON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from latbench.device.android.keys import own_key, signer
+from latbench.device.android.runner_files import build, install
+from latbench.errors import LatbenchError
+from latbench.lut import Lut
+from tests.rigs.parts import RigMissing
+from tests.rigs.phone import Phone
+
+pytestmark = pytest.mark.rig
+
+SPACE = ("--space", "fbnet-cifar", "--input", "16", "--width", "0.35")
+LIBRARIES = {"onnx": "libonnxruntime.so", "tflite": "libLiteRt.so"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home's `runners`, with the arm64 runner."""
+    home = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATBENCH_HOME", str(home))
+        try:
+            build("arm64-linux", zig_python=os.environ.get("LATBENCH_ZIG_PYTHON", sys.executable))
+        except LatbenchError as error:
+            if "takes" not in error.message:
+                raise
+            pytest.skip(f"{error.message}: {error.hint}")
+    return home / "runners"
+
+
+@pytest.fixture
+def phone(
+    built: Path, _own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Phone]:
+    """A phone that lets this test in, and a home with what it runs."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")  # nothing listens there
+    try:
+        switched_on = Phone("galaxy-s8")
+    except RigMissing as error:
+        pytest.skip(str(error))
+    with switched_on:
+        (_own_home / "runners").symlink_to(built)
+        for library in LIBRARIES.values():
+            install(switched_on.parts.runtimes / library)
+        signer(own_key())  # makes the key
+        switched_on.allow(own_key().with_name("adbkey.pub").read_text())
+        yield switched_on
+
+
+def latbench(*words: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "latbench", *words], capture_output=True, text=True, cwd=cwd
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def test_a_space_is_profiled_into_a_lut(phone: Phone, runtime: str, tmp_path: Path) -> None:
+    said = latbench(
+        *("profile", "--device", "galaxy-s8", "--unit", phone.address, "--runtime", runtime),
+        *(*SPACE, "--calibrate", "3", "--ci", "20%", "--prepare", "--budget", "30m", "--json"),
+        cwd=tmp_path,
+    )
+    report = json.loads(said)
+    assert report["target"]["cores"] == [7], "the catalogue's, a big one"
+    assert (report["given_up"], report["failed"]) == ([], 0)
+    assert report["complete"]
+    assert phone.state.setting("global", "stay_on_while_plugged_in") is None
+    latbench("build-lut", "--out", "s8.json", cwd=tmp_path)
+    lut = Lut.load(tmp_path / "s8.json")
+    assert lut.conditions["emulated"] is True
+    assert (lut.method["operating_system"], lut.method["abi"]) == ("linux", "aarch64")
+    assert lut.method["engine"]["library"] == LIBRARIES[runtime]
+    assert lut.conditions["affinity"] == [7]
+    assert lut.conditions["screen_on"] == [True]
+    assert lut.conditions["build"].startswith("samsung/dreamqltesq/")
+    on_phone = phone.data / "local/tmp/latbench"
+    assert len(list(on_phone.glob("artifacts/*"))) >= len(lut.entries)
+    latbench("devices", "clean", "--unit", phone.address, cwd=tmp_path)
+    assert not on_phone.exists()
