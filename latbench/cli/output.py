@@ -1,8 +1,6 @@
 """What commands print: results to stdout, progress to stderr."""
 
 import json
-import shutil
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +41,11 @@ def emit_table(
 
 
 def emit_facts(facts: Iterable[tuple[str, Any]]) -> None:
-    """Print 'name  value' lines, the values aligned, and folded at the terminal's width."""
+    """Print 'name  value' lines, the values aligned."""
     pairs = [(name, str(value)) for name, value in facts]
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        lines = textwrap.wrap(
-            value,
-            max(20, shutil.get_terminal_size().columns - width - 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for number, line in enumerate(lines or [""]):
-            click.echo(f"{'' if number else name:{width}}  {line}")
+        click.echo(f"{name:{width}}  {value}")
 
 
 def milliseconds(value: float) -> str:

@@ -1,5 +1,7 @@
 """latbench show: a LUT's entries."""
 
+import itertools
+import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -52,7 +54,7 @@ def command(lut: "Lut", as_json: bool, as_csv: bool) -> None:
         ("provenance", lut.provenance),
         ("created", lut.created.isoformat(timespec="seconds")),
         ("entries", len(lut)),
-        ("mind", ", ".join(f"{name} {n}" for name, n in sorted(counts.items())) or "nothing"),
+        *zip(itertools.chain(["mind"], itertools.repeat("")), _folded(counts), strict=False),
         (
             "roofline",
             f"{rates.macs_per_ms / 1e6:.1f} GMAC/s and {rates.bytes_per_ms / 1e6:.1f} GB/s, "
@@ -70,3 +72,9 @@ def command(lut: "Lut", as_json: bool, as_csv: bool) -> None:
             )
         )
     emit_facts(facts)
+
+
+def _folded(counts: Counter[str]) -> list[str]:
+    """How often each flag was raised, in lines that fit a terminal."""
+    told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return textwrap.wrap(told, 64) or ["nothing"]
