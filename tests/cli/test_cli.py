@@ -143,7 +143,15 @@ def test_devices_lists_the_catalogue_and_this_machine(run: Run) -> None:
     ("words", "code", "said"),
     [
         (("profile", "--device", "galaxy-s88"), 2, "galaxy-s8"),
-        (("profile", "--device", "galaxy-s8"), 1, "--device host"),
+        (
+            ("profile", "--device", "galaxy-s8", "--adb-server", "127.0.0.1:1"),
+            1,
+            "adb start-server",
+        ),
+        (("profile", "--device", "iphonex"), 1, "--device host"),
+        (("profile", "--unit", "R58J"), 2, "for Android phones"),
+        (("devices", "clean", "--adb-server", "here"), 2, "HOST:PORT"),
+        (("runner", "install", "--engine", "absent.aar"), 2, "absent.aar"),
         (("profile", "--runtime", "tflight"), 2, "tflite"),
         (("profile", "--space", "fbnett"), 2, "fbnet"),
         (("profile", "--input", "100"), 2, "multiple of 32"),
