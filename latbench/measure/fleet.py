@@ -191,7 +191,7 @@ def _ended(shared: SharedRun, threads: Mapping[UnitAtWork, threading.Thread]) ->
         finally:  # who presses Ctrl-C twice does not want to wait
             for unit, thread in running:
                 if thread.is_alive():
-                    unit.end_runners(by_force=True)
+                    unit.abandon()
             _join([thread for _, thread in running])
 
 
@@ -205,15 +205,19 @@ def _keep_at_work(shared: SharedRun, unit: UnitAtWork, units: int) -> None:
     """Let `unit` work, and come back whenever it drops out, until the run is over."""
     try:
         pause = _FIRST_RETRY_S
-        while not shared.over and not shared.over_budget:
+        while True:
             worked = unit.begun
             try:
                 unit.work()
             except (DeviceUnavailable, RunnerFailed) as error:
+                if shared.over:
+                    return
                 pause = _FIRST_RETRY_S if unit.begun > worked else min(2 * pause, _LONGEST_RETRY_S)
                 shared.drop_out(unit.name, error)
                 shared.require_some(units)
                 shared.pause(pause)
+                if shared.over_budget:
+                    return
             else:
                 return
     except BaseException as error:  # noqa: BLE001  it goes on in the thread that waits for this one

@@ -46,9 +46,9 @@ class UnitAtWork:
 
     def __init__(self, shared: SharedRun, device: Device, visited: Callable[[], None]) -> None:
         self.name = device.unit
-        self._shared, self._device, self._visited = shared, device, visited
+        self._shared, self._visited = shared, visited
         self._plan = shared.plan
-        self._bench: Workbench | None = None
+        self._bench = Workbench(shared.plan, device, lambda hello: shared.greet(device, hello))
         self.begun = 0  # how often it got so far as to visit subjects
         self._since_sentinel: list[int] = []  # ids of trials
         self._visits_since_sentinel = 0
@@ -76,32 +76,20 @@ class UnitAtWork:
             self._visit_until_done()
             by_force = self._shared.over and self._shared.error is not None
         finally:
-            self.end_runners(by_force=by_force)
-
-    def end_runners(self, *, by_force: bool) -> None:
-        """End what runs on the unit. By force, it may be called while another thread is in `work`."""
-        if self._bench is not None:
             self._bench.close(by_force=by_force)
 
-    @property
-    def _workbench(self) -> Workbench:
-        assert self._bench is not None, "it is made before anything is visited"
-        return self._bench
+    def abandon(self) -> None:
+        """End what runs on the unit now, from another thread; `work` then raises what comes of it."""
+        self._bench.abandon()
 
     def _open(self) -> None:
-        files = {one.key: one.path for one in self._plan.all_subjects if one.path is not None}
-        paths = self._device.send(list(files.values()))
-        self._bench = Workbench(
-            self._plan,
-            self._device,
-            {key: paths[path] for key, path in files.items()},
-            lambda hello: self._shared.greet(self._device, hello),
-        )
+        self._bench.send()
         self._probe()
         with self._shared.changed:
             known = len(self._shared.ledger.sentinel_levels(self.name))
         for _ in range(max(1, _OPENING_VISITS - known)):
-            self._close_bracket()
+            if not self._shared.over:
+                self._close_bracket()
         self._shared.begin(self.name)
         self.begun += 1
 
@@ -144,9 +132,9 @@ class UnitAtWork:
         samples, clocks, failure = np.empty(0, np.int64), None, None
         started, clock = time.time(), time.perf_counter()
         try:
-            handle = self._workbench.load(subject, place)
+            handle = self._bench.load(subject, place)
             clock = time.perf_counter()
-            reply = self._workbench.run(subject, handle, place)
+            reply = self._bench.run(subject, handle, place)
         except RunnerFailed as error:
             if error.stage in _NOT_STARTED or self._shared.over:
                 raise
@@ -260,7 +248,7 @@ class UnitAtWork:
         if self._reading_failures >= MAX_FAILURES:
             return
         try:
-            now = self._workbench.conditions()
+            now = self._bench.conditions()
         except RunnerFailed as error:
             if error.stage in _NOT_STARTED:
                 raise

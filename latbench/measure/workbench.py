@@ -37,15 +37,21 @@ class Workbench:
         greet: gets what each new runner says of itself, as JSON data.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        device: Device,
-        paths: dict[str, str],
-        greet: Callable[[dict[str, Any]], None],
-    ) -> None:
-        self._plan, self._device, self._paths, self._greet = plan, device, paths, greet
+    def __init__(self, plan: Plan, device: Device, greet: Callable[[dict[str, Any]], None]) -> None:
+        self._plan, self._device, self._greet = plan, device, greet
+        self._paths: dict[str, str] = {}
         self._places = [_Place() for _ in range(plan.settings.runners)]
+        self._abandoned = False
+
+    def send(self) -> None:
+        """Bring the plan's files to the unit. It must be called before anything is loaded.
+
+        Raises:
+            DeviceUnavailable: the unit cannot be reached.
+        """
+        files = {one.key: one.path for one in self._plan.all_subjects if one.path is not None}
+        paths = self._device.send(list(files.values()))
+        self._paths = {key: paths[path] for key, path in files.items()}
 
     def load(self, subject: Subject, place: int) -> str:
         """Return the handle of `subject` in the runner at `place`, loading it if it is not."""
@@ -96,6 +102,11 @@ class Workbench:
         for place in self._places:
             self._end(place, by_force=by_force)
 
+    def abandon(self) -> None:
+        """End the runners now, whatever another thread asks them, and start no more."""
+        self._abandoned = True
+        self.close(by_force=True)
+
     @staticmethod
     def _end(place: _Place, *, by_force: bool) -> None:
         runner, place.runner = place.runner, None
@@ -109,12 +120,17 @@ class Workbench:
     def _replacing(self, number: int) -> "Iterator[RunnerClient]":
         """The runner at a place, started if there is none; dropped if it does not survive."""
         place = self._places[number]
-        if place.runner is None:
-            place.runner = self._device.open_runner()
-            self._greet(place.runner.hello().model_dump(mode="json"))
+        runner, is_new = place.runner, place.runner is None
+        if runner is None and not self._abandoned:
+            runner = place.runner = self._device.open_runner()
+        if runner is None or self._abandoned:  # perhaps only just now
+            self._end(place, by_force=True)
+            raise RunnerFailed("start", "refused", "the run is over")
+        if is_new:
+            self._greet(runner.hello().model_dump(mode="json"))
         try:
-            yield place.runner
+            yield runner
         except RunnerFailed:
-            if not place.runner.alive:
+            if not runner.alive:
                 self._end(place, by_force=True)
             raise

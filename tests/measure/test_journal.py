@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,68 @@ def test_the_last_run_is_the_one_measured_last(journal: Journal, plan: Plan) -> 
     assert found is not None
     assert found.id == second.id
     assert journal.find_run(plan.identity, "another unit") is None
+
+
+def test_a_run_is_found_by_any_of_its_units(journal: Journal, plan: Plan) -> None:
+    units = {name: {"description": "", "dropped_out": 0} for name in ("u2", "u3")}
+    run = journal.start_run(
+        plan, device=DEVICE | {"unit": "u2, u3", "units": units}, about={}, tool="1"
+    )
+    for asked in (("u2",), ("u3", "u9"), ("u2", "u3")):
+        found = journal.find_run(plan.identity, *asked)
+        assert found is not None
+        assert (found.id, found.units) == (run.id, ("u2", "u3"))
+    assert journal.find_run(plan.identity, "u1", "u9") is None
+    assert journal.find_run("0" * 64, "u2") is None
+
+
+def test_threads_share_a_journal(journal: Journal, plan: Plan) -> None:
+    run = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+    visit = {"samples_ns": np.array([1]), "started": 0.0, "duration_s": 0.0, "warmups": 0}
+
+    def write(number: int) -> Trial:
+        return journal.add_trial(run.id, plan.subjects[0], number, unit=f"u{number % 4}", **visit)
+
+    with ThreadPoolExecutor(8) as threads:
+        written = list(threads.map(write, range(200)))
+    assert [trial.round for trial in written] == list(range(200))
+    assert all(trial.unit == f"u{trial.round % 4}" for trial in written)
+    assert len({trial.id for trial in written}) == len(journal.trials(run.id)) == 200
+
+
+def of_version_2(path: Path, plan: Plan) -> None:
+    """A journal as it was before trials named their unit: a subject's rounds at two runners."""
+    filled(path, plan)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("UPDATE runs SET settings = json_set(settings, '$.runners', 2)")
+        database.execute(
+            "INSERT INTO trials (run, subject, role, round, samples, warmups, started, duration)"
+            " SELECT run, 'network', 'sentinel', 1, samples, warmups, started, duration FROM trials"
+            " LIMIT 1"
+        )
+        database.execute("INSERT INTO conditions (run, time, data) VALUES (1, 2.0, '{}')")
+        for table, column in (("trials", "unit"), ("trials", "place"), ("conditions", "unit")):
+            database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 2")
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+def test_a_journal_of_version_2_says_which_unit_measured(
+    tmp_path: Path, plan: Plan, readonly: bool
+) -> None:
+    path = tmp_path / "trials.sqlite"
+    of_version_2(path, plan)
+    before = path.read_bytes()
+    with Journal(path, readonly=readonly) as journal:
+        trials = journal.trials(1)
+        assert [(trial.unit, trial.place) for trial in trials] == [
+            *(("u1", 0), ("u1", 1), ("u1", 0)),
+            ("u1", 0),
+        ]
+        assert list(journal.conditions(1, "u1").values()) == [{}]
+        assert journal.run().units == ("u1",)
+    if readonly:
+        assert path.read_bytes() == before
 
 
 def test_a_journal_of_a_newer_version_is_refused_and_untouched(tmp_path: Path, plan: Plan) -> None:
