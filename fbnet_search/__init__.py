@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from fbnet_search.recipe import Recipe, TrainRecipe
 
 if TYPE_CHECKING:
+    from fbnet_search.result import SearchResult
     from fbnet_search.retrain import TrainResult, train
-    from fbnet_search.trainer import SearchResult, search
+    from fbnet_search.trainer import search
 
 # PyTorch's threads spin while they wait for each other. Where another process wants one of their cores
 # a batch norm, forward and back, took 54 ms instead of 1.5; with threads that sleep it took 2.
@@ -26,7 +27,7 @@ __all__ = ["Recipe", "SearchResult", "TrainRecipe", "TrainResult", "search", "tr
 
 _HOMES = {
     "search": "fbnet_search.trainer",
-    "SearchResult": "fbnet_search.trainer",
+    "SearchResult": "fbnet_search.result",
     "train": "fbnet_search.retrain",
     "TrainResult": "fbnet_search.retrain",
 }

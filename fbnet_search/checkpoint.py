@@ -1,7 +1,14 @@
-"""Checkpoints: everything a search needs to go on as if it had never stopped."""
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
 
+A run keeps its last few: `checkpoint.pt` is the newest, `checkpoint.1.pt` the one before, and so on.
+Each is written whole or not at all, and one that a disk damaged is passed over for the one before.
+"""
+
+import contextlib
 import io
+import os
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +18,11 @@ import torch
 from latbench.errors import BadRequest, LatbenchError
 from latbench.files import write_atomically
 
+_KEPT = 3
+_ANEW = "start anew, without --resume"
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain data to `path`, whole or not at all.
 
     Raises:
@@ -23,15 +33,77 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """Read a checkpoint of the run that `identity` describes. Reading one never runs code.
+class Checkpoints:
+    """The checkpoints of one run.
 
-    Raises:
-        BadRequest: there is none, or it is of another run; the message says what differs.
-        LatbenchError: it is damaged.
+    Args:
+        path: of the newest.
+        what: what the run is, in messages: a search, a training.
+        identity: what must be equal for a checkpoint to be of this run; plain data.
     """
-    if not path.exists():
-        raise BadRequest(f"there is no checkpoint at {path}", hint="start anew, without --resume")
+
+    def __init__(self, path: Path, what: str, identity: dict[str, Any]) -> None:
+        self._path, self._what, self._identity = path, what, identity
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep tensors and plain data; the oldest checkpoint makes room.
+
+        Raises:
+            OutputFailed: it cannot be written; the newest that was there is intact.
+        """
+        for number in range(_KEPT - 1, 1, -1):
+            with contextlib.suppress(OSError):  # none there yet
+                self._numbered(number - 1).replace(self._numbered(number))
+        # What cannot be kept a second time is no reason to stop; the newest stays until replaced.
+        with contextlib.suppress(OSError):
+            _copy(self._path, self._numbered(1))
+        save_tensors(self._path, state | {"identity": self._identity})
+
+    def load(self) -> tuple[dict[str, Any], Path]:
+        """Return the newest checkpoint that is whole, and its file. Reading one never runs code.
+
+        Raises:
+            BadRequest: there is none, or it is of another run; the message says what differs.
+            LatbenchError: all are damaged.
+        """
+        there = [path for path in map(self._numbered, range(_KEPT)) if path.exists()]
+        if not there:
+            raise BadRequest(f"there is no checkpoint at {self._path}", hint=_ANEW)
+        for path in there:
+            content = _read(path)
+            if content is not None:
+                self._require_same(content["identity"], path)
+                return content, path
+        raise LatbenchError(
+            f"{self._path} is not a checkpoint of {self._what}, or it is damaged", hint=_ANEW
+        )
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_suffix(f".{number}.pt") if number else self._path
+
+    def _require_same(self, found: dict[str, Any], path: Path) -> None:
+        differing = [
+            f"{name}: {found.get(name)!r} there, {wanted!r} now"
+            for name, wanted in self._identity.items()
+            if found.get(name) != wanted
+        ]
+        if differing:
+            raise BadRequest(
+                f"{path} is not of this run, but of {self._what} that differs in:",
+                details=differing,
+                hint="give the same arguments, or start anew without --resume",
+            )
+
+
+def _copy(source: Path, copy: Path) -> None:
+    copy.unlink(missing_ok=True)
+    try:
+        os.link(source, copy)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, copy)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
         with zipfile.ZipFile(path) as archive:  # which is what torch.save writes
             damaged = archive.testzip()
@@ -39,22 +111,7 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         raise LatbenchError(f"cannot read {path}: {error.strerror}") from None
     except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError):
-        content = None
-    if not isinstance(content, dict) or not isinstance(content.get("identity"), dict):
-        raise LatbenchError(
-            f"{path} is not a checkpoint of a search, or it is damaged",
-            hint="start anew, without --resume",
-        )
-    found = content["identity"]
-    differing = [
-        f"{name}: {found.get(name)!r} there, {wanted!r} now"
-        for name, wanted in identity.items()
-        if found.get(name) != wanted
-    ]
-    if differing:
-        raise BadRequest(
-            f"{path} is of another search:",
-            details=differing,
-            hint="give the same arguments, or start anew without --resume",
-        )
-    return content
+        return None
+    if isinstance(content, dict) and isinstance(content.get("identity"), dict):
+        return content
+    return None

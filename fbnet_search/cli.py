@@ -15,8 +15,8 @@ from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
+    from fbnet_search.result import SearchResult
     from fbnet_search.retrain import TrainResult
-    from fbnet_search.trainer import SearchResult
 
 _DATA = "digits (part of scikit-learn), or imagefolder:PATH with one subfolder a class."
 
@@ -43,6 +43,11 @@ _seed_option = click.option(
     show_default=True,
     help="Same seed, same result.",
 )
+_recipe_option = click.option(
+    "--recipe",
+    metavar="NAME|FILE.toml",
+    help="paper, digits, or a file like those. Default: digits for digits, else paper.",
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -56,9 +61,24 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 )
 @_data_option
 @_out_option
-@click.option("--epochs", type=int, help="Default: 8 for digits, else 90 as in the paper.")
+@_recipe_option
+@click.option("--epochs", type=int, help="Instead of the recipe's; its schedules stretch with it.")
 @_seed_option
 @click.option("--target-ms", type=float, help="Latency that the found network must not exceed.")
+@click.option(
+    "--constraint",
+    "constraints",
+    multiple=True,
+    metavar="KIND<=LIMIT,...",
+    help="What else it may cost: macs, params, activations (values, at the peak), bytes (of the file).",
+)
+@click.option(
+    "--verify",
+    type=click.IntRange(0, 64),
+    default=0,
+    metavar="K",
+    help="Time the K most probable networks on the LUT's device, and choose by that.",
+)
 @click.option("--resume", is_flag=True, help="Go on from DIR's checkpoint.")
 @_json_option
 @click.version_option(__version__)
@@ -66,9 +86,12 @@ def search_main(
     lut: Path,
     data: str,
     out: Path,
+    recipe: str | None,
     epochs: int | None,
     seed: int,
     target_ms: float | None,
+    constraints: tuple[str, ...],
+    verify: int,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -76,13 +99,11 @@ def search_main(
 
     Writes DIR/architecture.json, events.jsonl, tensorboard/ and checkpoint.pt. Without --target-ms
     the paper's loss trades accuracy for latency; with it, the found network is the most probable
-    one within that budget.
+    one that spends that budget and no more.
     """
 
-    with interruptible(
-        f"{out} keeps what it had, and the checkpoint of the last whole epoch if there was one: "
-        "go on with the same command and --resume"
-    ):
+    with interruptible(f"{out} keeps its checkpoint: go on with the same command and --resume"):
+        from fbnet_search.constraints import parse_constraints
         from fbnet_search.trainer import search
         from latbench.lut import Lut
 
@@ -97,9 +118,12 @@ def search_main(
                 loaded,
                 data,
                 out,
+                recipe=recipe,
                 epochs=epochs,
                 seed=seed,
                 target_ms=target_ms,
+                constraints=parse_constraints(constraints),
+                verify=verify,
                 resume=resume,
                 progress=progress,
             )
@@ -113,24 +137,56 @@ def search_main(
 @click.argument("found", type=click.Path(path_type=Path), metavar="DIR|ARCHITECTURE.JSON")
 @_data_option
 @_out_option
-@click.option("--epochs", type=int, help="Default: 24 for digits, else 120.")
+@_recipe_option
+@click.option("--epochs", type=int, help="Instead of the recipe's.")
 @_seed_option
+@click.option(
+    "--lut",
+    "luts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Predict and measure the latency on this LUT's target; more than once for more targets.",
+)
+@click.option("--resume", is_flag=True, help="Go on from DIR's checkpoint.")
 @_json_option
 @click.version_option(__version__)
 def train_main(
-    found: Path, data: str, out: Path, epochs: int | None, seed: int, as_json: bool
+    found: Path,
+    data: str,
+    out: Path,
+    recipe: str | None,
+    epochs: int | None,
+    seed: int,
+    luts: tuple[Path, ...],
+    resume: bool,
+    as_json: bool,
 ) -> None:
     """Train a found architecture from scratch, test it, and export it.
 
     The first argument is the folder of a search, or an architecture.json. Writes DIR/weights.pth,
-    network.tflite, network.onnx, network.pt (TorchScript) and training.json.
+    network.py (needs PyTorch only), network.tflite, network.onnx, network.pt (TorchScript),
+    MODEL_CARD.md and training.json.
     """
 
-    with interruptible(f"{out} keeps what it had, besides the log in training/"):
+    with interruptible(
+        f"{out} keeps its checkpoint in training/: go on with the same command and --resume"
+    ):
         from fbnet_search.retrain import train
+        from latbench.lut import Lut
 
         with _progress("training") as progress:
-            result = train(found, data, out, epochs=epochs, seed=seed, progress=progress)
+            result = train(
+                found,
+                data,
+                out,
+                recipe=recipe,
+                epochs=epochs,
+                seed=seed,
+                luts=[Lut.load(path) for path in luts],
+                resume=resume,
+                progress=progress,
+            )
     if as_json:
         emit_json(result.to_dict() | {"out": str(out)})
     else:
@@ -144,11 +200,19 @@ def _search_facts(result: "SearchResult", data: str) -> Iterator[tuple[str, str]
     bounds = interval((prediction.low, prediction.high))
     budget = "" if result.target_ms is None else f", target {milliseconds(result.target_ms)} ms"
     yield "predicted", f"{milliseconds(prediction.ms)} ms {bounds}{budget}"
+    if result.target_ms is not None and prediction.ms < result.least_ms:
+        yield "unspent", "no network within the limits spends more of the target"
+    if result.finalists:
+        yield from _finalist_facts(result)
+    elif result.crosses_target:
+        yield "uncertain", "the interval crosses the target; time the finalists with --verify 5"
     yield "on", f"{result.lut_target} ({result.provenance})"
     yield (
         "size",
         f"{architecture.macs / 1e6:.4g} M MACs, {architecture.params / 1e6:.4g} M weights",
     )
+    for kind, limit in result.limits.items():
+        yield kind, f"{limit.spent:.4g} of at most {limit.limit:.4g}"
     if result.data["classes"] != architecture.space.classes:
         yield (
             "classes",
@@ -159,6 +223,17 @@ def _search_facts(result: "SearchResult", data: str) -> Iterator[tuple[str, str]
     yield "next", f"fbnet-train {result.out} --data {data} --out {result.out}"
 
 
+def _finalist_facts(result: "SearchResult") -> Iterator[tuple[str, str]]:
+    chosen = result.verified
+    assert chosen is not None
+    assert result.target_ms is not None
+    bounds = interval((chosen.low, chosen.high))
+    above = "" if chosen.measured <= result.target_ms else ", above the target as all finalists are"
+    yield "measured", f"{milliseconds(chosen.measured)} ms {bounds} at the LUT's level{above}"
+    within = sum(one.measured <= result.target_ms for one in result.finalists)
+    yield "finalists", f"{within} of {len(result.finalists)} measured within the target"
+
+
 def _train_facts(result: "TrainResult") -> Iterator[tuple[str, str]]:
     yield "trained", result.architecture.notation
     yield (
@@ -167,5 +242,10 @@ def _train_facts(result: "TrainResult") -> Iterator[tuple[str, str]]:
         f"({result.train_accuracy:.1%} of the training images, augmented)",
     )
     yield "took", f"{result.seconds:.0f} s, {result.recipe.epochs} epochs"
-    yield "files", f"{result.out}: training.json, weights.pth"
+    for one in result.latencies:
+        measured = (
+            "not measured" if one.measured is None else f"{milliseconds(one.measured)} ms measured"
+        )
+        yield "latency", f"{milliseconds(one.predicted)} ms predicted, {measured} on {one.target}"
+    yield "files", f"{result.out}: MODEL_CARD.md, training.json, weights.pth, network.py"
     yield from ((runtime, str(path)) for runtime, path in result.artifacts.items())

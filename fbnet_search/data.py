@@ -9,7 +9,7 @@ three channels: pixel / 127.5 - 1.
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -90,6 +90,39 @@ def open_data(name: str, input_size: int) -> ImageData:
     raise UnknownName("data set", name, ("digits", "imagefolder:PATH"), hint=hint)
 
 
+def some_classes(data: ImageData, count: int) -> ImageData:
+    """Return `data` with `count` of its classes, chosen by the hash of their names.
+
+    0, or a count it does not exceed, leaves it as it is.
+    """
+    if not 0 < count < len(data.classes):
+        return data
+    by_hash = sorted(data.classes, key=lambda name: hashlib.sha256(name.encode()).digest())
+    kept = sorted(data.classes.index(name) for name in by_hash[:count])
+    new_label = torch.full((len(data.classes),), -1)
+    new_label[kept] = torch.arange(count)
+
+    def part(split: Split) -> Split:
+        labels = new_label[split.labels]
+        numbers = torch.nonzero(labels >= 0).flatten()
+        return Split(_ChosenImages(split.images, numbers), labels[numbers])
+
+    names = tuple(data.classes[label] for label in kept)
+    return replace(data, classes=names, train=part(data.train), test=part(data.test))
+
+
+@dataclass(frozen=True)
+class _ChosenImages:
+    source: Images
+    numbers: Tensor
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        return self.source.read(self.numbers[list(numbers)].tolist())
+
+
 # Batches
 
 
@@ -100,16 +133,19 @@ def batches(
     *,
     generator: torch.Generator | None = None,
     flips: bool = False,
+    start: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images, labels) of the split's `numbers`, in batches of about equal size up to `size`.
 
     Args:
         generator: augments the images with random shifts (and flips); None leaves them as they are.
+            Numbers for a batch are drawn when it is asked for.
+        start: batches to leave out at the beginning; nothing is drawn for them.
 
     Yields:
         float images (N, 3, S, S) in channels_last, and int64 labels (N,).
     """
-    for chunk in torch.tensor_split(numbers, batch_count(len(numbers), size)):
+    for chunk in torch.tensor_split(numbers, batch_count(len(numbers), size))[start:]:
         images = split.images.read(chunk.tolist()).float() / 127.5 - 1
         if generator is not None:
             images = _augmented(images, generator, flips)

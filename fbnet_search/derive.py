@@ -1,60 +1,117 @@
-"""From θ to an architecture.
+"""From θ to architectures.
 
 θ makes every architecture's probability a product over its layers. Without a budget the most
-probable one takes each layer's best candidate. With a budget it is a multiple-choice knapsack
-(Sinha and Zoltners, Operations Research 27, 1979), solved by dynamic programming over the layers:
-of all partial networks, only those are kept for which no other is both faster and more probable.
+probable one takes each layer's best candidate. With budgets, for latency and for whatever else a
+network costs, it is a multiple-choice knapsack with several limits (Sinha and Zoltners, Operations
+Research 27, 1979): a 0-1 program with one variable a candidate, which HiGHS solves by branch and cut.
+
+A network that leaves much of a latency budget unspent is seldom what was wanted, as θ does not know
+the budget exactly. So the budget has a floor too: of the networks that take at least `least_ms`, if
+there are any.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from torch import Tensor
 
+from fbnet_search.constraints import Cost
 from fbnet_search.latency import LatencyModel
 from fbnet_search.supernet import probabilities
-from latbench.errors import BadRequest
+from latbench.errors import BadRequest, LatbenchError
 from latbench.lut import Lut, predict_latency
 from latbench.space import CANDIDATES, Architecture, SearchSpace
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 #: Sums of the same latencies in another order differ by less than this, relatively.
 _ROUNDING = 1e-12
 
-#: Partial networks kept exactly. Where θ is all but proportional to latency their number would
-#: grow without bound; beyond this many, those of all but equal probability are thinned out.
-_MOST_KEPT = 200_000
+#: HiGHS keeps limits to 1e-6; with rows of this size that is 1e-10 of the limit.
+_ROW = 1e4
+
+#: Where HiGHS stops: at a log-probability within this share of the best there can be, or after so many
+#: nodes, of which ordinary θ need one or two. Only where θ is all but proportional to latency, and
+#: thousands of networks differ by a millionth, does it end by the first, and rarely by the second.
+_GAP, _NODES = 1e-7, 5000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a network may cost: `least_ms` <= latency <= `target_ms`, and limits of other costs.
+
+    The latency is what the LUT predicts. `limits` are by kind (`fbnet_search.constraints`), and
+    `costs` has the cost of every one of them.
+    """
+
+    target_ms: float | None = None
+    least_ms: float = 0.0
+    limits: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
 
 
 def derive_architecture(
-    theta: Tensor, latency: LatencyModel, lut: Lut, target_ms: float | None = None
+    theta: Tensor, latency: LatencyModel, lut: Lut, budget: Budget | None = None
 ) -> Architecture:
-    """Return the most probable architecture, among those within `target_ms` if it is given.
+    """Return the most probable architecture within `budget`.
 
     Args:
         theta: logits, shape (layers, candidates).
         latency: the latency model of `lut`.
-        target_ms: what `predict_latency(lut, architecture).ms` must not exceed.
+        budget: by default there is none. Its floor is kept if some network keeps it.
 
     Raises:
-        BadRequest: no architecture is that fast; the message names the fastest possible.
+        BadRequest: no architecture keeps the budget; where the latency is why, the message names
+            the fastest possible.
     """
+    return finalists(theta, latency, lut, budget, 1)[0]
+
+
+def finalists(
+    theta: Tensor, latency: LatencyModel, lut: Lut, budget: Budget | None, count: int
+) -> list[Architecture]:
+    """Return the `count` most probable architectures within `budget`, the most probable first.
+
+    They are fewer if there are no more that keep it.
+
+    Raises:
+        BadRequest: as `derive_architecture`.
+    """
+    budget = budget or Budget()
     space = lut.search_space
-    if target_ms is None:
-        return architecture_of(space, theta.argmax(1).tolist())
-    require_reachable(target_ms, latency)
+    if budget.target_ms is not None:
+        require_reachable(budget.target_ms, latency)
     logits = probabilities(theta).clamp_min(1e-300).log().numpy()
-    budget = (target_ms - latency.fixed_ms) + _ROUNDING * max(target_ms, abs(latency.fixed_ms))
-    for choices in most_probable_first(logits, latency.layer_ms.numpy(), budget):
-        architecture = architecture_of(space, choices)
-        # The same sum in the order of predict_latency may be a rounding error above the target.
-        if predict_latency(lut, architecture).ms <= target_ms * (1 + _ROUNDING):
-            return architecture
-    raise _unreachable(target_ms, latency)
+    for least_ms in dict.fromkeys((budget.least_ms, 0.0)):
+        found: list[Architecture] = []
+        for choices in most_probable_first(logits, latency, budget, least_ms):
+            architecture = architecture_of(space, choices)
+            # What HiGHS keeps to a tolerance is checked to the last digit.
+            if _keeps(architecture, choices, lut, budget):
+                found.append(architecture)
+            if len(found) == count:
+                break
+        if found:
+            return found
+    raise BadRequest(
+        "no network of this space keeps all limits together",
+        hint="each by itself can be kept; raise one of them",
+    )
+
+
+def _keeps(architecture: Architecture, choices: Sequence[int], lut: Lut, budget: Budget) -> bool:
+    slack = 1 + _ROUNDING
+    if budget.target_ms is not None and (
+        predict_latency(lut, architecture).ms > budget.target_ms * slack
+    ):
+        return False
+    return all(
+        budget.costs[kind].of(choices) <= limit * slack for kind, limit in budget.limits.items()
+    )
 
 
 def require_reachable(target_ms: float, latency: LatencyModel) -> None:
@@ -64,64 +121,75 @@ def require_reachable(target_ms: float, latency: LatencyModel) -> None:
         BadRequest: none is; the message names the fastest possible.
     """
     if not target_ms * (1 + _ROUNDING) >= latency.fastest_ms:
-        raise _unreachable(target_ms, latency)
-
-
-def _unreachable(target_ms: float, latency: LatencyModel) -> BadRequest:
-    fastest = np.ceil(latency.fastest_ms * 1e4) / 1e4  # rounded up, so that it can be typed in
-    return BadRequest(
-        f"no network of this space is as fast as {target_ms:g} ms: "
-        f"the fastest takes {fastest:.4f} ms",
-        hint=f"give --target-ms {fastest:.4f} or more; "
-        f"the slowest takes {latency.slowest_ms:.4f} ms",
-    )
+        fastest = np.ceil(latency.fastest_ms * 1e4) / 1e4  # rounded up, so that it can be typed in
+        raise BadRequest(
+            f"no network of this space is as fast as {target_ms:g} ms: "
+            f"the fastest takes {fastest:.4f} ms",
+            hint=f"give --target-ms {fastest:.4f} or more; "
+            f"the slowest takes {latency.slowest_ms:.4f} ms",
+        )
 
 
 def most_probable_first(
-    log_probabilities: Floats, layer_ms: Floats, budget_ms: float
-) -> list[tuple[int, ...]]:
-    """Return the Pareto-optimal choices within a budget, most probable (and slowest) first.
-
-    The first is the most probable of all choices within the budget; the list is empty if there is
-    none. Exact as long as at most 200,000 partial networks are Pareto-optimal at a layer; beyond,
-    the log-probability found is within 1/200,000 of its range, a layer, of the best.
+    logits: Floats, latency: LatencyModel, budget: Budget, least_ms: float = 0.0
+) -> Iterator[tuple[int, ...]]:
+    """Yield the choices within `budget`, each the most probable of those not yielded before.
 
     Args:
-        log_probabilities, layer_ms: shape (layers, candidates); latencies are not negative.
-        budget_ms: what the sum of the chosen `layer_ms` must not exceed.
+        logits: log-probabilities, shape (layers, candidates).
+        least_ms: the floor, in place of the budget's own.
+
+    Yields:
+        one candidate's index a layer. Limits are kept to 1e-10, relatively; the log-probability is
+        the best to 1e-7 of itself.
     """
-    remaining = np.append(np.cumsum(layer_ms.min(1)[::-1])[::-1], 0.0)
-    ms, logs = np.zeros(1), np.zeros(1)
-    steps: list[tuple[Integers, Integers]] = []
-    for layer, (layer_logs, costs) in enumerate(zip(log_probabilities, layer_ms, strict=True)):
-        ms = (ms[:, None] + costs).ravel()
-        logs = (logs[:, None] + layer_logs).ravel()
-        origins = np.flatnonzero(ms + remaining[layer + 1] <= budget_ms)
-        front = origins[_pareto_front(ms[origins], logs[origins])]
-        ms, logs = ms[front], logs[front]
-        parents, choices = np.divmod(front, len(costs))
-        steps.append((parents, choices))
-    if len(ms) == 0:
-        return []
-    state = np.arange(len(ms))[::-1]
-    columns: list[Integers] = []
-    for parents, choices in reversed(steps):
-        columns.append(choices[state])
-        state = parents[state]
-    return [tuple(row) for row in np.stack(columns[::-1], axis=1).tolist()]
+    layers, candidates = logits.shape
+    rows = [LinearConstraint(np.kron(np.eye(layers), np.ones(candidates)), 1, 1)]
+    allowed = np.ones_like(logits)
+    if budget.target_ms is not None:
+        cost = Cost(latency.layer_ms.numpy(), latency.fixed_ms, peak=False)
+        rows.append(_row(cost, budget.target_ms, least_ms))
+    for kind, limit in budget.limits.items():
+        if budget.costs[kind].peak:
+            allowed[budget.costs[kind].layers > limit] = 0
+        else:
+            rows.append(_row(budget.costs[kind], limit, 0.0))
+    while True:
+        solved = milp(
+            -logits.ravel(),
+            integrality=np.ones(logits.size),
+            bounds=Bounds(0, allowed.ravel()),
+            constraints=rows,
+            options={"mip_rel_gap": _GAP, "node_limit": _NODES},
+        )
+        if solved.x is None:
+            _require_answer(solved)
+            return
+        choices = solved.x.reshape(logits.shape).argmax(1)
+        yield tuple(choices.tolist())
+        found = np.zeros_like(logits)
+        found[np.arange(layers), choices] = 1
+        rows.append(LinearConstraint(found.ravel(), 0, layers - 1))  # another one, next time
 
 
-def _pareto_front(ms: Floats, logs: Floats) -> Integers:
-    """Indices of the points for which none is as fast and as probable, fastest first."""
-    order = np.lexsort((-logs, ms))
-    best = np.maximum.accumulate(logs[order])
-    front: Integers = order[np.append(True, best[1:] > best[:-1])[: len(order)]]
-    if len(front) <= _MOST_KEPT:
-        return front
-    levels = logs[front]
-    bins = np.floor((levels - levels[0]) / (levels[-1] - levels[0]) * _MOST_KEPT)
-    thinned: Integers = front[np.append(True, bins[1:] != bins[:-1])]
-    return thinned
+def _row(cost: Cost, limit: float, floor: float) -> LinearConstraint:
+    """`floor` <= cost <= `limit`, scaled so that HiGHS's tolerance is a small share of it."""
+    scale = _ROW / limit
+    slack = 1 + _ROUNDING
+    return LinearConstraint(
+        cost.layers.ravel() * scale,
+        (floor - cost.fixed) * scale,
+        (limit * slack - cost.fixed) * scale,
+    )
+
+
+def _require_answer(solved: OptimizeResult) -> None:
+    infeasible = 2
+    if solved.status != infeasible:
+        raise LatbenchError(
+            f"the solver found no network within {_NODES} nodes: {solved.message}",
+            hint="raise a limit a little",
+        )
 
 
 def sample_architectures(

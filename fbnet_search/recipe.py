@@ -1,14 +1,20 @@
-"""The numbers of a search and of a training, as data.
+"""The numbers of a search and of a training, as data; `recipes/` holds those that are shipped.
 
-`Recipe()` is the paper's (Wu et al., CVPR 2019, section 4.1); `Recipe.small()` is for small images
-on a CPU, where a search is to end in about a minute. Both stretch to another number of epochs.
+A recipe is a TOML file whose tables `[search]` and `[train]` give every constant by its name here.
+`paper` is FBNet's own (Wu et al., CVPR 2019, section 4.1); `digits` is for small images on a CPU.
+Both stretch to another number of epochs.
 """
 
+import difflib
+import math
+import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from latbench.errors import BadRequest
+from latbench.errors import BadRequest, UnknownName
 
 
 @dataclass(frozen=True)
@@ -24,81 +30,62 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def _require_threads(threads: int | None) -> None:
-    if threads is not None and threads < 1:
-        raise BadRequest(f"{threads} threads compute nothing")
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """How a search goes.
-
-    Every epoch trains w on `weight_share` of the training images and then θ on the others; the
-    first `warmup_epochs` train only w. The temperature is `temperature` * exp(-`temperature_decay`
-    * epoch). `paths` is how many candidates of a layer are computed in one step: None is all nine,
-    as in the paper; n is the n with the largest Gumbel-softmax weights, in layers that can be the
-    identity (see `Supernet`). `threads` is how many PyTorch computes with: None leaves it to
-    PyTorch. Results depend on it, as sums are rounded in another order.
+    """How a search goes; `recipes/paper.toml` says what each constant is.
 
     Raises:
         BadRequest: a number makes no sense.
     """
 
-    epochs: int = 90
-    warmup_epochs: int = 10
-    batch: int = 192
-    weight_share: float = 0.8
-    weight_rate: float = 0.1
-    weight_momentum: float = 0.9
-    weight_decay: float = 1e-4
-    theta_rate: float = 0.01
-    theta_decay: float = 5e-4
-    temperature: float = 5.0
-    temperature_decay: float = 0.045
-    alpha: float = 0.2
-    beta: float = 0.6
-    target_strength: float = 1.0
-    paths: int | None = None
-    threads: int | None = None
+    classes: int
+    epochs: int
+    warmup_epochs: int
+    batch: int
+    weight_share: float
+    weight_rate: float
+    weight_momentum: float
+    weight_decay: float
+    theta_rate: float
+    theta_decay: float
+    temperature: float
+    temperature_decay: float
+    alpha: float
+    beta: float
+    target_strength: float
+    target_share: float
+    paths: int
+    threads: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_epochs < self.epochs:
             raise BadRequest(
                 f"{self.warmup_epochs} warm-up epochs of {self.epochs} leave none to search in"
             )
-        _require_threads(self.threads)
         if self.batch < 2 or not 0 < self.weight_share < 1:
             raise BadRequest("a batch holds at least 2 images, and w and theta need some each")
-        if self.paths is not None and not 2 <= self.paths <= 9:
+        if not 2 <= self.paths <= 9:
             raise BadRequest(
                 f"{self.paths} paths a layer do not make a search",
                 hint="theta learns from comparing candidates: give 2 to 9",
             )
+        if self.classes == 1 or self.temperature == 0 or not self.target_share < 1:
+            raise BadRequest("a search needs 2 classes, a temperature above 0, a share below 1")
 
     @classmethod
-    def small(cls) -> "Recipe":
-        """The recipe for small images on a CPU: fewer epochs, larger θ-steps, two paths a layer.
+    def named(cls, recipe: str) -> "Recipe":
+        """The `[search]` of a shipped recipe, or of a TOML file.
 
-        Two paths cost about a third of nine (ProxylessNAS, Cai et al., ICLR 2019, samples two for
-        the same reason). They are noisier, hence the smaller rate for w, and a temperature that
-        ends at 2.2 instead of 0.09. One thread: on tensors this small a second one gains a quarter
-        on an idle machine and loses several times over on a busy one.
+        Raises:
+            UnknownName: it is neither shipped nor a .toml file.
+            BadRequest: the file cannot be read, or a constant is missing, unknown or makes no sense.
         """
-        return cls(
-            epochs=8,
-            warmup_epochs=3,
-            batch=64,
-            weight_rate=0.03,
-            theta_rate=0.2,
-            temperature_decay=0.12,
-            paths=2,
-            threads=1,
-        )
+        return cls(**_constants(recipe, "search", cls))
 
     @classmethod
     def for_data(cls, data: str) -> "Recipe":
-        """The recipe that suits a data set by its name: `small` for digits, else the paper's."""
-        return cls.small() if data == "digits" else cls()
+        """The recipe that suits a data set by its name: its own for digits, else the paper's."""
+        return cls.named(_suited(data))
 
     def stretched(self, epochs: int) -> "Recipe":
         """This recipe over another number of epochs: the same share of them warms up, and the
@@ -124,37 +111,34 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """How a found network is trained: SGD with a cosine schedule after `warmup_epochs` of rise.
-
-    `threads` as in `Recipe`.
+    """How a found network is trained; `recipes/paper.toml` says what each constant is.
 
     Raises:
         BadRequest: a number makes no sense.
     """
 
-    epochs: int = 120
-    warmup_epochs: int = 2
-    batch: int = 128
-    rate: float = 0.1
-    momentum: float = 0.9
-    decay: float = 4e-5
-    label_smoothing: float = 0.1
-    threads: int | None = None
+    epochs: int
+    warmup_epochs: int
+    batch: int
+    rate: float
+    momentum: float
+    decay: float
+    label_smoothing: float
+    threads: int
 
     def __post_init__(self) -> None:
-        _require_threads(self.threads)
-        if self.epochs < 1 or self.batch < 2 or self.warmup_epochs < 0:
+        if self.epochs < 1 or self.batch < 2:
             raise BadRequest(f"{self.epochs} epochs in batches of {self.batch} make no training")
 
     @classmethod
-    def small(cls) -> "TrainRecipe":
-        """The recipe for small images on a CPU."""
-        return cls(epochs=24, warmup_epochs=1, batch=64, threads=1)
+    def named(cls, recipe: str) -> "TrainRecipe":
+        """The `[train]` of a recipe; see `Recipe.named`."""
+        return cls(**_constants(recipe, "train", cls))
 
     @classmethod
     def for_data(cls, data: str) -> "TrainRecipe":
-        """The recipe that suits a data set by its name: `small` for digits."""
-        return cls.small() if data == "digits" else cls()
+        """The recipe that suits a data set by its name."""
+        return cls.named(_suited(data))
 
     def stretched(self, epochs: int) -> "TrainRecipe":
         """This recipe over another number of epochs.
@@ -167,3 +151,58 @@ class TrainRecipe:
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON data."""
         return asdict(self)
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """The names of the recipes that come with the package."""
+    folder = resources.files("fbnet_search") / "recipes"
+    return tuple(
+        sorted(
+            file.name[: -len(".toml")] for file in folder.iterdir() if file.name.endswith(".toml")
+        )
+    )
+
+
+def _suited(data: str) -> str:
+    return "digits" if data == "digits" else "paper"
+
+
+def _constants(recipe: str, table: str, kind: type) -> dict[str, Any]:
+    """The constants in `table` of a recipe, each checked to be a number of its field's type."""
+    if recipe.endswith(".toml"):
+        read, where = Path(recipe).read_bytes, recipe
+    elif recipe in shipped_recipes():
+        read, where = (
+            (resources.files("fbnet_search") / "recipes" / f"{recipe}.toml").read_bytes,
+            recipe,
+        )
+    else:
+        known = (*shipped_recipes(), "PATH.toml")
+        raise UnknownName("recipe", recipe, known)
+    try:
+        content = tomllib.loads(read().decode())
+    except OSError as error:
+        raise BadRequest(f"cannot read the recipe {where}: {error.strerror}") from None
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise BadRequest(f"{where} is not TOML: {error}") from None
+    given = content.get(table)
+    if not isinstance(given, dict):
+        raise BadRequest(f"the recipe {where} has no table [{table}]", hint=_COPY)
+    types: dict[str, Any] = {field.name: field.type for field in fields(kind)}
+    problems = [f"{name} is missing" for name in types if name not in given]
+    for name, value in given.items():
+        if name not in types:
+            near = difflib.get_close_matches(name, types, n=1)
+            problems.append(f"{name} is unknown" + (f"; did you mean {near[0]}?" if near else ""))
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            problems.append(f"{name} is not a number")
+        elif types[name] is int and not isinstance(value, int):
+            problems.append(f"{name} is not a whole number")
+        elif not (math.isfinite(value) and value >= 0):
+            problems.append(f"{name} is below 0, or not finite")
+    if problems:
+        raise BadRequest(f"[{table}] of the recipe {where}:", details=problems, hint=_COPY)
+    return {name: types[name](given[name]) for name in types}
+
+
+_COPY = "copy recipes/paper.toml, which says every constant, and edit it"

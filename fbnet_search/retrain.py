@@ -1,8 +1,9 @@
-"""Train a found architecture from scratch, test it, and write it for every runtime."""
+"""Train a found architecture from scratch, test it, and write it for every runtime and tool."""
 
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fbnet_search.checkpoint import save_checkpoint
+from fbnet_search.card import TargetLatency, latency_found, latency_on, model_card
+from fbnet_search.checkpoint import Checkpoints, save_tensors
 from fbnet_search.data import ImageData, batch_count, batches, open_data
 from fbnet_search.events import EventLog
+from fbnet_search.passes import Pass, correct, cosine, require_sane, set_rate, threads
 from fbnet_search.recipe import OnProgress, Progress, TrainRecipe
+from fbnet_search.run import Run
+from fbnet_search.standalone import standalone_source
 from fbnet_search.supernet import start_as_identity
-from fbnet_search.trainer import correct, cosine, threads
+from fbnet_search.timm_arch import timm_file
 from latbench.errors import BadRequest, LatbenchError
 from latbench.files import write_atomically
+from latbench.lut import Lut
 from latbench.space import Architecture, read_architecture
 from latbench.space.blocks import build_network
 from latbench.target import Precision, Runtime
@@ -41,6 +47,7 @@ class TrainResult:
     seed: int
     out: Path
     artifacts: dict[str, Path]
+    latencies: tuple[TargetLatency, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What `training.json` holds."""
@@ -54,6 +61,7 @@ class TrainResult:
             "recipe": self.recipe.to_dict(),
             "seed": self.seed,
             "artifacts": {runtime: str(path) for runtime, path in self.artifacts.items()},
+            "latencies": [one.to_dict() for one in self.latencies],
         }
 
 
@@ -62,10 +70,13 @@ def train(
     data: str | ImageData,
     out: str | Path,
     *,
+    recipe: TrainRecipe | str | None = None,
     epochs: int | None = None,
     seed: int = 0,
-    recipe: TrainRecipe | None = None,
+    luts: Sequence[Lut] = (),
     export: bool = True,
+    resume: bool = False,
+    checkpoint_s: float = 600.0,
     progress: OnProgress | None = None,
 ) -> TrainResult:
     """Train an architecture from scratch on `data`'s training images, and test it on the others.
@@ -74,43 +85,53 @@ def train(
         architecture: an architecture, its file, or the folder of the search that found it.
         data: `digits`, `imagefolder:PATH`, or data at the architecture's input size; the
             classifier has the data's number of classes.
-        out: gets `weights.pth` (a state dict), `network.tflite`, `network.onnx`, `network.pt`
-            (TorchScript), `training.json`, `training/events.jsonl` and `training/tensorboard/`,
-            and `architecture.json` unless it holds the same architecture already.
+        out: gets `weights.pth` (a state dict), `network.py` (needs PyTorch only), `network.tflite`,
+            `network.onnx`, `network.pt` (TorchScript), `network.timm.json` if timm has words for
+            it, `MODEL_CARD.md`, `training.json`, and in `training/` events and checkpoints;
+            `architecture.json` too unless it holds the same architecture already.
+        recipe: its name or file (`TrainRecipe.named`); by default the one that suits the data.
         epochs: instead of the recipe's.
-        recipe: instead of the one that suits the data (`TrainRecipe.for_data`).
+        luts: of targets whose devices are at hand: predict and measure the latency there. Without
+            any, the card tells what the search told.
         export: whether to write the network for the three runtimes.
+        resume: go on from `out`'s checkpoint, which must be of the same training.
+        checkpoint_s: seconds between checkpoints; there is one after every epoch besides.
         progress: called after every step.
 
     Raises:
-        UnknownName, BadRequest: architecture, data or recipe make no sense.
+        UnknownName, BadRequest: architecture, data, recipe or checkpoint make no sense.
+        MissingOps: a LUT lacks ops of the architecture.
         ExportFailed: an artifact does not compute what PyTorch computes.
+        LatbenchError: the training diverged again and again.
         OutputFailed: `out` cannot be written to; earlier files are intact.
     """
+    found: dict[str, Any] = {}
     if not isinstance(architecture, Architecture):
-        architecture = read_found(Path(architecture))
+        architecture, found = read_found(Path(architecture))
+    for lut in luts:
+        lut.require(architecture.ops, str(architecture))
     name = data if isinstance(data, str) else data.name
-    recipe = recipe or TrainRecipe.for_data(name)
+    if not isinstance(recipe, TrainRecipe):
+        recipe = TrainRecipe.for_data(name) if recipe is None else TrainRecipe.named(recipe)
     if epochs is not None:
         recipe = recipe.stretched(epochs)
     images = open_data(data, architecture.space.input_size) if isinstance(data, str) else data
     out, started = Path(out), time.perf_counter()
     with threads(recipe.threads):
-        network = _initialised(architecture, len(images.classes), seed)
-        log = EventLog(out / "training")
-        try:
-            loss, accuracy = _fit(network, images, recipe, seed, log, progress)
-        finally:
-            log.close()
+        training = _Training(architecture, images, recipe, seed, out)
+        loss, accuracy = training.run(resume, checkpoint_s, progress)
+        network = training.network
         test_accuracy = evaluate(network, images)
-    save_checkpoint(out / "weights.pth", network.state_dict())
+    save_tensors(out / "weights.pth", network.state_dict())
     _keep_architecture(architecture, out / "architecture.json")
+    deployed = with_classes(architecture, len(images.classes))
+    write_atomically(out / "network.py", standalone_source(deployed, images.classes))
     artifacts = {}
     if export:
         numbers = torch.arange(min(_SAMPLES, len(images.test)))
         samples, _ = next(batches(images.test, numbers, _SAMPLES))
-        deployed = with_classes(architecture, len(images.classes))
         artifacts = export_formats(network, deployed, out, samples)
+    latencies = [latency_on(lut, architecture) for lut in luts] or latency_found(found)
     result = TrainResult(
         architecture=architecture,
         test_accuracy=test_accuracy,
@@ -122,13 +143,31 @@ def train(
         seed=seed,
         out=out,
         artifacts=artifacts,
+        latencies=tuple(latencies),
     )
     write_atomically(out / "training.json", json.dumps(result.to_dict(), indent=1) + "\n")
+    files = [
+        ("weights.pth", "the weights, a PyTorch state dict"),
+        ("network.py", 'the network, for PyTorch alone: `network("weights.pth")`'),
+        *((path.name, f"for {runtime}, fp32") for runtime, path in artifacts.items()),
+        _timm(deployed, out / "network.timm.json"),
+    ]
+    write_atomically(out / "MODEL_CARD.md", model_card(result, files, found))
     return result
 
 
-def read_found(path: Path) -> Architecture:
-    """Read the architecture of a search's folder, or of an architecture.json.
+def _timm(architecture: Architecture, path: Path) -> tuple[str, str]:
+    """Write timm's words for the network; returns the file, and what the card says of it."""
+    try:
+        write_atomically(path, timm_file(architecture))
+    except BadRequest as error:
+        path.unlink(missing_ok=True)
+        return path.name, f"not written: {error.message} {'; '.join(error.details)}"
+    return path.name, "block strings and head for timm's EfficientNet"
+
+
+def read_found(path: Path) -> tuple[Architecture, dict[str, Any]]:
+    """Read the architecture of a search's folder, or of an architecture.json; and all it holds.
 
     Raises:
         BadRequest: there is none, or the file holds none.
@@ -141,7 +180,9 @@ def read_found(path: Path) -> Architecture:
         )
     if file.suffix != ".json":
         raise BadRequest(f"{file} is not an architecture.json")
-    return read_architecture(str(file))
+    architecture = read_architecture(str(file))
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return architecture, content
 
 
 def with_classes(architecture: Architecture, classes: int) -> Architecture:
@@ -195,56 +236,98 @@ def _initialised(architecture: Architecture, classes: int, seed: int) -> nn.Sequ
     return network
 
 
-def _fit(
-    network: nn.Module,
-    data: ImageData,
-    recipe: TrainRecipe,
-    seed: int,
-    log: EventLog,
-    progress: OnProgress | None,
-) -> tuple[float, float]:
-    """Train; returns the last epoch's mean loss and accuracy on (augmented) training images."""
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=recipe.rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.decay,
-        nesterov=True,
-    )
-    per_epoch = batch_count(len(data.train), recipe.batch)
-    steps, rising = recipe.epochs * per_epoch, recipe.warmup_epochs * per_epoch
-    step, loss_mean, accuracy = 0, math.nan, math.nan
-    network.train()
-    for epoch in range(1, recipe.epochs + 1):
-        losses = right = 0.0
-        order = torch.randperm(len(data.train), generator=generator)
-        for images, labels in batches(
-            data.train, order, recipe.batch, generator=generator, flips=data.flips
-        ):
-            rate = cosine(recipe.rate, step, steps) * min(1.0, (step + 1) / max(rising, 1))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            logits = network(images)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses += float(loss.detach()) * len(labels)
-            right += float(correct(logits, labels)) * len(labels)
-            step += 1
-            if progress is not None:
-                progress(Progress(step, steps, f"training, epoch {epoch} of {recipe.epochs}"))
-        loss_mean, accuracy = losses / len(data.train), right / len(data.train)
-        if not math.isfinite(loss_mean):
-            raise LatbenchError(
-                "the training diverged: the loss is no longer a finite number",
-                hint="train with a TrainRecipe of a smaller rate",
-            )
-        told = {"loss": loss_mean, "accuracy": accuracy}
-        log.write("epoch", epoch=epoch, **told)
-        log.scalars(epoch, told)
-    return loss_mean, accuracy
+class _Training(Run):
+    """One training with its state; `means` are loss and accuracy of the last whole epoch."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        data: ImageData,
+        recipe: TrainRecipe,
+        seed: int,
+        out: Path,
+    ) -> None:
+        self.data, self.recipe, self.folder = data, recipe, out / "training"
+        self.network = _initialised(architecture, len(data.classes), seed)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.decay,
+            nesterov=True,
+        )
+        self.steps = batch_count(len(data.train), recipe.batch)
+        self.means = [math.nan, math.nan]
+        identity = {
+            "architecture": architecture.to_dict(),
+            "data": data.name,
+            "training images": len(data.train),
+            "classes": list(data.classes),
+            "seed": seed,
+            "recipe": recipe.to_dict(),
+        }
+        super().__init__(
+            "a training",
+            Checkpoints(self.folder / "checkpoint.pt", "a training", identity),
+            self.network,
+            {"w": self.optimizer},
+            torch.Generator().manual_seed(seed),
+        )
+
+    def run(
+        self, resume: bool, checkpoint_s: float, progress: OnProgress | None
+    ) -> tuple[float, float]:
+        """Train; returns the last epoch's mean loss and accuracy on (augmented) training images."""
+        if resume:
+            self.resume()
+        log = EventLog(self.folder, resume_after=self.epoch if resume else None)
+        try:
+            if not resume:
+                self.save()
+            self.epochs(self.recipe.epochs, log, checkpoint_s, progress)
+        finally:
+            log.close()
+        loss, accuracy = self.means
+        return loss, accuracy
+
+    def one_epoch(self, log: EventLog) -> None:
+        self.network.train()
+        if self.current is None:
+            self.current = Pass.shuffled(torch.arange(len(self.data.train)), self.generator)
+        for images, labels in self.current.batches(self.data, self.recipe.batch, self.generator):
+            self.current.tell(len(labels), *self._step(images, labels, self.current.done))
+            self.step_done()
+        self.means, self.current = self.current.means(), None
+        self.epoch += 1
+        told = dict(zip(("loss", "accuracy"), self.means, strict=True))
+        log.write("epoch", epoch=self.epoch, **told)
+        log.scalars(self.epoch, told)
+
+    def progress(self) -> Progress:
+        assert self.current is not None
+        done = self.epoch * self.steps + self.current.done
+        doing = f"training, epoch {self.epoch + 1} of {self.recipe.epochs}"
+        return Progress(done, self.recipe.epochs * self.steps, doing)
+
+    def own_state(self) -> dict[str, Any]:
+        return {"means": self.means}
+
+    def restore_own(self, state: dict[str, Any]) -> None:
+        self.means = state["means"]
+
+    def _step(self, images: Tensor, labels: Tensor, number: int) -> list[Tensor]:
+        recipe, step = self.recipe, self.epoch * self.steps + number
+        rising = max(recipe.warmup_epochs * self.steps, 1)
+        rate = cosine(recipe.rate, step, recipe.epochs * self.steps)
+        set_rate(self.optimizer, rate * min(1.0, (step + 1) / rising) * self.caution)
+        logits = self.network(images)
+        loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        when = f"step {number + 1} of epoch {self.epoch + 1}"
+        require_sane(loss, len(self.data.classes), when)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return [loss, correct(logits, labels)]
 
 
 def _keep_architecture(architecture: Architecture, path: Path) -> None:

@@ -55,7 +55,7 @@ def test_search_then_train_gives_a_network_in_three_formats(
     written = json.loads((out / "architecture.json").read_text())
     found = read_architecture(str(out / "architecture.json"))
     assert written["predicted_ms"] == predict_latency(Lut.load(lut_file), found).ms <= 0.3
-    assert written["layers"] in searched.stdout
+    assert written["layers"].replace(" ", "") in "".join(searched.stdout.split())
     # The LUT's networks have 10 classes, the data 3.
     assert "3 in imagefolder:" in searched.stdout
     assert "that of the LUT's 10" in searched.stdout
@@ -147,7 +147,7 @@ def test_ctrl_c_ends_with_a_hint_and_the_search_goes_on_from_there(
     arguments: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    arguments = [*arguments, "--epochs", "5"]
+    arguments = [*arguments, "--epochs", "3"]
     process = start(arguments)
     try:
         deadline = time.monotonic() + 120

@@ -1,6 +1,7 @@
-"""From θ to an architecture: the most probable, and the most probable within a budget."""
+"""From θ to an architecture: the most probable, and the most probable within budgets."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,78 +9,123 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbnet_search import derive
+from fbnet_search.constraints import Cost, costs_of, parse_constraints, require_affordable, spent
 from fbnet_search.derive import (
+    Budget,
+    architecture_of,
     derive_architecture,
+    finalists,
     most_probable_first,
     sample_architectures,
 )
-from fbnet_search.latency import latency_model
+from fbnet_search.latency import LatencyModel, latency_model
 from latbench.errors import BadRequest
+from latbench.export import ArtifactStore, export_architecture
 from latbench.lut import Lut, predict_latency
 from latbench.space import CANDIDATES, SKIP, SearchSpace
+from latbench.space.architecture import random_architectures
+from latbench.target import Precision, Runtime
 
-#: Few distinct values, so that ties and equal sums are common; budgets lie between their sums.
+MakeLut = Callable[..., Lut]
+
+#: Few distinct values, so that ties and equal sums are common; limits lie between their sums.
 _COSTS = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 1.0])
-_LOGITS = st.floats(-3, 3, allow_nan=False, width=32)
+_LOGITS = st.floats(-3, -0.25, allow_nan=False, width=32)
 
 
 @st.composite
-def _problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, float]:
-    layers, candidates = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+def _problems(draw: st.DrawFn) -> tuple[np.ndarray, LatencyModel, Budget]:
+    """A small space: log-probabilities, latencies, and a budget with a floor and two other limits."""
+    layers, candidates = draw(st.integers(1, 4)), draw(st.integers(1, 4))
 
     def matrix(values: st.SearchStrategy[float]) -> np.ndarray:
         row = st.lists(values, min_size=candidates, max_size=candidates)
         return np.array(draw(st.lists(row, min_size=layers, max_size=layers)), dtype=np.float64)
 
-    return matrix(_LOGITS), matrix(_COSTS), 0.05 * draw(st.integers(0, 100)) + 0.025
+    def limit() -> float:
+        return 0.05 * draw(st.integers(2, 70)) + 0.025
+
+    target = limit()
+    costs = {
+        "macs": Cost(matrix(_COSTS), 0.1, peak=False),
+        "activations": Cost(matrix(_COSTS), 0.1, peak=True),
+    }
+    chosen = draw(st.sets(st.sampled_from(sorted(costs))))
+    budget = Budget(target, 0.6 * target, {kind: limit() for kind in chosen}, costs)
+    return matrix(_LOGITS), LatencyModel(torch.from_numpy(matrix(_COSTS)), 0.05), budget
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(_problems())
-def test_within_a_budget_no_choice_is_more_probable(
-    problem: tuple[np.ndarray, np.ndarray, float],
+def test_within_all_limits_no_choice_is_more_probable(
+    problem: tuple[np.ndarray, LatencyModel, Budget],
 ) -> None:
-    logs, costs, budget = problem
-    layers, candidates = logs.shape
+    logits, latency, budget = problem
+    assert budget.target_ms is not None
 
-    def total(values: np.ndarray, choices: tuple[int, ...]) -> float:
-        return float(sum(values[layer, choice] for layer, choice in enumerate(choices)))
+    def probability(choices: tuple[int, ...]) -> float:
+        return float(sum(logits[layer, choice] for layer, choice in enumerate(choices)))
 
-    within = [
-        total(logs, choices)
-        for choices in itertools.product(range(candidates), repeat=layers)
-        if total(costs, choices) <= budget
-    ]
-    found = most_probable_first(logs, costs, budget)
-    assert bool(found) == bool(within)
-    if found:
-        assert total(costs, found[0]) <= budget
-        assert total(logs, found[0]) == pytest.approx(max(within), abs=1e-9)
+    def within(choices: tuple[int, ...]) -> bool:
+        ms = latency.of_choices(choices)
+        assert budget.target_ms is not None
+        return budget.least_ms <= ms <= budget.target_ms and all(
+            budget.costs[kind].of(choices) <= limit for kind, limit in budget.limits.items()
+        )
+
+    layers, candidates = logits.shape
+    by_force = sorted(
+        filter(within, itertools.product(range(candidates), repeat=layers)),
+        key=probability,
+        reverse=True,
+    )
+    found = list(itertools.islice(most_probable_first(logits, latency, budget, budget.least_ms), 4))
+    assert len(set(found)) == len(found) == min(4, len(by_force))
+    assert all(map(within, found))
+    wanted = [probability(choices) for choices in by_force[: len(found)]]
+    assert [probability(choices) for choices in found] == pytest.approx(wanted, rel=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
-@given(_problems())
-def test_pareto_optimal_choices_come_most_probable_first_and_get_faster(
-    problem: tuple[np.ndarray, np.ndarray, float],
+def theta_of(lut: Lut, seed: int) -> torch.Tensor:
+    """A θ that knows what it wants, as one at the end of a search."""
+    shape = latency_model(lut).layer_ms.shape
+    return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+SPACES = [
+    SearchSpace.named("fbnet-cifar", input_size=16, width=0.35),
+    SearchSpace.named("fbnet-cifar"),
+    SearchSpace.named("fbnet"),
+    SearchSpace.named("fbnet", input_size=96, width=0.5),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
+def test_a_found_network_spends_its_budget_to_within_a_per_cent(
+    make_lut: MakeLut, space: SearchSpace, share: float
 ) -> None:
-    logs, costs, budget = problem
-    rows = np.arange(len(logs))
-    found = most_probable_first(logs, costs, budget)
-    totals = [(logs[rows, list(c)].sum(), costs[rows, list(c)].sum()) for c in found]
-    assert all(a[0] > b[0] - 1e-9 and a[1] > b[1] - 1e-9 for a, b in itertools.pairwise(totals))
-
-
-def test_a_theta_proportional_to_latency_is_solved_within_bounds(
-    lut: Lut, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Here every partial network is Pareto-optimal, so their number must be kept down.
-    monkeypatch.setattr(derive, "_MOST_KEPT", 2000)
+    lut = make_lut(space)
     model = latency_model(lut)
-    theta = 4 * model.layer_ms
+    target = model.fastest_ms + share * (model.slowest_ms - model.fastest_ms)
+    for seed in range(3):
+        found = derive_architecture(theta_of(lut, seed), model, lut, Budget(target, 0.99 * target))
+        assert 0.99 * target <= predict_latency(lut, found).ms <= target * (1 + 1e-12)
+
+
+def test_a_target_above_what_is_wanted_or_possible_is_no_error(lut: Lut) -> None:
+    model, theta = latency_model(lut), theta_of(lut, 0)
+    target = 1.5 * model.slowest_ms
+    found = derive_architecture(theta, model, lut, Budget(target, 0.99 * target))
+    assert found == derive_architecture(theta, model, lut)
+
+
+def test_a_theta_proportional_to_latency_is_solved_too(lut: Lut) -> None:
+    # Here all but every network is as good as another that is as fast, which is hard for a solver.
+    model = latency_model(lut)
     target = (model.fastest_ms + model.slowest_ms) / 2
-    found = derive_architecture(theta, model, lut, target)
-    assert 0.999 * target < predict_latency(lut, found).ms <= target
+    found = derive_architecture(4 * model.layer_ms, model, lut, Budget(target))
+    assert 0.9999 * target < predict_latency(lut, found).ms <= target
 
 
 def test_without_a_budget_each_layer_takes_its_best(lut: Lut, space: SearchSpace) -> None:
@@ -90,43 +136,36 @@ def test_without_a_budget_each_layer_takes_its_best(lut: Lut, space: SearchSpace
     assert found.head == space.heads[0]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.3, 0.5, 0.8, 1.0])
-@pytest.mark.parametrize("seed", range(3))
-def test_a_found_network_meets_its_target(lut: Lut, share: float, seed: int) -> None:
-    model = latency_model(lut)
-    theta = 2 * torch.randn(22, 9, generator=torch.Generator().manual_seed(seed))
-    target = model.fastest_ms + share * (model.slowest_ms - model.fastest_ms)
-    found = derive_architecture(theta, model, lut, target)
-    assert predict_latency(lut, found).ms <= target * (1 + 1e-12)
-    free = derive_architecture(theta, model, lut)
-    if predict_latency(lut, free).ms <= target:
-        assert found == free
-
-
-def test_a_budget_is_used_where_slower_is_more_probable(lut: Lut) -> None:
-    model = latency_model(lut)
-    theta = torch.randn(22, 9, generator=torch.Generator().manual_seed(6)) + 8 * model.layer_ms
-    for share in (0.1, 0.3, 0.5):
-        target = model.fastest_ms + share * (model.slowest_ms - model.fastest_ms)
-        found = derive_architecture(theta, model, lut, target)
-        assert 0.97 * target < predict_latency(lut, found).ms <= target
+def test_finalists_differ_and_fall_in_probability(lut: Lut) -> None:
+    model, theta = latency_model(lut), theta_of(lut, 1)
+    target = (model.fastest_ms + model.slowest_ms) / 2
+    budget = Budget(target, 0.99 * target)
+    found = finalists(theta, model, lut, budget, 4)
+    assert found[0] == derive_architecture(theta, model, lut, budget)
+    assert len({one.notation for one in found}) == 4
+    logits = torch.log_softmax(theta.double(), 1)
+    chances = [
+        sum(float(row[CANDIDATES.index(c)]) for row, c in zip(logits, one.choices, strict=True))
+        for one in found
+    ]
+    assert chances == sorted(chances, reverse=True)
 
 
 def test_the_fastest_networks_own_latency_is_a_target_that_can_be_met(lut: Lut) -> None:
     model = latency_model(lut)
     fastest = model.layer_ms.argmin(1).tolist()
-    exact = predict_latency(lut, derive.architecture_of(lut.search_space, fastest)).ms
-    found = derive_architecture(torch.zeros(22, 9), model, lut, exact)
+    exact = predict_latency(lut, architecture_of(lut.search_space, fastest)).ms
+    found = derive_architecture(torch.zeros(22, 9), model, lut, Budget(exact, 0.99 * exact))
     assert predict_latency(lut, found).ms <= exact
 
 
 def test_a_target_that_nothing_meets_names_the_fastest(lut: Lut) -> None:
     model = latency_model(lut)
     with pytest.raises(BadRequest) as caught:
-        derive_architecture(torch.zeros(22, 9), model, lut, 0.5 * model.fastest_ms)
+        derive_architecture(torch.zeros(22, 9), model, lut, Budget(0.5 * model.fastest_ms))
     named = float(caught.value.message.split()[-2])
     assert model.fastest_ms <= named <= model.fastest_ms + 1e-4
-    found = derive_architecture(torch.zeros(22, 9), model, lut, named)
+    found = derive_architecture(torch.zeros(22, 9), model, lut, Budget(named))
     assert predict_latency(lut, found).ms <= named
 
 
@@ -137,3 +176,89 @@ def test_samples_follow_theta(space: SearchSpace) -> None:
     assert samples == sample_architectures(theta, space, 1000, seed=7)
     skips = sum(choice == SKIP for sample in samples for choice in sample.choices) / 22_000
     assert skips == pytest.approx(0.7152, abs=0.016)  # five standard errors of 22,000 draws
+
+
+# Constraints
+
+KINDS = ("macs", "params", "activations", "bytes")
+FORMAT = Runtime.TFLITE, Precision.FP32
+
+
+def test_constraints_are_read_alone_and_together() -> None:
+    assert parse_constraints(["macs<=300M, params <= 5.5M", "bytes<=2Mi"]) == {
+        "macs": 3e8, "params": 5.5e6, "bytes": 2 * 2**20,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["macs", "macs<300M", "macs<=fast", "flops<=3M", "macs<=1M,macs<=2M", "macs<=-1", ""]
+)
+def test_what_is_no_constraint_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest):
+        parse_constraints([text])
+
+
+def test_a_choices_costs_are_those_of_its_network(tiny_space: SearchSpace) -> None:
+    costs = costs_of(KINDS, tiny_space, *FORMAT)
+    for network in random_architectures(tiny_space, 3, seed=2):
+        choices = [CANDIDATES.index(choice) for choice in network.choices]
+        told = spent(KINDS, network, *FORMAT)
+        assert {kind: cost.of(choices) for kind, cost in costs.items()} == pytest.approx(told)
+        assert (told["macs"], told["params"]) == (network.macs, network.params)
+
+
+def test_the_peak_holds_what_a_residual_block_keeps() -> None:
+    # 8 -> 48 -> 48 -> 8 channels of 8x8: while the depthwise one runs, 8 + 48 + 48 are alive.
+    space = SearchSpace.named("fbnet-cifar", input_size=8, width=0.35)
+    layer = space.layers[2]
+    assert (layer.in_channels, layer.out_channels, layer.stride, layer.size) == (8, 8, 1, 8)
+    costs = costs_of(["activations"], space, *FORMAT)["activations"]
+    assert costs.layers[2][[str(c) for c in CANDIDATES].index("k3e6")] == (8 + 48 + 48) * 64
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+@pytest.mark.parametrize("precision", list(Precision))
+def test_predicted_bytes_are_those_of_the_exported_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    space: SearchSpace,
+    runtime: Runtime,
+    precision: Precision,
+) -> None:
+    network = random_architectures(space, 1, seed=9)[0]
+    store = ArtifactStore(tmp_path_factory.mktemp("store"))
+    file = export_architecture(network, runtime, precision, store).path
+    predicted = spent(["bytes"], network, runtime, precision)["bytes"]
+    assert predicted == pytest.approx(file.stat().st_size, rel=0.02)
+
+
+def test_all_limits_are_kept_together_with_the_latency(lut: Lut) -> None:
+    model, theta, space = latency_model(lut), theta_of(lut, 3), lut.search_space
+    costs = costs_of(KINDS, space, *FORMAT)
+    free = spent(KINDS, derive_architecture(theta, model, lut), *FORMAT)
+    target = model.fastest_ms + 0.35 * (model.slowest_ms - model.fastest_ms)
+    limits = {kind: (0.7 if kind == "macs" else 0.9) * free[kind] for kind in KINDS}
+    for chosen in (*((kind,) for kind in KINDS), KINDS):
+        some = {kind: limits[kind] for kind in chosen}
+        found = derive_architecture(theta, model, lut, Budget(limits=some, costs=costs))
+        told = spent(KINDS, found, *FORMAT)
+        assert all(told[kind] <= limit for kind, limit in some.items())
+    everything = Budget(target, 0.98 * target, limits, costs)
+    found = derive_architecture(theta, model, lut, everything)
+    assert predict_latency(lut, found).ms <= target
+    told = spent(KINDS, found, *FORMAT)
+    assert all(told[kind] <= limit for kind, limit in limits.items())
+
+
+def test_limits_that_nothing_keeps_are_refused(lut: Lut) -> None:
+    costs = costs_of(["macs", "activations"], lut.search_space, *FORMAT)
+    for kind in costs:
+        with pytest.raises(BadRequest, match=f"{kind} <= 1000: the least possible is"):
+            require_affordable({kind: 1e3}, costs)
+    model = latency_model(lut)
+    budget = Budget(limits={kind: cost.least for kind, cost in costs.items()}, costs=costs)
+    require_affordable(budget.limits, costs)
+    # The fastest network does not have the most MACs.
+    negative = {"macs": Cost(-costs["macs"].layers, 0.0, peak=False)}
+    apart = Budget(model.fastest_ms, 0.0, {"macs": negative["macs"].least}, negative)
+    with pytest.raises(BadRequest, match="together"):
+        derive_architecture(torch.zeros(22, 9), model, lut, apart)

@@ -60,7 +60,7 @@ def test_the_target_loss_pulls_equally_from_both_sides(latency_ms: float, slope:
 
 
 def test_the_temperature_follows_the_papers_schedule() -> None:
-    recipe = Recipe()
+    recipe = Recipe.named("paper")
     assert temperature_at(0) == 5.0
     assert temperature_at(1) / temperature_at(0) == pytest.approx(0.955997, abs=1e-6)
     assert temperature_at(89) == pytest.approx(0.091121, abs=1e-6)
@@ -68,7 +68,7 @@ def test_the_temperature_follows_the_papers_schedule() -> None:
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 9, 18, 90, 360])
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe.small()])
+@pytest.mark.parametrize("recipe", [Recipe.named("paper"), Recipe.named("digits")])
 def test_a_stretched_recipe_warms_up_and_cools_in_proportion(recipe: Recipe, epochs: int) -> None:
     stretched = recipe.stretched(epochs)
     share = recipe.warmup_epochs / recipe.epochs
@@ -83,14 +83,14 @@ def test_a_stretched_recipe_warms_up_and_cools_in_proportion(recipe: Recipe, epo
 )
 def test_a_recipe_that_makes_no_sense_is_refused(numbers: dict[str, int]) -> None:
     with pytest.raises(BadRequest):
-        replace(Recipe(), **numbers)
+        replace(Recipe.named("paper"), **numbers)
 
 
 def test_no_epochs_are_refused() -> None:
     with pytest.raises(BadRequest):
-        Recipe().stretched(0)
+        Recipe.named("paper").stretched(0)
     with pytest.raises(BadRequest):
-        TrainRecipe().stretched(0)
+        TrainRecipe.named("paper").stretched(0)
 
 
 def test_gumbel_noise_has_the_distributions_mean_and_variance() -> None:

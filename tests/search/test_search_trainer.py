@@ -1,6 +1,7 @@
 """The supernet and the search: what is trained when, determinism, resuming, and budgets."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,13 @@ from latbench.errors import BadRequest, LatbenchError
 from latbench.lut import Lut, predict_latency
 from latbench.space import CANDIDATES, SearchSpace, read_architecture
 
-SHORT = replace(Recipe.small(), epochs=3, warmup_epochs=1, batch=48)
+SHORT = replace(Recipe.named("digits"), epochs=3, warmup_epochs=1, batch=48)
+ONE_EPOCH = replace(SHORT, epochs=1, warmup_epochs=0)
 
 
 def theta_of(out: Path) -> Tensor:
     checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
-    theta: Tensor = checkpoint["supernet"]["theta"]
+    theta: Tensor = checkpoint["module"]["theta"]
     return theta
 
 
@@ -139,8 +141,6 @@ def test_theta_rests_through_the_warm_up(
     with pytest.raises(KeyboardInterrupt):
         search(tiny_lut, few_digits, tmp_path, recipe=SHORT, progress=StopAt(2))
     assert torch.equal(theta_of(tmp_path), torch.zeros(22, 9))
-    search(tiny_lut, few_digits, tmp_path, recipe=SHORT, resume=True)
-    assert (theta_of(tmp_path) != 0).any()
 
 
 # Determinism and resuming
@@ -149,9 +149,8 @@ def test_theta_rests_through_the_warm_up(
 def test_the_same_seed_gives_the_same_theta(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
-    short = replace(SHORT, epochs=1, warmup_epochs=0)
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        search(tiny_lut, few_digits, tmp_path / name, recipe=short, seed=seed)
+        search(tiny_lut, few_digits, tmp_path / name, recipe=ONE_EPOCH, seed=seed)
     assert torch.equal(theta_of(tmp_path / "a"), theta_of(tmp_path / "b"))
     assert not torch.equal(theta_of(tmp_path / "a"), theta_of(tmp_path / "c"))
     found = [(tmp_path / name / "architecture.json").read_bytes() for name in "ab"]
@@ -164,55 +163,30 @@ def test_a_search_does_not_disturb_the_callers_random_numbers(
     torch.manual_seed(8)
     expected = torch.rand(3)
     torch.manual_seed(8)
-    search(tiny_lut, few_digits, tmp_path, recipe=replace(SHORT, epochs=1, warmup_epochs=0))
+    search(tiny_lut, few_digits, tmp_path, recipe=ONE_EPOCH)
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("epoch", [2, 3])
-def test_a_resumed_search_ends_as_an_uninterrupted_one(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, epoch: int
-) -> None:
-    whole, parted = tmp_path / "whole", tmp_path / "parted"
-    search(tiny_lut, few_digits, whole, recipe=SHORT)
-    with pytest.raises(KeyboardInterrupt):
-        search(tiny_lut, few_digits, parted, recipe=SHORT, progress=StopAt(epoch))
-    assert not (parted / "architecture.json").exists()
-    search(tiny_lut, few_digits, parted, recipe=SHORT, resume=True)
-    assert torch.equal(theta_of(whole), theta_of(parted))
-    files = [(out / "architecture.json").read_bytes() for out in (whole, parted)]
-    assert files[0] == files[1]
-    epochs = [e["epoch"] for e in events_of(parted) if e["event"] == "epoch"]
-    assert epochs == [1, 2, 3]
-
-
 def test_a_finished_search_can_be_resumed_and_stays_the_same(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, finished: Path
 ) -> None:
-    short = replace(SHORT, epochs=1, warmup_epochs=0)
-    search(tiny_lut, few_digits, tmp_path, recipe=short)
-    before = (tmp_path / "architecture.json").read_bytes()
-    search(tiny_lut, few_digits, tmp_path, recipe=short, resume=True)
-    assert (tmp_path / "architecture.json").read_bytes() == before
-    assert [e["event"] for e in events_of(tmp_path)].count("end") == 1
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    search(tiny_lut, few_digits, out, recipe=ONE_EPOCH, resume=True)
+    files = [(folder / "architecture.json").read_bytes() for folder in (finished, out)]
+    assert files[0] == files[1]
+    assert [e["event"] for e in events_of(out)].count("end") == 1
 
 
 def test_a_checkpoint_of_another_search_is_refused_with_what_differs(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+    tiny_lut: Lut, few_digits: ImageData, finished: Path
 ) -> None:
-    short = replace(SHORT, epochs=1, warmup_epochs=0)
-    search(tiny_lut, few_digits, tmp_path, recipe=short)
     with pytest.raises(BadRequest) as caught:
-        search(tiny_lut, few_digits, tmp_path, recipe=short, seed=1, target_ms=0.5, resume=True)
+        search(tiny_lut, few_digits, finished, recipe=ONE_EPOCH, seed=1, target_ms=0.5, resume=True)
     assert [detail.split(":")[0] for detail in caught.value.details] == ["seed", "target_ms"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "other", "pickle", "gone"])
-def test_a_damaged_checkpoint_is_refused(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, damage: str
-) -> None:
-    short = replace(SHORT, epochs=1, warmup_epochs=0)
-    search(tiny_lut, few_digits, tmp_path, recipe=short)
-    path = tmp_path / "checkpoint.pt"
+def damage_file(path: Path, damage: str) -> None:
     match damage:
         case "cut":
             path.write_bytes(path.read_bytes()[:5000])
@@ -226,8 +200,42 @@ def test_a_damaged_checkpoint_is_refused(
             torch.save({"identity": Path("code runs when this is unpickled")}, path)
         case "gone":
             path.unlink()
-    with pytest.raises(LatbenchError) as caught:
-        search(tiny_lut, few_digits, tmp_path, recipe=short, resume=True)
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tiny_lut: Lut, few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a search of one epoch; tests work on copies."""
+    out = tmp_path_factory.mktemp("finished")
+    search(tiny_lut, few_digits, out, recipe=ONE_EPOCH)
+    return out
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "other", "pickle", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, finished: Path, damage: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    damage_file(out / "checkpoint.pt", damage)
+    (out / "architecture.json").unlink()
+    search(tiny_lut, few_digits, out, recipe=ONE_EPOCH, resume=True)
+    files = [(folder / "architecture.json").read_bytes() for folder in (finished, out)]
+    assert files[0] == files[1]
+    (resumed,) = (event for event in events_of(out) if event["event"] == "resume")
+    assert resumed["checkpoint"] == "checkpoint.1.pt"
+
+
+def test_where_all_checkpoints_are_damaged_it_says_so(
+    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, finished: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for path in out.glob("checkpoint*.pt"):
+        damage_file(path, "cut")
+    with pytest.raises(LatbenchError, match="damaged") as caught:
+        search(tiny_lut, few_digits, out, recipe=ONE_EPOCH, resume=True)
     assert "without --resume" in str(caught.value.hint)
 
 
@@ -240,12 +248,12 @@ def test_a_search_settles_at_its_target_and_stays_within_it(
 ) -> None:
     model = latency_model(tiny_lut)
     target = model.fastest_ms + share * (model.slowest_ms - model.fastest_ms)
-    recipe = Recipe(
-        epochs=7, warmup_epochs=0, batch=16, weight_share=0.5, weight_rate=0.02, theta_rate=0.15,
-        temperature_decay=0.1, paths=2,
+    recipe = replace(
+        Recipe.named("paper"), epochs=7, warmup_epochs=0, batch=16, weight_share=0.5, weight_rate=0.02,
+        theta_rate=0.15, temperature_decay=0.1, paths=2, threads=1,
     )  # fmt: skip
     found = search(tiny_lut, few_digits, tmp_path, recipe=recipe, target_ms=target)
-    assert found.prediction.ms <= target
+    assert 0.99 * target <= found.prediction.ms <= target
     assert found.prediction == predict_latency(tiny_lut, found.architecture)
     uniform = float(model.of(torch.full((22, 9), 1 / 9, dtype=torch.float64)))
     assert abs(uniform / target - 1) > 0.25  # where θ started
@@ -286,9 +294,8 @@ def test_what_is_written_says_what_was_found_and_from_what(
 def test_an_earlier_search_is_replaced_and_not_mixed_in(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
-    short = replace(SHORT, epochs=1, warmup_epochs=0)
     for seed in (0, 1):
-        search(tiny_lut, few_digits, tmp_path, recipe=short, seed=seed)
+        search(tiny_lut, few_digits, tmp_path, recipe=ONE_EPOCH, seed=seed)
     assert [event["event"] for event in events_of(tmp_path)] == ["start", "epoch", "end"]
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 

@@ -1,0 +1,171 @@
+"""What a network may cost besides time: MACs, weights, activations in memory, bytes of its file.
+
+A constraint reads `macs<=300M`; the costs are those of the space's ops:
+
+    macs         multiply-accumulates of convolution and linear layers
+    params       convolution and linear weights, as FBNet's releases count them
+    activations  values that must be in memory at once, at the network's peak
+    bytes        of the exported file, for the LUT's runtime and precision
+
+The first two and the last are sums over the ops. The peak is a maximum: an op fits, or it is out,
+whatever stands elsewhere in the network.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latbench.errors import BadRequest, UnknownName
+from latbench.export.graph import Add, Conv, Graph, Linear, lower
+from latbench.space import CANDIDATES, Architecture, OpSpec, SearchSpace
+from latbench.space.blocks import build_ops
+from latbench.target import Precision, Runtime
+
+KINDS = ("macs", "params", "activations", "bytes")
+
+_SUFFIXES = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+#: Bytes of a file's structure, besides weights and biases: (a node, an output channel). Fitted to
+#: exports of fbnet-cifar at 16x16 and width 0.35, and found to hold within 2 % at width 1 (the tests
+#: export networks and compare); int8 has scales and zero points for every channel.
+_STRUCTURE = {
+    (Runtime.TFLITE, Precision.FP32): (365.0, 0.0),
+    (Runtime.ONNX, Precision.FP32): (485.0, 0.0),
+    (Runtime.TORCHSCRIPT, Precision.FP32): (495.0, 0.0),
+    (Runtime.TFLITE, Precision.INT8): (470.0, 24.0),
+    (Runtime.ONNX, Precision.INT8): (1730.0, 13.5),
+    (Runtime.TORCHSCRIPT, Precision.INT8): (950.0, 17.6),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the choices cost: `layers` of shape (layers, candidates), and `fixed`, the ops around them.
+
+    `peak` tells whether the network's cost is the largest of all, or else their sum.
+    """
+
+    layers: NDArray[np.float64]
+    fixed: float
+    peak: bool
+
+    def of(self, choices: Iterable[int]) -> float:
+        """The cost of a network with one candidate's index a layer."""
+        chosen = [row[choice] for row, choice in zip(self.layers, choices, strict=True)]
+        return float(max(self.fixed, *chosen) if self.peak else self.fixed + sum(chosen))
+
+    @property
+    def least(self) -> float:
+        """The least that any network costs."""
+        return self.of(self.layers.argmin(1).tolist())
+
+
+def parse_constraints(texts: Iterable[str]) -> dict[str, float]:
+    """Read constraints such as `macs<=300M,params<=5M`: what may be spent, by kind.
+
+    Raises:
+        BadRequest: one cannot be read, is of an unknown kind, or stands twice.
+    """
+    limits: dict[str, float] = {}
+    for text in (part.strip() for whole in texts for part in whole.split(",")):
+        match = re.fullmatch(
+            r"([a-z]+)\s*<=\s*([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([KMG]i?)?", text
+        )
+        if match is None:
+            raise BadRequest(
+                f"{text!r} is not a constraint", hint="write it like: macs<=300M,params<=5M"
+            )
+        kind = match[1]
+        if kind not in KINDS:
+            raise UnknownName("constraint", kind, KINDS)
+        if kind in limits:
+            raise BadRequest(f"there are two constraints of {kind}")
+        limits[kind] = float(match[2]) * _SUFFIXES[match[3] or ""]
+    return limits
+
+
+def costs_of(
+    kinds: Iterable[str], space: SearchSpace, runtime: Runtime, precision: Precision
+) -> dict[str, Cost]:
+    """The cost of every choice in `space`, with its default head, by kind."""
+    return {kind: _cost(kind, space, runtime, precision) for kind in kinds}
+
+
+def spent(
+    kinds: Iterable[str], architecture: Architecture, runtime: Runtime, precision: Precision
+) -> dict[str, float]:
+    """What one network costs, by kind."""
+    costs = {}
+    for kind in kinds:
+        each = [_of_op(kind, op, runtime, precision) for op in architecture.ops]
+        costs[kind] = max(each) if kind == "activations" else sum(each)
+    return costs
+
+
+def require_affordable(limits: Mapping[str, float], costs: Mapping[str, Cost]) -> None:
+    """Make sure that for each limit by itself some network keeps it.
+
+    Raises:
+        BadRequest: for one there is none; the message names the least possible.
+    """
+    for kind, limit in limits.items():
+        if costs[kind].least > limit:
+            raise BadRequest(
+                f"no network of this space has {kind} <= {limit:g}: "
+                f"the least possible is {costs[kind].least:.0f}",
+                hint=f"give --constraint '{kind}<={costs[kind].least:.0f}' or more",
+            )
+
+
+def _cost(kind: str, space: SearchSpace, runtime: Runtime, precision: Precision) -> Cost:
+    known: dict[OpSpec | None, float] = {None: 0.0}  # an identity costs nothing
+
+    def of(op: OpSpec | None) -> float:
+        if op not in known:
+            assert op is not None
+            known[op] = _of_op(kind, op, runtime, precision)
+        return known[op]
+
+    rows = [[of(space.op(layer, choice)) for choice in CANDIDATES] for layer in space.layers]
+    around = [of(space.stem), *map(of, space.head_ops())]
+    peak = kind == "activations"
+    return Cost(np.array(rows), float(max(around) if peak else sum(around)), peak)
+
+
+def _of_op(kind: str, op: OpSpec, runtime: Runtime, precision: Precision) -> float:
+    match kind:
+        case "macs":
+            return float(op.macs)
+        case "params":
+            return float(op.params)
+        case "activations":
+            return float(_peak(lower(build_ops([op]).eval(), op.input_shape)))
+        case _:
+            return _bytes(lower(build_ops([op]).eval(), op.input_shape), runtime, precision)
+
+
+def _peak(graph: Graph) -> int:
+    """The most values that are needed at once while `graph` runs, node by node."""
+    sizes = {name: int(np.prod(shape)) for name, shape in graph.shapes.items()}
+    reads = [
+        {node.input, node.other} if isinstance(node, Add) else {node.input} for node in graph.nodes
+    ]
+    peak = 0
+    for number, node in enumerate(graph.nodes):
+        made = {graph.input, *(before.output for before in graph.nodes[:number])}
+        needed = made & set().union(*reads[number:])
+        peak = max(peak, sizes[node.output] + sum(sizes[name] for name in needed))
+    return peak
+
+
+def _bytes(graph: Graph, runtime: Runtime, precision: Precision) -> float:
+    a_node, a_channel = _STRUCTURE[runtime, precision]
+    a_weight = 4 if precision is Precision.FP32 else 1
+    total = a_node * len(graph.nodes)
+    for node in graph.nodes:
+        if isinstance(node, Conv | Linear):
+            total += a_weight * node.weight.size + (4 + a_channel) * node.bias.size
+    return total
