@@ -13,10 +13,12 @@ COMMANDS = {
     "export": ("latbench.cli.export", "Write ops or a network as TFLite, ONNX and TorchScript."),
     "profile": ("latbench.cli.profile", "Time every op of a search space on a device."),
     "build-lut": ("latbench.cli.build_lut", "Build a LUT from what was profiled."),
+    "estimate": ("latbench.cli.estimate", "Model a LUT from what others published."),
     "show": ("latbench.cli.show", "Show a LUT's entries."),
     "predict": ("latbench.cli.predict", "Predict the latency of an architecture from a LUT."),
     "validate": ("latbench.cli.validate", "Time other networks, and compare with a LUT."),
     "drift": ("latbench.cli.drift", "Compare two LUTs: what became slower?"),
+    "report": ("latbench.cli.report", "Show LUTs, a run and a search as one HTML file."),
     "runner": ("latbench.cli.runner", "Build the runner for phones, and install its engines."),
     "measure": ("latbench.cli.measure", "Time one model file or architecture on a device."),
 }

@@ -2,7 +2,7 @@
 
 A flag says what speaks against an entry:
 
-    wide             half its 95 % interval is more than `WIDE` of it
+    wide             half its 95 % interval is more than `WIDE` of it (not said of what is modelled)
     tainted N        N distrusted trials had to be taken again
     distrusted       there are no others
     modelled         nobody measured it (imported: somebody else did)
@@ -92,7 +92,8 @@ def examine(lut: Lut) -> list[Examined]:
 
 def _flags(lut: Lut, op: OpSpec, entry: Entry) -> tuple[str, ...]:
     flags = []
-    if entry.relative_half_width > WIDE:
+    # What is modelled is wide; that needs no saying twice.
+    if entry.relative_half_width > WIDE and lut.provenance != "modelled":
         flags.append("wide")
     if entry.tainted:
         flags.append(f"tainted {entry.tainted}")

@@ -1,0 +1,104 @@
+"""latbench estimate: a LUT of a device that nobody measured, as a prior."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latbench.cli.options import (
+    json_option,
+    output_path,
+    read_space,
+    space_options,
+    target_options,
+)
+from latbench.cli.output import emit_facts, emit_json, emit_table
+
+if TYPE_CHECKING:
+    from latbench.target import Precision, Runtime
+
+
+@click.command(name="estimate")
+@target_options
+@space_options
+@click.option(
+    "--out",
+    type=output_path,
+    metavar="FILE",
+    help="Where the LUT goes.  [default: luts/<target>.json]",
+)
+@json_option
+def command(
+    device_name: str,
+    runtime: "Runtime | None",
+    precision: "Precision | None",
+    threads: int | None,
+    cores: tuple[int, ...] | None,
+    out: Path | None,
+    as_json: bool,
+    **space: Any,
+) -> None:
+    """Model a LUT from latencies of whole networks that others published of a device.
+
+    It is a prior, wrong by tens of per cent an entry, for a first search before you have the device;
+    its provenance is `modelled`, and its intervals say how little is known.
+    """
+    from latbench.device.catalogue import find_device
+    from latbench.estimate import estimate
+    from latbench.lut.provenance import provenance_note
+
+    lut = estimate(
+        device_name,
+        read_space(**space),
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        cores=cores,
+    )
+    usual = find_device(lut.target.device).defaults
+    stem = lut.target.file_stem(usual.runtime, usual.precision)
+    path = out or Path("luts") / f"{stem}.json"
+    lut.save(path)
+    click.echo(provenance_note(lut, str(path)), err=True)
+    if as_json:
+        emit_json(
+            {
+                "path": str(path),
+                "entries": len(lut),
+                "provenance": lut.provenance,
+                "content_sha256": lut.content_sha256,
+                "method": lut.method,
+            }
+        )
+        return
+    emit_table(
+        ("network", "published>", "modelled>", "fitted", "engine"),
+        [_row(one) for one in lut.method["published"]],
+    )
+    emit_facts([("lut", path), ("target", lut.target), *_facts(lut.method)])
+
+
+def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """One published figure beside what the model says of it."""
+    if "ratio" in one:
+        name = f"{one['network']} / {one['versus']}"
+        return (name, f"{one['ratio']:g} x", f"{one['modelled_ratio']:.2f} x", "yes", "")
+    threads = "" if "threads" not in one else f", {one['threads']} thread"
+    threads += "s" if one.get("threads", 1) > 1 else ""
+    return (
+        one["network"],
+        f"{one['ms']:g} ms",
+        f"{one['modelled_ms']:.1f} ms",
+        "yes" if one["fitted"] else "no",
+        f"{one['engine']}{threads}",
+    )
+
+
+def _facts(method: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    dense, depthwise = method["dense_efficiency"], method["depthwise_efficiency"]
+    yield "dense", f"{method['dense_gmacs']:.1f} GMAC/s, {dense:.0%} of the core's peak"
+    yield "depthwise", f"{method['depthwise_gmacs']:.1f} GMAC/s, {depthwise:.0%}"
+    yield "memory", f"{method['bandwidth_gbps']:.1f} GB/s"
+    for what in method["unknown"]:
+        yield "unknown", what

@@ -1,0 +1,314 @@
+"""What the report says of each LUT by itself: facts, entries, roofline, networks."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from latbench.lut import Entry, Lut, predict_ops
+from latbench.lut.examine import bytes_of, examine, roofline_of
+from latbench.lut.provenance import provenance_note
+from latbench.report.drift_text import milliseconds
+from latbench.report.html.page import Chart, Figure, Section, Table
+from latbench.space import CANDIDATES, Architecture, OpKind, OpSpec, SearchSpace, parse_key
+
+#: The colours of ops, in the order of the style sheet's `--s0` …
+SERIES = (
+    "blocks with k3",
+    "blocks with k5",
+    "skip projections",
+    "stem and head",
+    "pool, classifier",
+)
+
+
+def series_of(op: OpSpec) -> int:
+    """Which of `SERIES` an op is drawn as."""
+    if op.is_block:
+        return 0 if op.kernel == 3 else 1
+    others = {OpKind.SKIP: 2, OpKind.STEM: 3, OpKind.HEAD: 3}
+    return others.get(op.kind, 4)
+
+
+def plus_minus(entry: Entry) -> str:
+    """How far the interval reaches from the value, relative: the farther side."""
+    low, high = entry.ci95
+    return f"−{1 - low / entry.ms:.1%} +{high / entry.ms - 1:.1%}"
+
+
+def told(key: str, entry: Entry) -> str:
+    """An entry as the text of a tip."""
+    low, high = entry.ci95
+    lines = [
+        key,
+        f"{milliseconds(entry.ms)} ms",
+        f"95 %: {milliseconds(low)} to {milliseconds(high)}",
+    ]
+    if entry.samples:
+        lines.append(f"{entry.samples} samples, {entry.rounds} rounds")
+    return "\n".join([*lines, *entry.warnings])
+
+
+def overview(luts: Mapping[str, Lut]) -> Section:
+    """Which LUTs the report is of."""
+    facts = {name: _facts(lut) for name, lut in luts.items()}
+    kinds = dict.fromkeys(kind for one in facts.values() for kind in one)
+    rows = [[kind, *(one.get(kind, "") for one in facts.values())] for kind in kinds]
+    notes = [note for name, lut in luts.items() if (note := provenance_note(lut, name))]
+    table = Table("What each LUT is of", ("fact", *luts), rows)
+    return Section("overview", "Overview", (Figure("", table),), warning=" ".join(notes))
+
+
+def _facts(lut: Lut) -> dict[str, str]:
+    facts = {
+        "target": str(lut.target),
+        "space": str(lut.search_space),
+        "provenance": lut.provenance,
+        "created": lut.created.isoformat(timespec="seconds"),
+        "entries": str(len(lut)),
+    }
+    description = lut.conditions.get("description")
+    if description:
+        facts["unit"] = f"{description}{', emulated' if lut.conditions.get('emulated') else ''}"
+    if lut.sentinel is not None:
+        facts["sentinel"] = f"{milliseconds(lut.sentinel.ms)} ms, drift {lut.sentinel.drift:.1%}"
+    if lut.correction is not None:
+        one = lut.correction
+        facts["correction"] = (
+            f"sums × {one.scale:.3f} {one.offset_ms:+.3f} ms, from {one.networks} networks, "
+            f"{one.residual:.1%} unexplained"
+        )
+    if lut.validation is not None:
+        one_of = lut.validation
+        facts["validated on"] = f"{one_of['networks']:.0f} networks it was not made from"
+        facts["mean error"] = f"{one_of['mape']:.2f} %, {one_of['worst']:.2f} % worst"
+        facts["in their interval"] = f"{one_of['coverage']:.0f} %"
+    facts["sha256"] = lut.content_sha256[:16]
+    return facts
+
+
+def layer_names(space: SearchSpace) -> list[str]:
+    """The searchable layers in order: number, channels, size."""
+    return [
+        f"{number} {layer.in_channels}→{layer.out_channels} {layer.size}²"
+        + (f"/{layer.stride}" if layer.stride > 1 else "")
+        for number, layer in enumerate(space.layers, 1)
+    ]
+
+
+def heat_maps(luts: Mapping[str, Lut]) -> Section:
+    """The latency of every candidate at every layer."""
+    return Section(
+        "entries",
+        "Entries: layer × candidate",
+        tuple(_heat_map(name, lut) for name, lut in luts.items()),
+        "Milliseconds of each candidate at each layer, as they stand in the LUT; the darker, the "
+        "slower, on a logarithmic scale. A skip that is the identity costs nothing. Point at a cell "
+        "for its interval; the table has all of them.",
+    )
+
+
+def _heat_map(name: str, lut: Lut) -> Figure:
+    space = lut.search_space
+    names, columns = layer_names(space), [str(candidate) for candidate in CANDIDATES]
+    cells: list[dict[str, Any]] = []
+    rows = []
+    for layer, title in zip(space.layers, names, strict=True):
+        row = [title]
+        for candidate, column in zip(CANDIDATES, columns, strict=True):
+            op = space.op(layer, candidate)
+            cell: dict[str, Any] = {"x": column, "y": title, "v": None, "l": "–"}
+            if op is None:
+                cell["t"] = f"{title}\nskip: the identity, no op"
+                row.append("0")
+            elif op not in lut:
+                cell |= {"l": "?", "t": f"{op}\nnot in this LUT"}
+                row.append("missing")
+            else:
+                entry = lut[op]
+                cell |= {"v": entry.ms, "l": _short(entry.ms), "t": told(op.key, entry)}
+                row.append(f"{milliseconds(entry.ms)} ({plus_minus(entry)})")
+            cells.append(cell)
+        rows.append(row)
+    around = {op.key: op for op in (space.stem, *_heads(space)) if op in lut}
+    rows += [
+        [key, f"{milliseconds(lut[key].ms)} ({plus_minus(lut[key])})", *[""] * 8] for key in around
+    ]
+    return Figure(
+        name,
+        Table(
+            f"milliseconds and 95 % intervals, {name}", ("layer", *(f"{c}>" for c in columns)), rows
+        ),
+        Chart(
+            "heatmap",
+            f"Heat map of {name}: latency of {len(columns)} candidates at {len(names)} layers",
+            {"x": columns, "y": names, "cells": cells},
+        ),
+    )
+
+
+def _heads(space: SearchSpace) -> list[OpSpec]:
+    return [op for head in space.heads for op in space.head_ops(head)]
+
+
+def _short(ms: float) -> str:
+    """Three characters or so, for a cell."""
+    return f"{ms:.2f}".removeprefix("0") if ms < 10 else f"{ms:.0f}"
+
+
+def rooflines(luts: Mapping[str, Lut]) -> Section:
+    """How far ops are from what arithmetic and memory bound them by."""
+    figures = [figure for name, lut in luts.items() for figure in _roofline(name, lut)]
+    return Section(
+        "roofline",
+        "Roofline: what holds ops up",
+        tuple(figures),
+        "The dashed line is the best rate that any entry of the same LUT reaches, so no op lies below "
+        "it. An op far above both lines is held up by something else than arithmetic and memory "
+        "traffic. Bytes are an op's input, output and weights, once each.",
+    )
+
+
+def _roofline(name: str, lut: Lut) -> list[Figure]:
+    precision, best = lut.target.precision, roofline_of(lut)
+    examined = [(parse_key(one.key), one) for one in examine(lut)]
+    caption = f"distance to the roofline, {name}"
+    columns = ("op", "MACs>", "bytes>", "ms>", "times the bound>", "mind")
+    rows = [
+        (
+            one.key,
+            f"{op.macs:,}",
+            f"{bytes_of(op, precision):,}",
+            milliseconds(one.entry.ms),
+            f"{one.over_roofline:.1f}",
+            ", ".join(one.flags),
+        )
+        for op, one in sorted(examined, key=lambda pair: -pair[1].over_roofline)
+    ]
+    table, figures = Table(caption, columns, rows), []
+    for what, amount, rate in (
+        ("MACs", lambda op: op.macs, best.macs_per_ms),
+        ("bytes", lambda op: bytes_of(op, precision), best.bytes_per_ms),
+    ):
+        points: list[dict[str, Any]] = [
+            {
+                "x": amount(op),
+                "y": one.entry.ms,
+                "lo": one.entry.ci95[0],
+                "hi": one.entry.ci95[1],
+                "s": series_of(op),
+                "t": f"{told(op.key, one.entry)}\n{amount(op) / 1e6:.3g} M {what}, "
+                f"{one.over_roofline:.1f} times the bound",
+            }
+            for op, one in examined
+            if amount(op)
+        ]
+        ends = [min(p["x"] for p in points), max(p["x"] for p in points)]
+        unit = "GMAC/s" if what == "MACs" else "GB/s"
+        figures.append(
+            Figure(
+                f"{name}: ms against {what}",
+                table,
+                Chart(
+                    "scatter",
+                    f"{name}: latency of {len(points)} ops against their {what}, both logarithmic",
+                    {
+                        "points": points,
+                        "lines": [{"points": [[end, end / rate] for end in ends]}],
+                        "logx": True,
+                        "logy": True,
+                        "xlabel": what,
+                        "ylabel": "ms",
+                    },
+                    SERIES,
+                ),
+                f"Best rate seen: {rate / 1e6:.1f} {unit}.",
+            )
+        )
+    return figures
+
+
+def networks(
+    luts: Mapping[str, Lut], validation: Mapping[str, Any] | None = None
+) -> Section | None:
+    """Predictions beside measurements of whole networks; None where no LUT has any.
+
+    Args:
+        validation: what `latbench validate --json` printed, of the first LUT.
+    """
+    figures = [_learnt(name, lut) for name, lut in luts.items() if _timed(lut)]
+    if validation is not None:
+        figures.insert(0, _validated(next(iter(luts)), validation))
+    if not figures:
+        return None
+    return Section(
+        "networks",
+        "Whole networks: predicted and measured",
+        tuple(figures),
+        "The bar is the 95 % interval of the prediction, the cross the measurement, both relative to "
+        "the measurement. Networks that a LUT was calibrated by flatter it: only networks that it was "
+        "not made from tell how far to trust it.",
+    )
+
+
+def _timed(lut: Lut) -> bool:
+    return lut.correction is not None and len(lut.correction.calibration) > 1
+
+
+def _learnt(name: str, lut: Lut) -> Figure:
+    assert lut.correction is not None
+    compared = []
+    for timed in lut.correction.calibration:
+        ops = Architecture.parse(timed.layers, lut.search_space, head=timed.head).ops
+        said = predict_ops(lut, ops, timed.layers)
+        compared.append((timed.layers, said.ms, said.low, said.high, timed.ms))
+    return _networks(f"{name}: networks it was calibrated by", compared)
+
+
+def _validated(name: str, validation: Mapping[str, Any]) -> Figure:
+    compared = [
+        (one["layers"], one["predicted"], one["low"], one["high"], one["measured"])
+        for one in validation["each"]
+    ]
+    return _networks(f"{name}: networks it was not made from", compared)
+
+
+def _networks(heading: str, compared: list[tuple[str, float, float, float, float]]) -> Figure:
+    compared = sorted(compared, key=lambda one: one[4])
+    rows, points = [], []
+    for number, (layers, ms, low, high, measured) in enumerate(compared, 1):
+        inside = "yes" if low <= measured <= high else "no"
+        rows.append(
+            (
+                layers,
+                milliseconds(measured),
+                milliseconds(ms),
+                f"{milliseconds(low)} to {milliseconds(high)}",
+                f"{ms / measured - 1:+.1%}",
+                inside,
+            )
+        )
+        points.append(
+            {
+                "n": f"{number}: {milliseconds(measured)} ms",
+                "v": 100 * (ms / measured - 1),
+                "lo": 100 * (low / measured - 1),
+                "hi": 100 * (high / measured - 1),
+                "m": 0,
+                "s": 0 if inside == "yes" else 1,
+                "t": layers.replace("|", "\n") + f"\nmeasured {milliseconds(measured)} ms\n"
+                f"predicted {milliseconds(ms)} ms",
+            }
+        )
+    off = [100 * abs(ms / measured - 1) for _, ms, _, _, measured in compared]
+    columns = ("network", "measured ms>", "predicted ms>", "95 % interval>", "error>", "inside")
+    return Figure(
+        heading,
+        Table(f"{len(rows)} networks, predicted and measured", columns, rows),
+        Chart(
+            "forest",
+            f"{heading}: error of {len(rows)} predictions in per cent with intervals",
+            {"rows": points, "at": 0, "xlabel": "prediction above measurement, %"},
+            ("measurement inside the interval", "outside"),
+        ),
+        f"Mean absolute error {math.fsum(off) / len(off):.2f} %, worst {max(off):.2f} %.",
+    )
