@@ -1,5 +1,7 @@
 # make demo   the whole path on this machine, in its own virtual environment
 # make test   the tests
+# make docs   the documentation site, into build/site
+# make rig-ios  the tests of the iPhone's companion app, without an iPhone; needs Debian
 # make rig    the tests against AOSP's adbd and an emulated arm64 phone; needs root and Debian
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 DEMO_SPACE := --space fbnet-cifar --input 16 --width 0.35
 
-.PHONY: demo test rig lint format clean
+.PHONY: demo test docs rig rig-ios lint format clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -24,11 +26,21 @@ demo: $(INSTALLED)
 	$(BIN)/latbench measure $(OUT)/network/network.tflite --device host --lut $(OUT)/host.json
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+
+# The site needs none of what the tests need, but reads the docstrings of the sources.
+docs:
+	$(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.6,<10' 'mkdocstrings[python]>=0.29'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict
 
 rig: $(INSTALLED)
 	$(BIN)/python -m tests.rigs.setup
 	$(BIN)/python -m pytest -m rig
+
+rig-ios: $(INSTALLED)
+	$(BIN)/python -m tests.rigs.ios_tools
+	$(BIN)/python -m pytest -m rig tests/rigs/test_ios_build.py tests/rigs/test_ios_tools.py tests/rigs/test_ios_faults.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

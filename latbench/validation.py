@@ -1,5 +1,6 @@
 """Judge a LUT by networks that it was not made from; `latbench validate` is `validate`."""
 
+import statistics
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -17,19 +18,44 @@ from latbench.errors import BadRequest, LatbenchError
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
-from latbench.lut.anchor import anchors_of, level_of
+from latbench.lut.anchor import anchors_of, levels_of
 from latbench.measure import Journal, Plan, RunReport, Settings
 from latbench.space.design import varied_architectures
+
+#: The sentinel may wander this far in a run before its figures are doubted, relative. In our own runs up
+#: to 0.4 left the mean error as it was, and 1.1 made it eight times as large.
+_WANDERED = 0.5
+
+#: The networks of the LUT may differ this much in how much slower they are now, relative, before that
+#: is no level of the device any more. Their own errors are a few per cent.
+_DISAGREED = 0.10
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What `validate` found: each network, and the figures over all."""
+    """What `validate` found: each network, and the figures over all.
+
+    `levels` says how much slower each of the LUT's own networks ran than in the LUT's run, as ratios.
+    """
 
     lut: Lut
     networks: tuple[Validated, ...]
     figures: Figures
+    levels: tuple[float, ...]
     report: RunReport
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the figures may tell of the device's troubles and not of the LUT; empty if they do not."""
+        found = []
+        if self.figures.drift > 100 * _WANDERED:
+            found.append(f"the device wandered by {self.figures.drift:.0f} % in this run")
+        apart = max(self.levels) / min(self.levels) - 1
+        if apart > _DISAGREED:
+            found.append(
+                f"the LUT's own networks disagree by {apart:.0%} about how fast the device is now"
+            )
+        return tuple(found)
 
     @property
     def validated_lut(self) -> Lut:
@@ -103,10 +129,11 @@ def validate(
             hint="let it cool down or end what else it does, and type the same again",
         )
     latencies = [report.result(subject.key).ms for subject in subjects]
-    level = level_of(anchors, latencies[: len(anchors)])
+    levels = levels_of(anchors, latencies[: len(anchors)])
+    level = statistics.median(levels)
     validated = tuple(
-        Validated(str(network), said, now / level)
-        for network, said, now in zip(others, predicted, latencies[len(anchors) :], strict=True)
+        Validated(str(network), said, ms / level)
+        for network, said, ms in zip(others, predicted, latencies[len(anchors) :], strict=True)
     )
     figures = figures_of(validated, drift=report.drift or 0.0, level=level - 1)
-    return Validation(lut, validated, figures, report)
+    return Validation(lut, validated, figures, levels, report)

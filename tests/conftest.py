@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,3 +15,24 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("LATBENCH_HOME", str(home))
     return home
+
+
+#: Tests that measure: beside each other they would only wait for a quiet core.
+MEASURING = ("tests/cli/", "tests/measure/", "tests/device/test_android_")
+
+#: Tests that share what is dear to make: a runner built from source.
+SHARING = ("tests/runner/",)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let the tests of such a group, else those of a file, run in one process where several run tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class InGroups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            group = next((group for group in (MEASURING, SHARING) if file.startswith(group)), None)
+            return group[0] if group else file
+
+    return InGroups(config, log)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.completion import complete_files
 from latbench.cli.group import interruptible
-from latbench.cli.options import json_option, lut_file, output_path, percentage
+from latbench.cli.options import budget_option, json_option, lut_file, output_path, percentage
 from latbench.cli.progress import reporter
 from latbench.errors import CannotCompare, LatbenchError
 
@@ -26,8 +27,8 @@ def compared_lut(path: str) -> "Lut":
 
 
 @click.command(name="drift")
-@click.argument("baseline", type=compared_lut)
-@click.argument("current", type=compared_lut, required=False)
+@click.argument("baseline", type=compared_lut, shell_complete=complete_files)
+@click.argument("current", type=compared_lut, required=False, shell_complete=complete_files)
 @click.option(
     "--remeasure",
     is_flag=True,
@@ -36,9 +37,11 @@ def compared_lut(path: str) -> "Lut":
 @click.option(
     "--out",
     type=output_path,
+    shell_complete=complete_files,
     metavar="FILE",
     help="With --remeasure: write what was measured as a LUT.",
 )
+@budget_option("50s")
 @click.option(
     "--tolerance",
     type=percentage,
@@ -69,6 +72,7 @@ def command(
     current: "Lut | None",
     remeasure: bool,
     out: Path | None,
+    budget: float,
     tolerance: float,
     level_tolerance: float,
     form: str,
@@ -91,7 +95,7 @@ def command(
     from latbench.report.drift import render
 
     if current is None:
-        current = _remeasured(baseline, out)
+        current = _remeasured(baseline, out, budget)
     report = compare_luts(
         baseline,
         current,
@@ -103,13 +107,13 @@ def command(
     context.exit(int(report.drifted) if report.comparable else 2)
 
 
-def _remeasured(baseline: "Lut", out: Path | None) -> "Lut":
+def _remeasured(baseline: "Lut", out: Path | None, budget_s: float) -> "Lut":
     """A part of `baseline` measured now, written to `out` if that is given."""
     from latbench.remeasure import remeasure
 
     try:
         with interruptible("the same command starts anew"), reporter() as progress:
-            current = remeasure(baseline, progress=progress)
+            current = remeasure(baseline, budget_s=budget_s, progress=progress)
         if out is not None:
             current.save(out)
     except LatbenchError as error:

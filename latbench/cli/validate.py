@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli.completion import complete_files
 from latbench.cli.options import (
     budget_option,
     interval_option,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="validate")
-@click.argument("lut", type=lut_file)
+@click.argument("lut", type=lut_file, shell_complete=complete_files)
 @click.option(
     "--networks",
     type=click.IntRange(1, 1000),
@@ -83,6 +84,7 @@ def _facts_for_machines(validation: "Validation") -> dict[str, Any]:
     return validation.figures.to_dict() | {
         "target": validation.lut.target.model_dump(mode="json"),
         "tainted": validation.report.tainted,
+        "warnings": list(validation.warnings),
         "each": [
             {
                 "layers": network.name,
@@ -130,3 +132,5 @@ def _print(validation: "Validation", out: Path | None) -> None:
     if out is not None:
         facts.append(("lut", f"{out}, with these figures in it"))
     emit_facts(facts)
+    for warning in validation.warnings:
+        click.echo(f"warning: {warning}; let it come to rest, and type the same again", err=True)

@@ -44,7 +44,11 @@ def anchors_of(lut: Lut) -> tuple[Anchor, ...]:
     return tuple(Anchor(network, predict_latency(lut, network).ms) for network in networks)
 
 
+def levels_of(anchors: Iterable[Anchor], latencies: Iterable[float]) -> tuple[float, ...]:
+    """The ratio of what each anchor takes now to what it took; above 1 is slower."""
+    return tuple(now / anchor.ms for anchor, now in zip(anchors, latencies, strict=True))
+
+
 def level_of(anchors: Iterable[Anchor], latencies: Iterable[float]) -> float:
-    """The median ratio of what the anchors take now to what they took; above 1 is slower."""
-    pairs = zip(anchors, latencies, strict=True)
-    return statistics.median(now / anchor.ms for anchor, now in pairs)
+    """The median of `levels_of`."""
+    return statistics.median(levels_of(anchors, latencies))

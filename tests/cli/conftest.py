@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from latbench.cli import main
 
 SMALL_SPACE = ("--space", "fbnet-cifar", "--input", "16", "--width", "0.35")
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -52,6 +55,32 @@ def run(profiled: tuple[Path, Path]) -> Run:
 
 
 @pytest.fixture
+def ask(profiled: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `latbench` in the profiled home, in this process: for what neither measures nor exports."""
+    home, cwd = profiled
+    monkeypatch.chdir(cwd)
+    env = {"LATBENCH_HOME": str(home), "COLUMNS": "80", "NO_COLOR": "1"}
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        done = CliRunner(env=env).invoke(main, words, prog_name="latbench")
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
 def lut_path(profiled: tuple[Path, Path]) -> Path:
     """The LUT of the profiled home."""
     return profiled[1] / "luts" / "host.json"
+
+
+def when_quiet(run: Run, *words: str, attempts: int = 3) -> subprocess.CompletedProcess[str]:
+    """Run a command that refuses to judge on a restless machine until it has judged."""
+    for _ in range(attempts):
+        done = run(*words)
+        if "distrusted trials only" not in done.stderr:
+            assert done.returncode == 0, done.stderr
+            return done
+    pytest.skip(f"this machine was never quiet enough: {done.stderr}")

@@ -15,7 +15,7 @@ import pytest
 
 from latbench import Lut, SearchSpace, published
 from latbench.cli import COMMANDS
-from tests.cli.conftest import SMALL_SPACE, Run
+from tests.cli.conftest import SMALL_SPACE, Run, latbench
 
 ARCHITECTURE = "fbnet_b"
 ARCHITECTURE_WITH_SEPARABLE = published("fbnet_c", release="2019").notation
@@ -42,21 +42,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_space_show(run: Run) -> None:
-    data = json.loads(run("space", "show", "--space", "fbnet", "--input", "224", "--json").stdout)
+def test_space_show(ask: Run) -> None:
+    data = json.loads(ask("space", "show", "--space", "fbnet", "--input", "224", "--json").stdout)
     assert (len(data["layers"]), len(data["candidates"]), data["unique_blocks"]) == (22, 9, 96)
     assert {"key", "kind", "macs", "params"} <= set(data["ops"][0])
-    assert "unique blocks  96" in run("space", "show").stdout
+    assert "unique blocks  96" in ask("space", "show").stdout
 
 
 @pytest.mark.parametrize(
     ("release", "macs", "params"), [("2019", 295561032, 4777296), ("2020", 291101640, 4766672)]
 )
-def test_arch_show_counts_by_release(run: Run, release: str, macs: int, params: int) -> None:
-    shown = run("arch", "show", "fbnet_b", "--release", release, "--json")
+def test_arch_show_counts_by_release(ask: Run, release: str, macs: int, params: int) -> None:
+    shown = ask("arch", "show", "fbnet_b", "--release", release, "--json")
     data = json.loads(shown.stdout)
     assert (data["macs"], data["params"]) == (macs, params)
-    again = run("arch", "show", data["layers"], "--release", release, "--json")
+    again = ask("arch", "show", data["layers"], "--release", release, "--json")
     assert json.loads(again.stdout)["macs"] == macs
 
 
@@ -86,9 +86,8 @@ def test_predict_and_measure_speak_of_the_same_network(run: Run, lut_path: Path)
     assert measured["anchor"] > 0
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "torchscript"])
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_measure_times_architectures_in_every_format(
+@pytest.mark.parametrize(("runtime", "precision"), [("onnx", "int8"), ("torchscript", "fp32")])
+def test_measure_times_architectures_in_other_formats(
     run: Run, runtime: str, precision: str
 ) -> None:
     words = ["measure", "fbnet_a", *SMALL_SPACE, "--runtime", runtime, "--precision", precision]
@@ -98,11 +97,18 @@ def test_measure_times_architectures_in_every_format(
     assert data["ms"] > 0
 
 
-def test_exported_files_can_be_measured(run: Run, tmp_path: Path) -> None:
-    exported = run("export", "fbnet_a", *SMALL_SPACE, "--out", str(tmp_path), "--json")
-    files = [Path(made["path"]) for made in json.loads(exported.stdout)]
-    assert sorted(file.suffix for file in files) == [".onnx", ".pt", ".tflite"]
-    for file in files:
+@pytest.fixture(scope="module")
+def exported(profiled: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """fbnet_a of the small space, as files of every format."""
+    home, folder = profiled[0], tmp_path_factory.mktemp("exported")
+    words = ("export", "fbnet_a", *SMALL_SPACE, "--out", str(folder), "--json")
+    listing = latbench(*words, home=home, cwd=folder).stdout
+    return [folder / Path(made["path"]).name for made in json.loads(listing)]
+
+
+def test_exported_files_can_be_measured(run: Run, exported: list[Path]) -> None:
+    assert sorted(file.suffix for file in exported) == [".onnx", ".pt", ".tflite"]
+    for file in exported:
         data = json.loads(run("measure", str(file), "--ci", "20%", "--json").stdout)
         assert data["name"] == file.name
         assert data["ms"] > 0
@@ -120,21 +126,21 @@ def test_a_foreign_torchscript_file_needs_its_input_shape(run: Run, tmp_path: Pa
     assert json.loads(measured.stdout)["ms"] > 0
 
 
-def test_show_prints_a_table_json_and_csv(run: Run, lut_path: Path) -> None:
+def test_show_prints_a_table_json_and_csv(ask: Run, lut_path: Path) -> None:
     lut = Lut.load(lut_path)
-    table = run("show", str(lut_path)).stdout
+    table = ask("show", str(lut_path)).stdout
     assert all(key in table for key in lut.entries)
     assert all(len(line) <= 80 for line in table.splitlines())
-    assert json.loads(run("show", str(lut_path), "--json").stdout) == lut.to_dict()
-    csv = run("show", str(lut_path), "--csv").stdout.splitlines()
+    assert json.loads(ask("show", str(lut_path), "--json").stdout) == lut.to_dict()
+    csv = ask("show", str(lut_path), "--csv").stdout.splitlines()
     assert len(csv) == len(lut) + 1
 
 
-def test_devices_lists_the_catalogue_and_this_machine(run: Run) -> None:
-    listed = run("devices").stdout
+def test_devices_lists_the_catalogue_and_this_machine(ask: Run) -> None:
+    listed = ask("devices").stdout
     assert "galaxy-s8" in listed
     assert "iphonex" in listed
-    data = json.loads(run("devices", "--json").stdout)
+    data = json.loads(ask("devices", "--json").stdout)
     assert len(data["catalogue"]) >= 8
     assert data["attached"][0]["device"] == "host"
 
@@ -178,24 +184,24 @@ def test_devices_lists_the_catalogue_and_this_machine(run: Run) -> None:
     ],
 )
 def test_bad_input_is_answered_not_traced(
-    run: Run, words: tuple[str, ...], code: int, said: str
+    ask: Run, words: tuple[str, ...], code: int, said: str
 ) -> None:
-    done = run(*words)
+    done = ask(*words)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_a_prediction_for_missing_ops_names_the_command(run: Run, lut_path: Path) -> None:
-    done = run("predict", str(lut_path), ARCHITECTURE_WITH_SEPARABLE)
+def test_a_prediction_for_missing_ops_names_the_command(ask: Run, lut_path: Path) -> None:
+    done = ask("predict", str(lut_path), ARCHITECTURE_WITH_SEPARABLE)
     assert done.returncode == 1
     assert "ir_k3sep_e6_g1_s1_i16_o16_h8_w8" in done.stderr
     assert "measure them with: latbench profile --device host" in done.stderr
 
 
 def test_hand_edited_truncated_and_foreign_files_are_refused(
-    run: Run, lut_path: Path, tmp_path: Path
+    ask: Run, lut_path: Path, tmp_path: Path
 ) -> None:
     text = lut_path.read_text()
     bad = {
@@ -207,7 +213,7 @@ def test_hand_edited_truncated_and_foreign_files_are_refused(
         path = tmp_path / name
         path.write_text(content)
         for words in (("show", str(path)), ("predict", str(path), "fbnet_a")):
-            done = run(*words)
+            done = ask(*words)
             assert done.returncode == 1
             assert name in done.stderr
             assert "Traceback" not in done.stderr
@@ -258,7 +264,9 @@ def _has_trials(folder: Path) -> bool:
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "latbench", "profile", "--device", "host", *SMALL_SPACE]
+    hasty = ("--ci", "10%", "--calibrate", "0")
+    words = ("profile", "--device", "host", *SMALL_SPACE, *hasty)
+    command = [sys.executable, "-m", "latbench", *words]
     env = os.environ | {"LATBENCH_HOME": str(home)}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
     journal = home / "journals"
@@ -282,12 +290,21 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     assert goes_on["trials"] - goes_on["taken"] == trials
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pt"])
-@pytest.mark.parametrize("damage", ["half", "flipped", "junk"])
-def test_damaged_models_are_refused(run: Run, tmp_path: Path, suffix: str, damage: str) -> None:
-    exported = run("export", "fbnet_a", *SMALL_SPACE, "--out", str(tmp_path), "--json")
-    (path,) = (tmp_path / made for made in _file_names(exported.stdout) if made.endswith(suffix))
-    whole = path.read_bytes()
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        (".tflite", "half"),
+        (".tflite", "flipped"),
+        (".onnx", "half"),
+        (".onnx", "junk"),
+        (".pt", "flipped"),
+    ],
+)
+def test_damaged_models_are_refused(
+    run: Run, exported: list[Path], tmp_path: Path, suffix: str, damage: str
+) -> None:
+    (intact,) = (file for file in exported if file.suffix == suffix)
+    whole, path = intact.read_bytes(), tmp_path / intact.name
     if damage == "half":
         path.write_bytes(whole[: len(whole) // 2])
     elif damage == "flipped":
@@ -298,10 +315,6 @@ def test_damaged_models_are_refused(run: Run, tmp_path: Path, suffix: str, damag
     assert done.returncode == 1, done.stdout
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
-
-
-def _file_names(listing: str) -> list[str]:
-    return [Path(made["path"]).name for made in json.loads(listing)]
 
 
 @pytest.mark.parametrize("delay", [0.15, 0.45, 0.9])

@@ -49,34 +49,34 @@ def slowed(precise: Path, tmp_path: Path) -> tuple[Path, list[str]]:
     return path, keys
 
 
-def test_a_lut_has_not_drifted_from_itself(run: Run, precise: Path) -> None:
-    done = run("drift", str(precise), str(precise))
+def test_a_lut_has_not_drifted_from_itself(ask: Run, precise: Path) -> None:
+    done = ask("drift", str(precise), str(precise))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "no drift"
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_slower_ops_are_exit_code_1_and_are_named(
-    run: Run, precise: Path, slowed: tuple[Path, list[str]]
+    ask: Run, precise: Path, slowed: tuple[Path, list[str]]
 ) -> None:
     path, keys = slowed
-    done = run("drift", str(precise), str(path))
+    done = ask("drift", str(precise), str(path))
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines()[-1].startswith("drift: ")
     assert "3 ops slower" in done.stdout
     assert all(key in done.stdout for key in keys)
-    back = run("drift", str(path), str(precise), "--json")
+    back = ask("drift", str(path), str(precise), "--json")
     assert back.returncode == 1
     assert sorted(json.loads(back.stdout)["faster"]) == keys
     # Three ops by a fifth are not a change where only half a change more is one.
-    assert run("drift", str(precise), str(path), "--tolerance", "60%").returncode == 0
+    assert ask("drift", str(precise), str(path), "--tolerance", "60%").returncode == 0
 
 
-def test_every_format_can_be_had(run: Run, precise: Path, slowed: tuple[Path, list[str]]) -> None:
+def test_every_format_can_be_had(ask: Run, precise: Path, slowed: tuple[Path, list[str]]) -> None:
     path, keys = slowed
     said = {}
     for form in ("text", "json", "junit", "markdown", "github"):
-        done = run("drift", str(precise), str(path), "--format", form)
+        done = ask("drift", str(precise), str(path), "--format", form)
         assert (done.returncode, done.stderr) == (1, "")
         said[form] = done.stdout
     assert sorted(json.loads(said["json"])["slower"]) == keys
@@ -84,29 +84,29 @@ def test_every_format_can_be_had(run: Run, precise: Path, slowed: tuple[Path, li
     assert set(keys) <= {case.get("name") for case in failed}
     assert said["markdown"].startswith("### latbench drift: ")
     assert sum(line.startswith("::error ") for line in said["github"].splitlines()) >= 3
-    assert run("drift", str(precise), str(path), "--json").stdout == said["json"]
+    assert ask("drift", str(precise), str(path), "--json").stdout == said["json"]
 
 
-def test_missing_ops_are_drift(run: Run, precise: Path, tmp_path: Path) -> None:
+def test_missing_ops_are_drift(ask: Run, precise: Path, tmp_path: Path) -> None:
     lut = Lut.load(precise)
     gone = next(lut.keys())
     rest = {key: entry for key, entry in lut.entries.items() if key != gone}
     part = lut.model_copy(update={"entries": rest})
     part.save(tmp_path / "part.json")
-    done = run("drift", str(precise), str(tmp_path / "part.json"), "--json")
+    done = ask("drift", str(precise), str(tmp_path / "part.json"), "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["missing"] == [gone]
 
 
-def test_another_target_cannot_be_compared(run: Run, precise: Path, tmp_path: Path) -> None:
+def test_another_target_cannot_be_compared(ask: Run, precise: Path, tmp_path: Path) -> None:
     lut = Lut.load(precise)
     other = tmp_path / "other.json"
     changed = lut.target.model_copy(update={"runtime": Runtime.TORCHSCRIPT})
     lut.model_copy(update={"target": changed}).save(other)
-    done = run("drift", str(precise), str(other))
+    done = ask("drift", str(precise), str(other))
     assert (done.returncode, done.stderr) == (2, "")
     assert done.stdout.splitlines()[-1] == "cannot compare: runtime"
-    data = json.loads(run("drift", str(precise), str(other), "--json").stdout)
+    data = json.loads(ask("drift", str(precise), str(other), "--json").stdout)
     assert (data["comparable"], data["level"]) == (False, None)
 
 
@@ -134,7 +134,7 @@ def with_a_lone_surrogate(lut: Path, path: Path) -> None:
     ids=["edited", "cut", "foreign", "absent"],
 )
 def test_what_is_no_lut_is_exit_code_2(
-    run: Run,
+    ask: Run,
     precise: Path,
     tmp_path: Path,
     damage: Callable[[Path, Path], object],
@@ -145,7 +145,7 @@ def test_what_is_no_lut_is_exit_code_2(
     damage(precise, bad)
     files = [str(precise)]
     files.insert(place, str(bad))
-    done = run("drift", *files)
+    done = ask("drift", *files)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert said in done.stderr
@@ -154,11 +154,11 @@ def test_what_is_no_lut_is_exit_code_2(
 
 @pytest.mark.parametrize("damage", [with_strange_settings, with_a_lone_surrogate])
 def test_a_lut_that_holds_strange_things_is_never_called_drift(
-    run: Run, precise: Path, tmp_path: Path, damage: Callable[[Path, Path], None]
+    ask: Run, precise: Path, tmp_path: Path, damage: Callable[[Path, Path], None]
 ) -> None:
     path = tmp_path / "strange.json"
     damage(precise, path)
-    done = run("drift", str(precise), str(path))
+    done = ask("drift", str(precise), str(path))
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 2)
 
@@ -177,32 +177,33 @@ def test_a_lut_that_holds_strange_things_is_never_called_drift(
     ],
 )
 def test_requests_that_make_no_sense_are_exit_code_2(
-    run: Run, precise: Path, words: tuple[str, ...], said: str
+    ask: Run, precise: Path, words: tuple[str, ...], said: str
 ) -> None:
-    done = run("drift", *(str(precise) if word == "BASELINE" else word for word in words))
+    done = ask("drift", *(str(precise) if word == "BASELINE" else word for word in words))
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_what_was_not_measured_cannot_be_measured_again(
-    run: Run, precise: Path, tmp_path: Path
+    ask: Run, precise: Path, tmp_path: Path
 ) -> None:
     imported = tmp_path / "imported.json"
     Lut.load(precise).model_copy(update={"provenance": "imported"}).save(imported)
-    done = run("drift", str(imported), "--remeasure")
+    done = ask("drift", str(imported), "--remeasure")
     assert (done.returncode, done.stdout) == (2, "")
     assert "not measured" in done.stderr
     phone = Lut.load(precise).target.model_copy(update={"device": "pixel-6"})
     Lut.load(precise).model_copy(update={"target": phone}).save(imported)
-    done = run("drift", str(imported), "--remeasure")
+    done = ask("drift", str(imported), "--remeasure")
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
 
 
 def test_a_part_of_a_lut_is_measured_again(run: Run, lut_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "now.json"
-    done = run("drift", str(lut_path), "--remeasure", "--out", str(out), "--json", *HASTY)
+    words = ("--remeasure", "--budget", "8s", "--out", str(out), "--json")
+    done = run("drift", str(lut_path), *words, *HASTY)
     assert "Traceback" not in done.stderr
     report, baseline, now = json.loads(done.stdout), Lut.load(lut_path), Lut.load(out)
     reasons = [change["what"] for change in report["changes"] if change["blocks"]]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from latbench.lut import Lut
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, when_quiet
 
 KEYS = {
     "networks", "mape", "bias", "worst", "within_2", "within_5", "within_10", "coverage", "drift",
@@ -15,8 +15,7 @@ KEYS = {
 def test_validate_times_other_networks(run: Run, lut_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "validated.json"
     words = ("--networks", "4", "--ci", "20%", "--seed", "7", "--out", str(out))
-    done = run("validate", str(lut_path), *words, "--json")
-    assert done.returncode == 0, done.stderr
+    done = when_quiet(run, "validate", str(lut_path), *words, "--json")
     figures = json.loads(done.stdout)
     assert set(figures) >= KEYS
     assert figures["networks"] == len(figures["each"]) == 4
@@ -37,8 +36,7 @@ def test_validate_times_other_networks(run: Run, lut_path: Path, tmp_path: Path)
 
 
 def test_validate_says_what_it_found(run: Run, lut_path: Path) -> None:
-    done = run("validate", str(lut_path), "--networks", "2", "--ci", "20%")
-    assert done.returncode == 0, done.stderr
+    done = when_quiet(run, "validate", str(lut_path), "--networks", "2", "--ci", "20%")
     assert "2, none of which the LUT was made from" in done.stdout
     assert "too few networks" in done.stdout  # for a rank correlation
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -1,0 +1,38 @@
+"""When the figures of a validation are doubted."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from latbench import Lut, Prediction
+from latbench.lut.accuracy import Validated, figures_of
+from latbench.validation import Validation
+
+SHIPPED = Path(__file__).parents[1] / "luts" / "host-amd-epyc.json"
+
+
+def validation(levels: tuple[float, ...], drift: float) -> Validation:
+    networks = tuple(
+        Validated(f"network {number}", Prediction(ms, 0.9 * ms, 1.1 * ms), ms)
+        for number, ms in enumerate((7.0, 8.0, 9.0))
+    )
+    figures = figures_of(networks, drift=drift, level=0.0)
+    report = cast(Any, None)  # nothing of the run itself is asked for
+    return Validation(Lut.load(SHIPPED), networks, figures, levels, report)
+
+
+@pytest.mark.parametrize("level", [0.9, 1.0, 1.3])
+def test_figures_of_a_steady_device_are_not_doubted(level: float) -> None:
+    steady = tuple(level * one for one in (1.0, 1.03, 0.98, 1.01, 1.0))
+    assert validation(steady, drift=0.4).warnings == ()
+
+
+def test_a_device_that_wandered_is_told() -> None:
+    (warning,) = validation((1.0, 1.0), drift=1.13).warnings
+    assert warning == "the device wandered by 113 % in this run"
+
+
+def test_networks_that_disagree_about_the_level_are_told() -> None:
+    (warning,) = validation((1.0, 1.02, 1.21), drift=0.05).warnings
+    assert "disagree by 21%" in warning
