@@ -24,9 +24,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_carries_the_catalogue_and_the_luts(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder in ("devices", "luts"):
-        for file in (ROOT / folder).iterdir():
-            assert f"latbench/_shipped/{folder}/{file.name}" in names
+    for folder in ("devices", "luts", "runner/core", "runner/cmake", "runner/plugins"):
+        for file in filter(Path.is_file, (ROOT / folder).rglob("*")):
+            assert f"latbench/_shipped/{file.relative_to(ROOT).as_posix()}" in names
+    assert {"CMakeLists.txt", "CMakePresets.json"} <= {
+        name.removeprefix("latbench/_shipped/runner/") for name in names
+    }
+    for recipe in (ROOT / "fbnet_search" / "recipes").glob("*.toml"):
+        assert f"fbnet_search/recipes/{recipe.name}" in names
     assert {"latbench/py.typed", "fbnet_search/py.typed"} <= names
     (entry_points,) = (n for n in names if n.endswith(".dist-info/entry_points.txt"))
     text = zipfile.ZipFile(wheel).read(entry_points).decode()
@@ -53,3 +58,6 @@ def test_the_installed_wheel_works_from_any_directory(wheel: Path, tmp_path: Pat
     assert "galaxy-s8" in listed
     shipped = run("from latbench.files import shipped; print(*shipped('luts').iterdir())")
     assert str(site) in shipped
+    built_from = run("from latbench.files import shipped; print(shipped('runner'))")
+    assert built_from.startswith(str(site))
+    assert "paper" in run("from fbnet_search.recipe import shipped_recipes as s; print(s())")

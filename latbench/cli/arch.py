@@ -2,6 +2,7 @@
 
 import click
 
+from latbench.cli.completion import complete_architectures
 from latbench.cli.options import json_option
 from latbench.cli.output import emit_facts, emit_json, emit_table
 
@@ -12,7 +13,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("architecture_text", metavar="NAME|NOTATION")
+@click.argument("architecture_text", metavar="NAME|NOTATION", shell_complete=complete_architectures)
 @click.option(
     "--release",
     default="2020",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.completion import complete_files
 from latbench.cli.options import json_option, output_path
 from latbench.cli.output import described, emit_facts, emit_json, interval, milliseconds
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=output_path,
+    shell_complete=complete_files,
     metavar="FILE",
     help="Where the LUT goes.  [default: luts/<target>.json]",
 )

@@ -34,6 +34,15 @@ def complete_architectures(
     return named or complete_files(context, parameter, incomplete)
 
 
+def complete_devices(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Offer the devices of the catalogue."""
+    from latbench.device.catalogue import load_catalogue
+
+    return _starting(load_catalogue(), incomplete)
+
+
 def complete_runtimes(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

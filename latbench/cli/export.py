@@ -6,6 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli.completion import (
+    complete_architectures,
+    complete_folders,
+    complete_precisions,
+    complete_runtimes,
+)
 from latbench.cli.options import (
     json_option,
     output_path,
@@ -22,12 +28,15 @@ if TYPE_CHECKING:
 
 
 @click.command(name="export")
-@click.argument("architecture_text", metavar="[ARCH]", required=False)
+@click.argument(
+    "architecture_text", metavar="[ARCH]", required=False, shell_complete=complete_architectures
+)
 @space_options
 @click.option(
     "--runtime",
     "runtimes",
     type=runtime_name,
+    shell_complete=complete_runtimes,
     multiple=True,
     metavar="NAME",
     help="tflite, onnx or torchscript; may be repeated.  [default: all three]",
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
     "--precision",
     "precisions",
     type=precision_name,
+    shell_complete=complete_precisions,
     multiple=True,
     metavar="NAME",
     help="fp32 or int8; may be repeated.  [default: fp32]",
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=output_path,
+    shell_complete=complete_folders,
     metavar="DIR",
     help="Put copies here, named by op.  [default: only the store]",
 )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.completion import complete_architectures, complete_files
 from latbench.cli.options import json_option, lut_file
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
 from latbench.errors import BadRequest
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @click.command(name="predict")
-@click.argument("lut", type=lut_file)
-@click.argument("architecture_text", metavar="ARCH")
+@click.argument("lut", type=lut_file, shell_complete=complete_files)
+@click.argument("architecture_text", metavar="ARCH", shell_complete=complete_architectures)
 @click.option("--head", type=click.IntRange(1), metavar="CHANNELS", help="Width of the head.")
 @json_option
 def command(lut: "Lut", architecture_text: str, head: int | None, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.completion import complete_files
 from latbench.cli.options import json_option, lut_file
 from latbench.cli.output import described, emit_facts, emit_json, emit_table, milliseconds
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="show")
-@click.argument("lut", type=lut_file)
+@click.argument("lut", type=lut_file, shell_complete=complete_files)
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one op a line.")
 def command(lut: "Lut", as_json: bool, as_csv: bool) -> None:

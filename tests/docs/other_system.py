@@ -1,0 +1,106 @@
+"""Run as a program: pretend to be Windows or macOS, then import all of latbench and use its pure commands.
+
+What only POSIX or only Linux has is taken out of `os`, `signal` and `select`, its modules cannot be
+imported, and `sys.platform` is another. Libraries that are not ours are imported before, as this system's.
+
+    python -m tests.docs.other_system win32 LUT ARCHITECTURE.JSON
+"""
+
+import importlib
+import os
+import pkgutil
+import select
+import signal
+import sys
+from types import ModuleType
+
+_LIBRARIES = (
+    "adb_shell.adb_device", "adbutils", "ai_edge_litert.interpreter", "asyncio", "click.testing",
+    "flatbuffers", "multiprocessing.pool", "numpy", "onnx", "onnxruntime", "pandas", "platformdirs",
+    "psutil", "pydantic", "rich.console", "rich.progress", "rich.table", "scipy.optimize",
+    "scipy.stats", "sklearn.datasets", "sqlite3", "subprocess", "tempfile", "tensorboard.summary.writer",
+    "torch", "torch.fx", "urllib.request",
+)  # fmt: skip
+
+#: What macOS lacks, and what Windows lacks besides (Python's documentation of `os`, "Availability").
+_LINUX_ONLY = {
+    os: ("sched_getaffinity", "sched_setaffinity", "pidfd_open", "memfd_create", "posix_fadvise"),
+}
+_POSIX_ONLY = {
+    os: ("fork", "forkpty", "getuid", "geteuid", "getgid", "getpgid", "killpg", "setsid", "nice",
+         "pread", "pwrite", "uname", "sysconf", "statvfs", "getloadavg", "mkfifo", "chown", "fchmod",
+         "sched_yield", "set_blocking", "getpriority", "setpriority", "WNOHANG", "waitid"),
+    signal: ("alarm", "setitimer", "pthread_sigmask", "sigwait", "SIGALRM", "SIGKILL", "SIGHUP",
+             "SIGPIPE", "SIGUSR1", "SIGCHLD", "SIGSTOP", "SIGCONT"),
+    select: ("poll", "epoll"),
+}  # fmt: skip
+_POSIX_MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty")
+
+
+def pretend(system: str) -> None:
+    """Take away what `system`, darwin or win32, does not have."""
+    for library in _LIBRARIES:
+        importlib.import_module(library)
+    lacking: list[dict[ModuleType, tuple[str, ...]]] = [_LINUX_ONLY]
+    if system == "win32":
+        lacking.append(_POSIX_ONLY)
+        for name in _POSIX_MODULES:
+            sys.modules[name] = None  # type: ignore[assignment]  # importing it raises ImportError
+    for modules in lacking:
+        for module, names in modules.items():
+            for name in names:
+                if hasattr(module, name):
+                    delattr(module, name)
+    sys.platform = system
+
+
+def import_everything() -> int:
+    """Import each module of both packages, the workers' own excepted; return how many there are."""
+    import fbnet_search
+    import latbench
+
+    count = 0
+    for package in (latbench, fbnet_search):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith("__main__"):
+                importlib.import_module(found.name)
+                count += 1
+    return count
+
+
+def use(lut: str, architecture: str) -> None:
+    """Call the commands that measure nothing; each must end with exit code 0."""
+    from click.testing import CliRunner
+
+    from latbench.cli import main
+
+    calls = (
+        ("devices",),
+        ("space", "show"),
+        ("arch", "show", architecture),
+        ("show", lut),
+        ("show", lut, "--csv"),
+        ("predict", lut, architecture),
+        ("predict", lut, "fbnet_a", "--json"),
+        ("drift", lut, lut),
+    )
+    for call in calls:
+        # Where nobody said UTF-8, Windows writes files in the code page of its language.
+        done = CliRunner(charset="cp1252").invoke(main, call)
+        if done.exit_code != 0 or not done.stdout:
+            raise SystemExit(f"{' '.join(call)}: exit code {done.exit_code}: {done.output}") from (
+                done.exception
+            )
+
+
+def main() -> None:
+    """Pretend, import, use; the last line says how many modules were imported."""
+    system, lut, architecture = sys.argv[1:]
+    pretend(system)
+    count = import_everything()
+    use(lut, architecture)
+    print(f"{system}: {count} modules")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Pages of documentation as programs: what they tell a reader to type, and what they say comes of it.
+
+A ```console block holds commands, each after "$ ", and what they print. A ```python block is run.
+Other blocks (```sh, ```yaml, …) are for readers alone. In what is printed, numbers stand for any number,
+"…" for anything in a line, and a line of "…" alone for any lines; the other lines must come, in that order.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+#: What makes a command quicker here than for a reader; the lines that it prints are the same.
+QUICKER = {
+    ("latbench", "profile"): ("--ci", "20%", "--calibrate", "0"),
+    ("latbench", "measure"): ("--ci", "20%", "--budget", "8s"),
+    ("fbnet-search",): ("--epochs", "1"),
+    ("fbnet-train",): ("--epochs", "1"),
+}
+
+_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+_NUMBER = re.compile(r"[-+]?\d(?:[\d.,]*\d)?(?:e[-+]?\d+)?")
+_FOUND = re.compile(r"(?:(?:skip|k\de\d(?:g\d)?)[ |]?)+")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a console block, and the lines that it prints."""
+
+    command: str
+    printed: tuple[str, ...]
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The fenced blocks of a page, in order."""
+    for indent, language, text in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        yield Block(language, "\n".join(line.removeprefix(indent) for line in text.splitlines()))
+
+
+def steps(console: str) -> Iterator[Step]:
+    """The commands of a console block."""
+    for part in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
+        command, *printed = part.splitlines()
+        yield Step(command, tuple(printed))
+
+
+def run_page(page: Path, folder: Path, home: Path) -> None:
+    """Do in `folder` what a page tells its reader to do.
+
+    Raises:
+        AssertionError: a command fails, or does not print what the page says.
+    """
+    status, session = 0, {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.language == "python":
+            exec(compile(block.text, str(page), "exec"), session)
+        elif block.language == "console":
+            for step in steps(block.text):
+                if step.command == "echo $?":
+                    assert step.printed == (str(status),), f"{page.name}: exit code {status}"
+                    continue
+                told = _asks_for_status(block.text, step)
+                status, printed = run_command(step.command, folder, home)
+                assert told or status == 0, f"{page.name}: {step.command}: {status}\n{printed}"
+                _compare(page, step, printed)
+
+
+def _asks_for_status(console: str, step: Step) -> bool:
+    """Whether the page tells what exit code to expect."""
+    following = [one.command for one in steps(console)]
+    at = following.index(step.command)
+    return following[at + 1 : at + 2] == ["echo $?"]
+
+
+def run_command(command: str, folder: Path, home: Path) -> tuple[int, str]:
+    """Run a command, and return its exit code and what it printed.
+
+    Ours run in this process, for importing PyTorch takes seconds.
+    """
+    words = shlex.split(command)
+    program = program_named(words[0])
+    if program is None:
+        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+    for start, more in QUICKER.items():
+        if tuple(words[: len(start)]) == start:
+            words += more
+    environment = {"LATBENCH_HOME": str(home), "COLUMNS": "80", "NO_COLOR": "1"}
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        result = CliRunner(env=environment).invoke(program, words[1:], prog_name=words[0])
+    finally:
+        os.chdir(here)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def program_named(name: str) -> click.Command | None:
+    """Our command of that name, or None."""
+    from fbnet_search.cli import search_main, train_main
+    from latbench.cli import main
+
+    return {"latbench": main, "fbnet-search": search_main, "fbnet-train": train_main}.get(name)
+
+
+def _compare(page: Path, step: Step, printed: str) -> None:
+    """See that what was printed has the lines that the page shows, in that order."""
+    left = iter(printed.splitlines())
+    for line in step.printed:
+        if not line.strip() or line.strip() == "…":
+            continue
+        wanted = pattern_of(line)
+        assert any(wanted.fullmatch(actual.rstrip()) for actual in left), (
+            f"{page.name}: {step.command}: no line like {line!r} (any more) in\n{printed}"
+        )
+
+
+def pattern_of(line: str) -> re.Pattern[str]:
+    """What a printed line must look like: other numbers, other networks, other widths of columns."""
+    pieces = []
+    for piece in line.split("…"):
+        held = _NUMBER.sub("\0", _FOUND.sub("\1", piece))
+        written = re.sub(r"(?:\\ )+", r"\\s+", re.escape(held))
+        pieces.append(written.replace("\0", f"(?:{_NUMBER.pattern})").replace("\1", _FOUND.pattern))
+    return re.compile(".*".join(pieces))
