@@ -208,7 +208,7 @@ def test_an_architecture_file_of_another_space_is_refused(tmp_path: Path) -> Non
     path = tmp_path / "architecture.json"
     path.write_text(json.dumps(published("fbnet_a").to_dict()))
     assert read_architecture(str(path)) == published("fbnet_a")
-    with pytest.raises(BadRequest, match="is wanted"):
+    with pytest.raises(BadRequest, match="than is wanted"):
         read_architecture(str(path), SearchSpace.named("fbnet", input_size=96))
     path.write_text('{"layers": 3}')
     with pytest.raises(BadNotation, match="not an architecture"):

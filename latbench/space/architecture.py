@@ -233,10 +233,14 @@ def _read_file(path: Path, space: SearchSpace | None) -> Architecture:
     except BadRequest as error:
         raise BadNotation(f"{path}: {error.message}", hint=error.hint) from None
     if space is not None and architecture.space != space:
+        own, wanted = architecture.space.to_dict(), space.to_dict()
+        differing = [name for name in own if own[name] != wanted[name]]
         raise BadRequest(
-            f"{path} is an architecture of {architecture.space}, "
-            f"{architecture.space.classes} classes, but {space}, {space.classes} classes, is wanted",
-            hint=f"profile that space: latbench profile {architecture.space.arguments}",
+            f"{path} is an architecture of another space than is wanted:",
+            details=[f"{name}: {own[name]} instead of {wanted[name]}" for name in differing],
+            hint="give its notation in place of the file, and it is built in that space"
+            if differing == ["keeps_first_1x1"]
+            else f"profile its space: latbench profile {architecture.space.arguments}",
         )
     return architecture
 
