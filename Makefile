@@ -40,7 +40,7 @@ rig: $(INSTALLED)
 
 rig-ios: $(INSTALLED)
 	$(BIN)/python -m tests.rigs.ios_tools
-	$(BIN)/python -m pytest -m rig tests/rigs/test_ios_build.py tests/rigs/test_ios_tools.py tests/rigs/test_ios_faults.py
+	$(BIN)/python -m pytest -m rig tests/rigs/test_ios_build.py tests/rigs/test_ios_tools.py tests/rigs/test_ios_faults.py tests/rigs/test_ios_coreml.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

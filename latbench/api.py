@@ -3,16 +3,16 @@
 `latbench profile` is `profile`, `latbench build-lut` is `build_lut`, `latbench measure` is `measure_latency`.
 """
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from latbench.delegation import CPU, Delegation, require_delegation
 from latbench.device.base import Device
-from latbench.device.catalogue import CatalogueDevice, Defaults, find_device
-from latbench.device.open import ANYWHERE, Where, open_device
+from latbench.device.catalogue import CatalogueDevice, find_device
+from latbench.device.open import ANYWHERE, Where
 from latbench.errors import BadRequest, LatbenchError, LutRefused
 from latbench.export import ArtifactStore, export_architecture, export_ops
 from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
@@ -20,14 +20,17 @@ from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
 from latbench.lut.anchor import anchors_of, level_of
 from latbench.lut.build import build_lut as build_lut_of_run
-from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject
+from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure_fleet
 from latbench.measure import Progress as MeasureProgress
-from latbench.measure import measure as measure_plan
 from latbench.measure.plan import reference_subject
+from latbench.opening import open_target as open_target
+from latbench.opening import opened_target
 from latbench.space import Architecture, OpSpec, SearchSpace, parse_key, published
 from latbench.space.design import SENTINEL, calibration_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
+from latbench.verification import Verification, Verified
+from latbench.verification import verify as verify_ops
 
 #: Told what is going on, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
@@ -38,12 +41,18 @@ CALIBRATE = 12
 
 @dataclass(frozen=True)
 class Profile:
-    """What `profile` did: the report of the run, and the journal that holds its trials."""
+    """What `profile` did: the report of the run, and the journal that holds its trials.
+
+    `verified` says of each unit how far it was from PyTorch; it is empty if that was not asked for.
+    `delegated` says of each unit what its accelerator takes; it is empty if the target is the CPU.
+    """
 
     target: Target
     space: SearchSpace
     journal: Path
     report: RunReport
+    verified: tuple[Verification, ...] = ()
+    delegated: tuple[Delegation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,12 +92,15 @@ def profile(
     precision: Precision | None = None,
     threads: int | None = None,
     cores: Sequence[int] | None = None,
-    where: Where = ANYWHERE,
+    where: Where | Sequence[Where] = ANYWHERE,
     calibrate: int = CALIBRATE,
     ci: float = 0.01,
     budget_s: float = 600.0,
     journal: Path | None = None,
     fresh: bool = False,
+    verify: bool = False,
+    accelerator: str = CPU,
+    allow_partial: bool = False,
     progress: Progress = silent,
 ) -> Profile:
     """Time every op of `space` on a device, and journal every trial.
@@ -99,7 +111,7 @@ def profile(
         device: a name of the catalogue.
         space: by default FBNet's at 224.
         runtime, precision, threads, cores: by default the device's own.
-        where: which unit of the device, and how to reach it.
+        where: which unit of the device, and how to reach it. Several share the work.
         calibrate: whole networks to time in the same rounds, from which the LUT learns how ops add
             up; ops then stand between frames (`latbench.space.sandwich`). With 0 they are timed
             alone, and the sentinel's latency gives the one scale that sums are corrected by.
@@ -107,6 +119,9 @@ def profile(
         budget_s: seconds after which the run stops, whatever is left.
         journal: where the trials go; by default a file of this target in latbench's home.
         fresh: measure anew even if the journal has a run of the same plan.
+        verify: first make sure that every op computes on each unit what PyTorch computes.
+        accelerator: what to run on, as the runner calls it (docs/runner-protocol.md).
+        allow_partial: measure ops too that the accelerator leaves to the CPU in part.
 
     Raises:
         UnknownName: there is no such device.
@@ -115,9 +130,15 @@ def profile(
     """
     space = space or SearchSpace.named()
     networks = calibration_architectures(space, calibrate) if calibrate else []
-    with _opened(device, runtime, precision, threads, cores, where) as (entry, unit, target):
+    several = (where,) if isinstance(where, Where) else tuple(where)
+    with opened_target(device, runtime, precision, threads, cores, several) as (
+        entry,
+        units,
+        target,
+    ):
+        target = target.model_copy(update={"accelerator": accelerator})
         plan, about = planned(
-            unit,
+            units[0],
             target,
             space,
             space.unique_ops,
@@ -126,12 +147,46 @@ def profile(
             progress,
             sandwiched=bool(networks),
         )
+        delegated: tuple[Delegation, ...] = ()
+        if accelerator != CPU:
+            delegated = tuple(
+                require_delegation(
+                    unit,
+                    target,
+                    plan.all_subjects,
+                    allow_partial=allow_partial,
+                    progress=lambda done, total: progress("asking what runs where", done, total),
+                )
+                for unit in units
+            )
+            about |= {"delegated": [asdict(one) for one in delegated]}
+        verified: tuple[Verification, ...] = ()
+        if verify:
+            verified = tuple(
+                _verified(unit, plan, space, bool(networks), progress) for unit in units
+            )
+            about |= {"verified": [asdict(one) for one in verified]}
         path = journal or journals() / f"{_stem(entry, target)}-{_space_stem(space)}.sqlite"
         with Journal(path) as opened:
             note = json.dumps({"journal": str(path.absolute())})
             write_atomically(_pointer(), note + "\n")
-            report = measured(plan, unit, opened, progress, about, fresh=fresh)
-    return Profile(target, space, path, report)
+            report = measured_together(plan, units, opened, progress, about, fresh=fresh)
+    return Profile(target, space, path, report, verified, delegated)
+
+
+def _verified(
+    unit: Device, plan: Plan, space: SearchSpace, sandwiched: bool, progress: Progress
+) -> Verification:
+    """Make sure that a unit computes what PyTorch computes, at every op of `space`."""
+    chains = {key: ops for key, _, ops in _chains(space.unique_ops, (), sandwiched)}
+    ops = [
+        Verified(subject.key, chains[subject.key], subject.path)
+        for subject in plan.subjects
+        if subject.role is Role.OP and subject.path is not None
+    ]
+    return verify_ops(
+        unit, plan.target, ops, lambda done, total: progress("verifying", done, total)
+    )
 
 
 def planned(
@@ -282,7 +337,11 @@ def measure_latency(
         precision = precision or Precision(metadata.get("precision", Precision.FP32))
     store = ArtifactStore()
     anchors = anchors_of(lut) if lut is not None else ()
-    with _opened(device, runtime, precision, threads, cores, where) as (_, unit, target):
+    with opened_target(device, runtime, precision, threads, cores, (where,)) as (
+        _,
+        (unit,),
+        target,
+    ):
         if architecture is not None:
             progress("exporting", 0, 1)
             made = export_architecture(architecture, target.runtime, target.precision, store)
@@ -323,80 +382,6 @@ def _prediction(
     return predict_ops(lut, ops, "this model") if ops else None
 
 
-def open_target(
-    device: str,
-    runtime: Runtime | None = None,
-    precision: Precision | None = None,
-    threads: int | None = None,
-    cores: Sequence[int] | None = None,
-    where: Where = ANYWHERE,
-) -> tuple[Device, Target]:
-    """A unit to measure on, and the target, with the device's own defaults for what is None.
-
-    The caller closes the unit.
-
-    Raises:
-        UnknownName, DeviceUnavailable, BadRequest: as `profile`.
-    """
-    _, unit, target = _open(device, runtime, precision, threads, cores, where)
-    return unit, target
-
-
-@contextlib.contextmanager
-def _opened(
-    device: str,
-    runtime: Runtime | None,
-    precision: Precision | None,
-    threads: int | None,
-    cores: Sequence[int] | None,
-    where: Where,
-) -> Iterator[tuple[CatalogueDevice, Device, Target]]:
-    """As `_open`; the unit is closed at the end."""
-    entry, unit, target = _open(device, runtime, precision, threads, cores, where)
-    with contextlib.closing(unit):
-        yield entry, unit, target
-
-
-def _open(
-    device: str,
-    runtime: Runtime | None,
-    precision: Precision | None,
-    threads: int | None,
-    cores: Sequence[int] | None,
-    where: Where,
-) -> tuple[CatalogueDevice, Device, Target]:
-    """The catalogue's entry, a unit to measure on, and the target with the device's defaults."""
-    entry = find_device(device)
-    defaults = entry.defaults
-    count = defaults.threads if threads is None else threads
-    unit = open_device(entry.name, where)
-    try:
-        target = Target(
-            device=entry.name,
-            runtime=runtime or defaults.runtime,
-            precision=precision or defaults.precision,
-            threads=count,
-            cores=_cores(cores, defaults, count, unit),
-        )
-    except BaseException:
-        unit.close()
-        raise
-    return entry, unit, target
-
-
-def _cores(
-    asked: Sequence[int] | None, defaults: Defaults, threads: int, unit: Device
-) -> tuple[int, ...]:
-    """The cores asked for; else the device's own, if they are as many as the threads."""
-    if asked is not None:
-        unit.require_cores(asked, threads)
-        return tuple(asked)
-    if len(defaults.cores) != threads:
-        return unit.default_cores(threads)
-    unit.require_cores(defaults.cores, threads)
-    return defaults.cores
-
-
 def _hash_of(path: Path) -> str:
     try:
         return sha256_of(path.read_bytes())
@@ -425,12 +410,25 @@ def measured(
     *,
     fresh: bool,
 ) -> RunReport:
-    """Measure `plan`, telling `progress` of it; see `latbench.measure.measure`."""
+    """Measure `plan` on one unit, telling `progress` of it; see `latbench.measure.measure`."""
+    return measured_together(plan, [unit], journal, progress, about, fresh=fresh)
+
+
+def measured_together(
+    plan: Plan,
+    units: Sequence[Device],
+    journal: Journal,
+    progress: Progress,
+    about: dict[str, Any],
+    *,
+    fresh: bool,
+) -> RunReport:
+    """Measure `plan` on all `units`, telling `progress` of it; see `latbench.measure.measure_fleet`."""
 
     def tell(state: MeasureProgress) -> None:
         progress("measuring", state.done, state.expected)
 
-    return measure_plan(plan, unit, journal, progress=tell, about=about, fresh=fresh)
+    return measure_fleet(plan, units, journal, progress=tell, about=about, fresh=fresh)
 
 
 def journals() -> Path:

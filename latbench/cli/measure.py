@@ -14,6 +14,7 @@ from latbench.cli.options import (
     shape,
     space_options,
     target_options,
+    where_options,
 )
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
 from latbench.cli.progress import reporter
@@ -32,6 +33,7 @@ MODEL_SUFFIXES = (".tflite", ".onnx", ".pt")
 @click.command(name="measure")
 @click.argument("model", metavar="MODEL|ARCH")
 @target_options
+@where_options
 @space_options
 @click.option(
     "--lut",

@@ -3,11 +3,13 @@
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from latbench.cli.completion import complete_devices, complete_precisions, complete_runtimes
 from latbench.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -159,18 +161,51 @@ def where_options(command: F) -> F:
         adb_server: str | None,
         claimed: bool,
         prepared: bool,
+        address: str | None,
+        runner: str | None,
         **rest: Any,
     ) -> Any:
         from latbench.device.open import Where
 
-        return command(*words, where=Where(unit, adb_server, claimed, prepared), **rest)
+        where = Where(unit, adb_server, claimed, prepared, address, runner)
+        return command(*words, where=where, **rest)
+
+    wrapped: Any = called
+    for option in reversed((unit_option, adb_server_option, address_option, *_treatment)):
+        wrapped = option(wrapped)
+    return cast(F, wrapped)
+
+
+def fleet_options(command: F) -> F:
+    """As `where_options`, for one unit or several of one device, passed as `where`, one place each."""
+
+    @functools.wraps(command)
+    def called(
+        *words: Any,
+        units: tuple[str, ...],
+        adb_servers: tuple[str, ...],
+        claimed: bool,
+        prepared: bool,
+        address: str | None,
+        runner: str | None,
+        **rest: Any,
+    ) -> Any:
+        from latbench.device.open import places
+
+        where = places(units, adb_servers, claimed=claimed, prepared=prepared, address=address)
+        return command(
+            *words, where=tuple(replace(place, runner=runner) for place in where), **rest
+        )
 
     options = (
-        unit_option, adb_server_option,
-        click.option("--as", "claimed", is_flag=True,
-                     help="Take the phone for --device, whatever it says it is."),
-        click.option("--prepare", "prepared", is_flag=True,
-                     help="Steady the phone: fixed-performance mode, screen on; put back after."),
+        click.option("--unit", "units", multiple=True, metavar="SERIAL",
+                     help="Which phone, as adb devices lists it, or HOST:PORT; given again, they "
+                     "share the work.  [default: the only one]"),
+        click.option("--adb-server", "adb_servers", multiple=True, metavar="HOST:PORT",
+                     help="The adb server that knows the phone; may be given again.  "
+                     "[default: this machine's]"),
+        address_option,
+        *_treatment,
     )  # fmt: skip
     wrapped: Any = called
     for option in reversed(options):
@@ -178,12 +213,32 @@ def where_options(command: F) -> F:
     return cast(F, wrapped)
 
 
+_treatment = (
+    click.option("--as", "claimed", is_flag=True,
+                 help="Take the phone for --device, whatever it says it is."),
+    click.option("--prepare", "prepared", is_flag=True,
+                 help="Steady the phone: fixed-performance mode, dim screen on; put back after."),
+    click.option("--runner", metavar="NAME[=FILE]",
+                 help="What times models on this machine: native, benchmark_model, "
+                 "onnxruntime_perf_test or speed_benchmark_torch.  [default: a worker in Python]"),
+)  # fmt: skip
+
+
 def unit_option(command: F) -> F:
     """Add `--unit`."""
     return click.option(
         "--unit",
         metavar="SERIAL",
-        help="Which phone, as adb devices lists it, or HOST:PORT.  [default: the only one]",
+        help="Which phone: as adb devices lists it, HOST:PORT, or a UDID.  [default: the only one]",
+    )(command)
+
+
+def address_option(command: F) -> F:
+    """Add `--address`."""
+    return click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="An iPhone on Wi-Fi, as its companion app shows.  [default: one on a cable]",
     )(command)
 
 
@@ -197,20 +252,22 @@ def adb_server_option(command: F) -> F:
 
 
 def target_options(command: F) -> F:
-    """Add the options that choose device and unit, runtime, precision, threads and cores."""
+    """Add the options that choose device, runtime, precision, threads and cores."""
     options = (
         click.option("--device", "device_name", default="host", show_default=True,
+                     shell_complete=complete_devices,
                      help="Device of the catalogue; see latbench devices."),
         click.option("--runtime", type=runtime_name, metavar="NAME",
+                     shell_complete=complete_runtimes,
                      help="tflite, onnx or torchscript.  [default: the device's]"),
         click.option("--precision", type=precision_name, metavar="NAME",
+                     shell_complete=complete_precisions,
                      help="fp32 or int8.  [default: the device's]"),
         click.option("--threads", type=click.IntRange(1, 256), metavar="N",
                      help="Inference threads.  [default: the device's]"),
         click.option("--cores", type=core_list, metavar="LIST",
                      help="CPU cores to pin to, like 4-7.  [default: the fastest free ones]"),
     )  # fmt: skip
-    command = where_options(command)
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,6 +1,7 @@
 """latbench profile: time every op of a search space on a device."""
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 from latbench.cli.group import interruptible
 from latbench.cli.options import (
     budget_option,
+    fleet_options,
     interval_option,
     json_option,
     output_path,
@@ -22,11 +24,14 @@ from latbench.cli.progress import reporter
 if TYPE_CHECKING:
     from latbench.api import Profile
     from latbench.device.open import Where
-    from latbench.target import Precision, Runtime
+    from latbench.measure.report import UnitPart
+    from latbench.target import Precision, Runtime, Target
+    from latbench.verification import Verification
 
 
 @click.command(name="profile")
 @target_options
+@fleet_options
 @space_options
 @click.option(
     "--calibrate",
@@ -45,6 +50,19 @@ if TYPE_CHECKING:
     help="Where trials are kept.  [default: one file a target, in latbench's home]",
 )
 @click.option("--fresh", is_flag=True, help="Measure anew what was measured already.")
+@click.option(
+    "--accelerator",
+    default="cpu",
+    show_default=True,
+    metavar="NAME",
+    help="What to run on: gpu or npu (tflite), xnnpack, nnapi or qnn (onnx).",
+)
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Also time ops that the accelerator leaves to the CPU in part.",
+)
+@click.option("--verify", is_flag=True, help="First compare what ops compute there with PyTorch.")
 @json_option
 def command(
     device_name: str,
@@ -52,19 +70,23 @@ def command(
     precision: "Precision | None",
     threads: int | None,
     cores: tuple[int, ...] | None,
-    where: "Where",
+    where: "tuple[Where, ...]",
     calibrate: int,
     ci: float,
     budget: float,
     journal: Path | None,
     fresh: bool,
+    verify: bool,
+    accelerator: str,
+    allow_partial: bool,
     as_json: bool,
     **chosen: Any,
 ) -> None:
     """Time every op of a search space on a device.
 
     Every trial is journalled before it is used: a run that is cut short continues with the same
-    command, and a run that is complete costs nothing.
+    command, and a run that is complete costs nothing. Several units of one device share the work: each
+    visit goes to the next one that is free.
     """
     from latbench import api
 
@@ -84,6 +106,9 @@ def command(
             budget_s=budget,
             journal=journal,
             fresh=fresh,
+            verify=verify,
+            accelerator=accelerator,
+            allow_partial=allow_partial,
             progress=progress,
         )
     if as_json:
@@ -109,6 +134,9 @@ def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
         "distrusted": list(report.distrusted),
         "failed": report.failed,
         "drift": report.drift,
+        "units": {unit: asdict(part) for unit, part in report.units.items()},
+        "delegated": [asdict(one) for one in profile.delegated],
+        "verified": [asdict(one) for one in profile.verified],
         "wall_seconds": report.session_wall_s,
         "timed_seconds": report.session_timed_s,
     }
@@ -120,6 +148,7 @@ def _print(profile: "Profile") -> None:
     facts = [
         ("target", profile.target),
         ("space", profile.space),
+        *(("verified", _verified(one, profile.target)) for one in profile.verified),
         ("subjects", f"{converged} of {len(report.standings)} within their interval"),
         ("trials", f"{report.trials}, {report.tainted} tainted, {report.failed} failed"),
     ]
@@ -135,8 +164,13 @@ def _print(profile: "Profile") -> None:
         facts.append(("tainted by", reasons))
     if report.drift is not None:
         facts.append(("drift", f"{report.drift:.1%} between the sentinel's levels"))
+    if len(report.units) > 1:
+        facts += [(f"unit {unit}", _told(part)) for unit, part in report.units.items()]
     facts.append(("journal", profile.journal))
     emit_facts(facts)
+    for one in profile.delegated:
+        for key, left in one.fell_back.items():
+            click.echo(f"fell back on {one.unit}: {key}: {left}")
     for key in report.given_up:
         click.echo(f"given up: {key}: {report.failures[key]}")
     if report.distrusted:
@@ -151,6 +185,27 @@ def _print(profile: "Profile") -> None:
             f"not complete: {len(report.unconverged)} subjects are wider than asked for; "
             f"the same command goes on: {_same_command()}"
         )
+
+
+def _verified(one: "Verification", target: "Target") -> str:
+    """How far a unit was from PyTorch, on one line."""
+    from latbench.target import Precision
+
+    worst = one.errors[one.worst]
+    far = f"{worst:.1f} dB" if target.precision is Precision.INT8 else f"{worst:.1e}"
+    return (
+        f"{len(one.errors)} ops compute on {one.unit} what PyTorch does; worst {far} ({one.worst})"
+    )
+
+
+def _told(part: "UnitPart") -> str:
+    """What one of several units did, on one line."""
+    said = f"{part.trials} trials, {part.tainted} tainted, {part.failed} failed"
+    if part.factor is not None:
+        said += f", {part.factor:.3f} times as slow as their middle"
+    if part.dropped_out:
+        said += f", dropped out {part.dropped_out} times"
+    return said
 
 
 def _same_command() -> str:

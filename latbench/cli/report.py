@@ -48,7 +48,7 @@ def command(
     validation: Path | None,
     as_json: bool,
 ) -> None:
-    """Write a report of one or more LUTs to look at in a browser.
+    """Show one or more LUTs in a browser: write them as one HTML file.
 
     The file needs no network and no other file. With several LUTs it compares them with the first, and
     shows drift where the target is the same.

@@ -1,12 +1,13 @@
-"""latbench runner: build the runner for phones, and install the engines that it opens."""
+"""latbench runner: build the runner for phones, install it and its engines, and pair with iPhones."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from latbench.cli.options import json_option
+from latbench.cli.options import address_option, json_option, unit_option
 from latbench.cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ PRESETS = ("host", "arm64-linux", "android-arm64-v8a", "android-armeabi-v7a", "a
 
 @click.group(name="runner")
 def command() -> None:
-    """Build the runner for phones, and install its engines."""
+    """Build the runner for phones, install its engines or the companion app, and pair iPhones."""
 
 
 @command.command()
@@ -29,12 +30,19 @@ def command() -> None:
     show_default=True,
     help="What to build for.",
 )
+@click.option(
+    "--torchscript",
+    is_flag=True,
+    help="Build this machine's engine for TorchScript instead, with the installed torch.",
+)
 @json_option
-def build(preset: str, as_json: bool) -> None:
+def build(preset: str, torchscript: bool, as_json: bool) -> None:
     """Build the runner with the tools that are here; nothing is downloaded."""
-    from latbench.device.android.runner_files import build as build_runner
+    from latbench.device.android import runner_files
 
-    _tell([build_runner(preset)], as_json)
+    _tell(
+        [runner_files.build_torchscript() if torchscript else runner_files.build(preset)], as_json
+    )
 
 
 @command.command()
@@ -43,17 +51,74 @@ def build(preset: str, as_json: bool) -> None:
     "engines",
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
-    required=True,
     metavar="FILE",
     help="An .aar, .whl or .so of ONNX Runtime or LiteRT; may be given again.",
 )
 @click.option("--replace", is_flag=True, help="Also where another library of that name is there.")
+@click.option("--device", metavar="NAME", help="An iPhone, to put the companion app on.")
+@click.option(
+    "--app",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="With --device: the companion app as Xcode built it, .ipa or .app.",
+)
+@unit_option
 @json_option
-def install(engines: tuple[Path, ...], replace: bool, as_json: bool) -> None:
-    """Keep the libraries of inference engines for phones; nothing is downloaded."""
+def install(
+    engines: tuple[Path, ...],
+    replace: bool,
+    device: str | None,
+    app: Path | None,
+    unit: str | None,
+    as_json: bool,
+) -> None:
+    """Keep the libraries of engines for Android phones, or put the companion app on an iPhone.
+
+    Nothing is downloaded.
+    """
+    if device is not None and app is not None and not engines:
+        _install_app(device, app, unit, as_json)
+        return
+    if not engines or device is not None or app is not None or unit is not None:
+        raise click.UsageError("give --engine FILE, or --device NAME and --app PATH")
     from latbench.device.android.runner_files import install as install_engine
 
     _tell([file for one in engines for file in install_engine(one, replace=replace)], as_json)
+
+
+@command.command()
+@click.option("--device", required=True, metavar="NAME", help="An iPhone of the catalogue.")
+@click.option(
+    "--token",
+    prompt="The token that the companion app shows",
+    metavar="TEXT",
+    help="The token that the companion app shows.  [default: asked for]",
+)
+@unit_option
+@address_option
+@json_option
+def pair(device: str, token: str, unit: str | None, address: str | None, as_json: bool) -> None:
+    """Learn the pairing token of an iPhone, and keep it here."""
+    from latbench.device.catalogue import find_device
+    from latbench.device.ios.device import pair_phone
+
+    phone = pair_phone(find_device(device), token, unit, address)
+    if as_json:
+        emit_json({"unit": phone})
+    else:
+        click.echo(f"{phone}: paired")
+
+
+def _install_app(device: str, app: Path, unit: str | None, as_json: bool) -> None:
+    from latbench.device.catalogue import find_device
+    from latbench.device.ios.install import install_app
+
+    done = install_app(find_device(device), app, unit)
+    if as_json:
+        emit_json(asdict(done))
+        return
+    click.echo(f"{done.udid}: installed by {done.tool} (iOS {done.version})")
+    click.echo("the app runs" if done.started else str(done.advice))
 
 
 @command.command(name="list")

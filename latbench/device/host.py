@@ -16,7 +16,7 @@ from latbench.device.reference import WORKLOAD
 from latbench.device.runner_client import RunnerClient
 from latbench.device.state import host_conditions
 from latbench.device.transport import ProcessTransport
-from latbench.errors import BadRequest, RunnerFailed
+from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 
 #: No profile of a whole space takes this long; a runner that is older is forgotten.
 MAX_SECONDS = 6 * 3600
@@ -52,8 +52,14 @@ class HostDevice:
             max_seconds: when the worker ends itself, whatever it is doing.
 
         Raises:
+            DeviceUnavailable: this is Windows, whose pipes the runner's client cannot wait for.
             RunnerFailed: it does not start, or does not speak the protocol.
         """
+        if sys.platform == "win32":
+            raise DeviceUnavailable(
+                "latbench cannot measure on Windows",
+                hint="measure on Linux or in WSL; show, predict and drift work here",
+            )
         command = [sys.executable, "-P", "-m", "latbench.device.host_worker"]
         command += ["--max-seconds", str(max_seconds), "--system-root", str(self._files.root)]
         return start_runner(command, _environment())

@@ -9,6 +9,7 @@ import platform
 from importlib import metadata, util
 from pathlib import Path
 
+from latbench.device.android.runner_files import TORCHSCRIPT
 from latbench.device.host import MAX_SECONDS, HostDevice, start_runner
 from latbench.device.runner_client import RunnerClient
 from latbench.errors import BadRequest, DeviceUnavailable
@@ -53,16 +54,21 @@ class NativeHostDevice(HostDevice):
         return start_runner([*self._command, *limit], os.environ)
 
     def require_runtime(self, runtime: Runtime) -> None:
-        """Make sure that the runner can load models of `runtime`.
+        """Make sure that the runner can load models of `runtime`, before any is opened.
 
         Raises:
             BadRequest: the runner in C has no such engine.
             DeviceUnavailable: it has, but the engine's library is not installed.
         """
         if runtime is Runtime.TORCHSCRIPT:
+            engine = _kept(TORCHSCRIPT)
+            if engine.is_file():  # it takes a second to open, so only who needs it has it
+                self._command += ["--torchscript", str(engine)]
+                return
             raise BadRequest(
                 "the runner in C has no engine for TorchScript",
-                hint="choose --runtime tflite or onnx, or measure with the Python runner",
+                hint="build it: latbench runner build --torchscript; or choose --runtime tflite or onnx, "
+                "or measure with the Python runner",
             )
         if runtime not in self._runtimes:
             raise DeviceUnavailable(
@@ -87,8 +93,7 @@ def native_host_device(binary: Path | None = None) -> NativeHostDevice:
 
 def _runner(binary: Path | None) -> Path:
     named = os.environ.get(VARIABLE)
-    machine = platform.machine()
-    kept = home() / "runners" / _ABIS.get(machine, machine) / "latbench-runner"
+    kept = _kept("latbench-runner")
     path = binary or (Path(named) if named else kept)
     if path.is_file():
         return path.absolute()
@@ -107,6 +112,11 @@ def _engine_options() -> list[str]:
             if option == "--litert":  # the library itself does not tell
                 options += ["--litert-version", metadata.version(distribution)]
     return options
+
+
+def _kept(name: str) -> Path:
+    machine = platform.machine()
+    return home() / "runners" / _ABIS.get(machine, machine) / name
 
 
 def _library(package: str, patterns: tuple[str, ...]) -> Path | None:

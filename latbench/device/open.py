@@ -1,6 +1,8 @@
 """From the name of a device to one that can be measured on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latbench.device.base import Device
@@ -17,19 +19,28 @@ class Where:
     """Which unit of a device to measure on, and what may be done to it.
 
     Attributes:
-        unit: a serial number as adb lists it, or host:port; None: the only one that is attached.
+        unit: a serial number as adb lists it, host:port, or an iPhone's UDID; None: the only one that is
+            attached.
         adb_server: host:port of the adb server; None: where adb's own environment variables say.
         claimed: take the unit for the device that was named, whatever it says it is.
         prepared: change its settings for steadier times, and put them back afterwards.
+        address: host:port of the companion app of an iPhone on Wi-Fi; None: it is on a cable.
+        runner: what loads and times models on this machine: native, the runner in C, or a tool of
+            `latbench.device.tools`, each also as NAME=FILE; None: a worker in Python.
     """
 
     unit: str | None = None
     adb_server: str | None = None
     claimed: bool = False
     prepared: bool = False
+    address: str | None = None
+    runner: str | None = None
 
 
 ANYWHERE = Where()
+
+#: The runner in C.
+NATIVE = "native"
 
 
 def open_device(name: str, where: Where = ANYWHERE) -> Device:
@@ -42,6 +53,22 @@ def open_device(name: str, where: Where = ANYWHERE) -> Device:
         BadRequest: a file of the catalogue is broken, or there are several units and none is named.
     """
     entry = find_device(name)
+    if where.runner is not None and entry.kind != "host":
+        raise BadRequest(f"--runner is for this machine, not for {entry.name}", hint="leave it out")
+    if entry.os == "ios":
+        from latbench.device.ios.device import IosDevice, find_iphone
+
+        if where.prepared or where.adb_server is not None:
+            raise BadRequest(
+                "--prepare and --adb-server are for Android phones", hint="leave them out"
+            )
+        way = find_iphone(entry, where.unit, where.address)
+        return IosDevice(way, entry, claimed=where.claimed)
+    if where.address is not None:
+        raise BadRequest(
+            f"--address is for iPhones, not for {entry.name}",
+            hint="name an Android phone by --unit HOST:PORT",
+        )
     if entry.os == "android":
         from latbench.device.android.device import AndroidDevice  # slow: adbutils imports much
 
@@ -51,24 +78,103 @@ def open_device(name: str, where: Where = ANYWHERE) -> Device:
         except BaseException:  # Ctrl-C included: the unit must not stay taken
             link.close()
             raise
-    if where != ANYWHERE:
+    if replace(where, runner=None) != ANYWHERE:
         raise BadRequest(
-            f"--unit, --adb-server, --as and --prepare are for Android phones, not for {entry.name}",
+            f"--unit, --adb-server, --as and --prepare are for Android phones "
+            f"and iPhones, not for {entry.name}",
             hint="leave them out",
         )
     if entry.kind == "host":
-        return HostDevice()
-    if entry.kind == "board":
-        raise DeviceUnavailable(
-            f"cannot measure on {entry.name} from here: this version measures on Android phones "
-            "and on the machine it runs on",
-            hint=f"install latbench on the {entry.title} and use --device host there",
-        )
+        return _host(where.runner)
     raise DeviceUnavailable(
-        f"cannot measure on {entry.name}: measuring on iPhones is not in this version",
-        hint=f"predict from a LUT of {entry.name} made elsewhere (latbench predict LUT ARCH), "
-        "or measure on this machine with --device host",
+        f"cannot measure on {entry.name} from here: this version measures on phones and on the machine "
+        "it runs on",
+        hint=f"install latbench on the {entry.title} and use --device host there",
     )
+
+
+def _host(runner: str | None) -> Device:
+    """This machine, measured on by `runner`."""
+    if runner is None:
+        return HostDevice()
+    from latbench.device.native import native_host_device
+    from latbench.device.tools import TOOLS, tool_host_device
+
+    name, _, file = runner.partition("=")
+    program = Path(file) if file else None
+    if name == NATIVE:
+        return native_host_device(program)
+    if name in TOOLS:
+        return tool_host_device(name, program)
+    raise BadRequest(f"unknown runner {name!r}", hint=f"known: {', '.join((NATIVE, *TOOLS))}")
+
+
+def open_devices(name: str, where: Sequence[Where]) -> list[Device]:
+    """Return a unit of the device called `name` for each of `where`: all of them, or none is kept.
+
+    Raises as `open_device`.
+    """
+    devices: list[Device] = []
+    try:
+        for one in where:
+            devices.append(open_device(name, one))
+    except BaseException:  # Ctrl-C included: no unit must stay taken
+        for device in devices:
+            device.close()
+        raise
+    return devices
+
+
+def places(
+    units: Sequence[str],
+    adb_servers: Sequence[str] = (),
+    *,
+    claimed: bool = False,
+    prepared: bool = False,
+    address: str | None = None,
+) -> tuple[Where, ...]:
+    """Return where each of `units` is; without units, the only one of each server.
+
+    With several adb servers they are asked which of them lists a unit.
+
+    Raises:
+        BadRequest: something was given twice, or none of several servers lists a unit.
+        DeviceUnavailable: one of several servers does not answer.
+    """
+    for kind, given in (("--unit", units), ("--adb-server", adb_servers)):
+        twice = next((one for one in given if given.count(one) > 1), None)
+        if twice is not None:
+            raise BadRequest(f"{kind} {twice} was given twice", hint="give each once")
+    if not units:
+        servers: Sequence[str | None] = adb_servers or (None,)
+        return tuple(Where(None, server, claimed, prepared, address) for server in servers)
+    if len(adb_servers) < 2:
+        server = adb_servers[0] if adb_servers else None
+        return tuple(Where(unit, server, claimed, prepared, address) for unit in units)
+    return tuple(
+        Where(unit, server, claimed, prepared, address)
+        for unit, server in _listing(units, adb_servers)
+    )
+
+
+def _listing(units: Sequence[str], adb_servers: Sequence[str]) -> list[tuple[str, str]]:
+    """Each unit, and the adb server that lists it."""
+    from latbench.device.android.server import units as units_of
+
+    listed = {server: [unit.serial for unit in units_of(server)] for server in adb_servers}
+    found = []
+    for unit in units:
+        server = next((one for one, serials in listed.items() if unit in serials), None)
+        if server is None:
+            raise BadRequest(
+                f"none of the adb servers {', '.join(adb_servers)} lists {unit}",
+                details=[
+                    f"{one}: {', '.join(serials) or 'nothing'}" for one, serials in listed.items()
+                ],
+                hint="adb devices lists what a server knows",
+            )
+        found.append((unit, server))
+    return found
 
 
 def find_phone(where: Where, entry: CatalogueDevice | None = None) -> "AdbLink":

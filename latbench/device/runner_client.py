@@ -86,11 +86,15 @@ class RunnerClient:
         cores: Sequence[int] = (),
         accelerator: str = "cpu",
         input_shapes: Sequence[tuple[int, ...]] | None = None,
+        seed: int = 0,
         timeout_s: float = 60.0,
     ) -> Loaded:
         """Load an artifact that lies at `path` on the runner's side.
 
         Threads and cores are the whole runner's: its first load sets them, and it refuses others.
+
+        Args:
+            seed: of the inputs (`latbench.runtime.base.TensorInfo.sample`).
 
         Raises:
             RunnerFailed: refused (no such file, no model of this runtime, cores that it may not
@@ -103,6 +107,7 @@ class RunnerClient:
             cores=tuple(cores),
             accelerator=accelerator,
             input_shapes=None if input_shapes is None else tuple(input_shapes),
+            seed=seed,
         )
         return self._ask("load", request, Loaded, timeout_s)
 
@@ -116,6 +121,7 @@ class RunnerClient:
         max_samples: int = 1000,
         seconds: float = 0.0,
         idle_ms: float = 0.0,
+        outputs: bool = False,
         timeout_s: float | None = None,
     ) -> RunReply:
         """Time a loaded model.
@@ -126,6 +132,7 @@ class RunnerClient:
             min_samples, max_samples, seconds: sample until `seconds` have passed and there are
                 `min_samples`, or until there are `max_samples`.
             idle_ms: a pause before each sample.
+            outputs: also have the outputs of the last run.
             timeout_s: when to give up; by default two minutes more than the seconds and pauses
                 asked for.
 
@@ -140,6 +147,7 @@ class RunnerClient:
             max_samples=max_samples,
             seconds=seconds,
             idle_ms=idle_ms,
+            outputs=outputs,
         )
         if timeout_s is None:
             timeout_s = _RUN_S + warmup_seconds + seconds + max_samples * idle_ms / 1e3

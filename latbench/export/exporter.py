@@ -70,18 +70,23 @@ def prepare(module: nn.Module, samples: Sequence[Tensor]) -> Prepared:
     return Prepared(lower(module, tuple(samples[-1].shape)), tuple(samples), reference)
 
 
-@lru_cache(maxsize=2)
-def _prepared_ops(ops: tuple[OpSpec, ...]) -> Prepared:
-    """Prepare ops in sequence with reproducible weights and standard normal inputs.
+def reproducible_module(ops: Sequence[OpSpec]) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """Return ops in sequence with the weights that their artifact has, and standard normal inputs.
 
-    A bounded cache, since the formats of one op are written one after the other.
+    Both follow from the keys of the ops alone.
     """
     seed = zlib.crc32(" ".join(op.key for op in ops).encode())
     generator = torch.Generator().manual_seed(seed)
     batch = torch.randn(_CALIBRATION_SAMPLES, *ops[0].input_shape[1:], generator=generator)
     module = build_ops(ops)
     initialise(module, batch, seed=seed)
-    return prepare(module, torch.split(batch, 1))
+    return module, torch.split(batch, 1)
+
+
+@lru_cache(maxsize=2)
+def _prepared_ops(ops: tuple[OpSpec, ...]) -> Prepared:
+    """Prepare ops in sequence; a bounded cache, since an op's formats are written one after another."""
+    return prepare(*reproducible_module(ops))
 
 
 def write(prepared: Prepared, recipe: Recipe) -> tuple[bytes, Quantization | None]:

@@ -1,7 +1,8 @@
 // The runner as a program.
 //
 //     latbench-runner [--listen PORT] [--max-seconds N] [--engine-dir DIR] [--onnxruntime FILE]
-//                     [--litert FILE] [--litert-version TEXT] [--system-root DIR]
+//                     [--litert FILE] [--litert-version TEXT] [--torchscript FILE]
+//                     [--system-root DIR]
 //
 // It speaks the runner protocol on its standard streams, or, with --listen, with one client after
 // another on a port of the loopback interface. Engines are looked for beside the program unless
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "plugin.h"
 #include "protocol.h"
 #include "watchdog.h"
 
@@ -22,7 +24,8 @@
 struct options {
     bool listen;
     unsigned port, max_seconds;
-    const char *engine_dir, *onnxruntime, *litert, *litert_version, *system_root;
+    const char *engine_dir, *onnxruntime, *litert, *litert_version, *torchscript,
+        *system_root;
 };
 
 static bool read_number(const char *text, unsigned long most, unsigned *number) {
@@ -41,7 +44,7 @@ static bool read_option(const char *name, const char *value, struct options *opt
     } texts[] = {
         {"--engine-dir", &options->engine_dir},   {"--onnxruntime", &options->onnxruntime},
         {"--litert", &options->litert},           {"--litert-version", &options->litert_version},
-        {"--system-root", &options->system_root},
+        {"--torchscript", &options->torchscript}, {"--system-root", &options->system_root},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (strcmp(name, texts[i].name) != 0) continue;
@@ -75,7 +78,8 @@ static void add_engine(struct engines *engines, const struct engine *engine, con
         installed->path = engine_find(engine, folder);
 }
 
-static void add_engines(struct engines *engines, const struct options *options) {
+static bool add_engines(struct engines *engines, const struct options *options,
+                        struct failure *failure) {
 #ifdef LATBENCH_LINKED_ONNXRUNTIME
     const bool onnxruntime_linked = true;
 #else
@@ -93,6 +97,8 @@ static void add_engines(struct engines *engines, const struct options *options) 
     add_engine(engines, &onnxruntime_engine, options->onnxruntime, folder, onnxruntime_linked,
                NULL);
     free(own);
+    return options->torchscript == NULL ||
+           plugin_open(options->torchscript, &engines->engines[engines->count++], failure);
 }
 
 static int fail_to_start(const struct failure *failure) {
@@ -137,7 +143,7 @@ int main(int count, char **arguments) {
                 "latbench-runner: what is %s?\n"
                 "usage: latbench-runner [--listen PORT] [--max-seconds N] [--engine-dir DIR]\n"
                 "         [--onnxruntime FILE] [--litert FILE] [--litert-version TEXT]\n"
-                "         [--system-root DIR]\n",
+                "         [--torchscript FILE] [--system-root DIR]\n",
                 arguments[i]);
         return USAGE_STATUS;
     }
@@ -147,7 +153,8 @@ int main(int count, char **arguments) {
     watchdog_report_crashes();
     if (options.max_seconds > 0) watchdog_limit(options.max_seconds);
     affinity_remember();
-    add_engines(&runner.engines, &options);
+    struct failure failure;
+    if (!add_engines(&runner.engines, &options, &failure)) return fail_to_start(&failure);
     int status = options.listen ? serve_port(&runner, &channel, options.port)
                                 : serve_streams(&runner, &channel);
     // Engines' threads are still there; nothing of theirs is worth waiting for.

@@ -165,7 +165,13 @@ static bool onnx_run(struct model *model, struct failure *failure) {
 }
 
 static const char *const LIBRARIES[] = {"libonnxruntime.so", "libonnxruntime.dylib", NULL};
-static const char *const ACCELERATORS[] = {"cpu", "xnnpack", "nnapi", "qnn", NULL};
+static const char *const ACCELERATORS[] = {
+#ifdef __APPLE__
+    "cpu", "xnnpack", "coreml", NULL,
+#else
+    "cpu", "xnnpack", "nnapi", "qnn", NULL,
+#endif
+};
 
 const struct engine onnxruntime_engine = {
     .runtime = "onnx",

@@ -19,6 +19,8 @@ static bool append_provider(OrtSessionOptions *options, const struct load_option
     } else if (strcmp(load->accelerator, "qnn") == 0) {
         const char *keys[] = {"backend_path"}, *values[] = {"libQnnHtp.so"};
         ORT_CHECK(ort.SessionOptionsAppendExecutionProvider(options, "QNN", keys, values, 1), what);
+    } else if (strcmp(load->accelerator, "coreml") == 0) {
+        ORT_CHECK(ort.SessionOptionsAppendExecutionProvider(options, "CoreML", NULL, NULL, 0), what);
     } else if (strcmp(load->accelerator, "nnapi") == 0) {
         if (ort.append_nnapi == NULL) return fail(failure, "%s: it was built without NNAPI", what);
         ORT_CHECK(ort.append_nnapi(options, 0), what);

@@ -24,8 +24,7 @@ static const struct {
 };
 #define OP_COUNT (sizeof OPS / sizeof *OPS)
 
-// Begin a reply with the id as it was written.
-static void begin(struct text *reply, const struct json *id) {
+void protocol_begin(struct text *reply, const struct json *id) {
     reply->length = 0;
     text_add(reply, "{\"id\":");
     if (id == NULL)
@@ -34,9 +33,9 @@ static void begin(struct text *reply, const struct json *id) {
         text_add_bytes(reply, id->raw, id->raw_length);
 }
 
-static void refuse(struct text *reply, const struct json *id, const char *stage,
-                   const struct failure *failure) {
-    begin(reply, id);
+void protocol_refuse(struct text *reply, const struct json *id, const char *stage,
+                     const struct failure *failure) {
+    protocol_begin(reply, id);
     text_add(reply, ",\"ok\":false,\"error\":{\"stage\":\"%s\",\"kind\":\"refused\"", stage);
     text_add(reply, ",\"message\":");
     text_add_string(reply, failure->message);
@@ -54,7 +53,7 @@ static void fulfil(struct runner *runner, size_t place, const struct json *reque
     struct failure failure = {0};
     const struct json *id = json_member(request, "id");
     watchdog_stage(OPS[place].op);
-    begin(reply, id);
+    protocol_begin(reply, id);
     text_add(reply, ",\"ok\":true");
     bool done = OPS[place].handle(runner, request, reply, &failure);
     text_add(reply, "}\n");
@@ -64,7 +63,7 @@ static void fulfil(struct runner *runner, size_t place, const struct json *reque
     if (done && !reply->broken)
         fail(&failure, "the reply would take more than %d bytes", MAX_REPLY_BYTES);
     if (reply->broken) text_free(reply);
-    refuse(reply, id, OPS[place].op, &failure);
+    protocol_refuse(reply, id, OPS[place].op, &failure);
 }
 
 // Answer a request whose op is not known; a missing one is shown as None, as the host worker does.
@@ -76,7 +75,7 @@ static void refuse_op(const struct json *request, struct text *reply) {
     size_t length = op == NULL || op->kind == JSON_STRING ? strlen(shown) : op->raw_length;
     fail(&failure, "unknown op %s%.*s%s; known: hello, load, run, conditions, unload, quit", quote,
          (int)(length < 60 ? length : 60), shown, quote);
-    refuse(reply, json_member(request, "id"), "request", &failure);
+    protocol_refuse(reply, json_member(request, "id"), "request", &failure);
 }
 
 bool protocol_answer(struct runner *runner, const char *line, size_t length, struct text *reply) {
@@ -84,7 +83,7 @@ bool protocol_answer(struct runner *runner, const char *line, size_t length, str
     struct failure failure, reason;
     if (!json_read(&document, line, length, &reason)) {
         fail(&failure, "the line is not JSON: %.200s", reason.message);
-        refuse(reply, NULL, "request", &failure);
+        protocol_refuse(reply, NULL, "request", &failure);
         return false;
     }
     bool last = false;
@@ -94,7 +93,7 @@ bool protocol_answer(struct runner *runner, const char *line, size_t length, str
         if (strcmp(op->string, OPS[i].op) == 0 && strlen(op->string) == op->length) place = i;
     if (document.root->kind != JSON_OBJECT) {
         fail(&failure, "the line is not a JSON object");
-        refuse(reply, NULL, "request", &failure);
+        protocol_refuse(reply, NULL, "request", &failure);
     } else if (place == OP_COUNT) {
         refuse_op(document.root, reply);
     } else {
@@ -108,7 +107,7 @@ bool protocol_answer(struct runner *runner, const char *line, size_t length, str
 void protocol_refuse_long_line(struct text *reply) {
     struct failure failure;
     fail(&failure, "the line is longer than %d bytes", MAX_REQUEST_BYTES);
-    refuse(reply, NULL, "request", &failure);
+    protocol_refuse(reply, NULL, "request", &failure);
 }
 
 bool protocol_serve(struct runner *runner, struct channel *channel) {

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from latbench.device.catalogue import find_device
 from latbench.device.open import Where, clean_unit, open_device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError
 from latbench.files import home
-from latbench.measure import Journal, Progress, RunReport, measure
+from latbench.measure import Journal, Progress, RunReport, Settings, measure
 from latbench.measure.records import RunState
 from latbench.space import SearchSpace
 from latbench.target import Runtime
@@ -48,6 +49,7 @@ from latbench.device.android.direct import DirectLink
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 STAY = "settings/global.stay_on_while_plugged_in"
+BRIGHTNESS = "settings/system.screen_brightness"
 MODE = "fixed_performance"
 
 
@@ -145,15 +147,22 @@ def await_true(condition: Callable[[], bool]) -> None:
 @pytest.mark.usefixtures("equipped")
 @pytest.mark.parametrize(("way", "runtime"), [("direct", Runtime.ONNX), ("server", Runtime.TFLITE)])
 def test_a_phone_is_profiled_into_a_lut(
-    way: str, runtime: Runtime, server: AdbServer, old: DeviceDaemon, tmp_path: Path
+    way: str,
+    runtime: Runtime,
+    server: AdbServer,
+    old: DeviceDaemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # How quiet this machine is has nothing to do with it: do not wait until it is.
+    monkeypatch.setattr(api, "Settings", partial(Settings, cool_down_s=0.5))
     where = Where(unit=old.address)
     if way == "server":
         server.connect(old.address)
         where = Where(adb_server=server.address)  # the only galaxy-s8 that it knows
     journal = tmp_path / "trials.sqlite"
 
-    def profile() -> api.Profile:
+    def profile(*, verify: bool = False) -> api.Profile:
         return api.profile(
             *("galaxy-s8", SPACE),
             runtime=runtime,
@@ -162,11 +171,15 @@ def test_a_phone_is_profiled_into_a_lut(
             calibrate=0,
             ci=0.5,
             journal=journal,
+            verify=verify,
         )
 
-    done = profile()
+    done = profile(verify=True)
     assert done.report.complete
     assert done.report.failed == 0
+    (verified,) = done.verified
+    assert set(verified.errors) == {op.key for op in SPACE.unique_ops}
+    assert verified.errors[verified.worst] < 1e-4, "as PyTorch"
     lut = api.build_lut(journal)
     assert {op.key for op in SPACE.unique_ops} == set(lut.entries)
     assert (lut.target.device, lut.target.runtime) == ("galaxy-s8", runtime)
@@ -455,11 +468,33 @@ def test_locks_are_of_a_unit_each() -> None:
 
 def test_settings_are_put_back(new: DeviceDaemon) -> None:
     (new.phone.root / "rig/settings/global.stay_on_while_plugged_in").write_text("2\n")
+    (new.phone.root / "rig" / BRIGHTNESS).write_text("180\n")
     device = open_device("pixel-8", Where(unit=new.address, prepared=True))
-    assert (rig_file(new, STAY), rig_file(new, MODE)) == ("7", "true")
-    assert device.description.endswith("; prepared: fixed-performance mode, stay on")
+    assert (rig_file(new, STAY), rig_file(new, MODE), rig_file(new, BRIGHTNESS)) == (
+        "7",
+        "true",
+        "10",
+    )
+    assert device.description.endswith(
+        "; prepared: fixed-performance mode, stay on, steady brightness, dim screen"
+    )
     device.close()
-    assert (rig_file(new, STAY), rig_file(new, MODE)) == ("2", "false")
+    assert (rig_file(new, STAY), rig_file(new, MODE), rig_file(new, BRIGHTNESS)) == (
+        *("2", "false"),
+        "180",
+    )
+
+
+def test_a_phone_that_restarts_is_prepared_again(new: DeviceDaemon, tmp_path: Path) -> None:
+    file = tmp_path / "model"
+    file.write_bytes(b"model")
+    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    new.reboot()
+    (new.phone.root / "rig" / MODE).write_text("false\n")  # a restart ends it
+    assert device.send([file])
+    assert rig_file(new, MODE) == "true"
+    device.close()
+    assert (rig_file(new, STAY), rig_file(new, MODE)) == (None, "false")
 
 
 def test_settings_are_put_back_after_ctrl_c(
@@ -498,7 +533,7 @@ def test_a_phone_that_went_away_prepared_is_put_back_later(new: DeviceDaemon) ->
 
 
 def test_an_old_phone_is_prepared_as_far_as_it_goes(old: DeviceDaemon, link: DirectLink) -> None:
-    assert prepare(link, "unit") == ("stay on",), "Android 9 has no fixed-performance mode"
+    assert prepare(link, "unit")[0] == "stay on", "Android 9 has no fixed-performance mode"
     assert rig_file(old, STAY) == "7"
     assert restore(link, "unit")
     assert rig_file(old, STAY) is None

@@ -8,6 +8,7 @@ run as processes of this machine, so it says nothing about times, nor about Andr
 import asyncio
 import base64
 import concurrent.futures
+import contextlib
 import os
 import struct
 import threading
@@ -23,6 +24,7 @@ from tests.rigs.profiles import PIXEL_8, Profile
 _HEADER = struct.Struct("<6I")
 _UNCHECKED = 0x01000001  # protocol version from which on sums are not checked
 _OLDEST_PAYLOAD = 4096
+_BUFFER = 200 << 10
 _KEY_BYTES = 256
 # PKCS #1 v1.5: what precedes a SHA-1 digest in a signature (RFC 8017, 9.2).
 _SHA1 = bytes.fromhex("3021300906052b0e03021a05000414")
@@ -312,7 +314,8 @@ class _Stream:
         self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.credit = asyncio.Event()
         self.credit.set()
-        self._unread = b""
+        self._unread = self._unsent = b""
+        self._sending: asyncio.Future[None] | None = None
         self._ended = False
 
     def end(self) -> None:
@@ -331,17 +334,30 @@ class _Stream:
         return await self._next()
 
     async def write(self, data: bytes) -> None:
-        size = self._connection.payload
-        for start in range(0, len(data), size):
-            await self.credit.wait()
-            if self._ended:
-                raise EOFError
-            self.credit.clear()
-            chunk = data[start : start + size]
-            await self._connection.send(b"WRTE", self.number, self.peer, chunk)
+        # As in adbd, a service writes into a socket with a buffer, and waits only when that is full.
+        if self._ended:
+            raise EOFError
+        self._unsent += data
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.ensure_future(self._send_out())
+        while len(self._unsent) > _BUFFER and not self._ended:
+            await asyncio.wait([self._sending], timeout=0.01)
+
+    async def _send_out(self) -> None:
+        with contextlib.suppress(EOFError, ConnectionError):
+            while self._unsent:
+                await self.credit.wait()
+                if self._ended:
+                    return
+                self.credit.clear()
+                size = self._connection.payload
+                chunk, self._unsent = self._unsent[:size], self._unsent[size:]
+                await self._connection.send(b"WRTE", self.number, self.peer, chunk)
 
     async def close(self) -> None:
         """Close it from our side, once the client has taken everything."""
+        if self._sending is not None:
+            await self._sending
         await self.credit.wait()
         if not self._ended:
             self._connection.forget(self)

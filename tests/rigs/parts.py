@@ -1,4 +1,5 @@
-"""The parts that rigs are made of, kept in a cache: adbd, the arm64 system, the arm64 runtimes.
+"""The parts that rigs are made of, kept in a cache: adbd, the arm64 system, the arm64
+runtimes, a compiler.
 
 A part's folder is named after everything that decides what is in it, so that a change makes a new
 one. `python -m tests.rigs.setup` makes those that are missing.
@@ -16,6 +17,7 @@ from tempfile import mkdtemp
 HERE = Path(__file__).parent
 CONSTRAINTS = HERE.parent.parent / "constraints.txt"
 ADBD_VERSION = "29.0.6"
+ZIG_VERSION = "0.17.1"
 ARM64_PACKAGES = ("libc6", "libcrypt1", "libgcc-s1", "libstdc++6", "mksh", "toybox")
 RUNTIMES = {"onnxruntime": "capi/libonnxruntime.so.*", "ai-edge-litert": "libLiteRt.so"}
 
@@ -32,14 +34,16 @@ class Parts:
         adbd: holds `adbd` and the libraries that it loads.
         system: the arm64 part of a phone: `system/bin`, `lib`, `usr/lib`.
         runtimes: holds `libonnxruntime.so` and `libLiteRt.so` for arm64 Linux.
+        compiler: a virtual environment with Zig's compiler, which builds the arm64 runner.
     """
 
     adbd: Path
     system: Path
     runtimes: Path
+    compiler: Path
 
     def missing(self) -> list[Path]:
-        """Those that are not there."""
+        """Those of a phone that are not there; it runs without a compiler."""
         return [part for part in (self.adbd, self.system, self.runtimes) if not part.is_dir()]
 
 
@@ -61,6 +65,7 @@ def parts(cache: Path) -> Parts:
         system=cache / f"arm64-system-{_digest(system)}",
         runtimes=cache
         / "-".join(["arm64-runtimes", *(f"{name}-{versions[name]}" for name in RUNTIMES)]),
+        compiler=cache / f"ziglang-{ZIG_VERSION}",
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.rigs import debian
 from tests.rigs.adbd.build import build_adbd
-from tests.rigs.parts import Parts, RigMissing, default_cache, parts
+from tests.rigs.parts import ZIG_VERSION, Parts, RigMissing, default_cache, making, parts
 from tests.rigs.phone.arm64 import build_system, fetch_runtimes
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
@@ -53,6 +53,7 @@ def prepare(cache: Path) -> Parts:
     _part("adbd", found.adbd, build_adbd)
     _part("arm64 system", found.system, build_system)
     _part("arm64 runtimes", found.runtimes, fetch_runtimes)
+    _part("compiler", found.compiler, _fetch_compiler)
     return found
 
 
@@ -100,6 +101,13 @@ def _namespaces() -> None:
     if done.returncode != 0:
         raise RigMissing(f"the phone needs namespaces of its own: {done.stderr.strip()}")
     _say("namespaces", "can be made")
+
+
+def _fetch_compiler(folder: Path) -> None:
+    with making(folder) as new:
+        debian.call([sys.executable, "-m", "venv", str(new)])
+        pip = [str(new / "bin/python"), "-m", "pip", "install", "--quiet"]
+        debian.call([*pip, "--disable-pip-version-check", f"ziglang=={ZIG_VERSION}"])
 
 
 def _part(name: str, folder: Path, make: Callable[[Path], None]) -> None:

@@ -1,6 +1,6 @@
 """An arm64 phone behind AOSP's own adbd is profiled by the command line into a LUT marked emulated.
 
-The runner is built by Zig's compiler: ziglang must be in this Python, or in $LATBENCH_ZIG_PYTHON.
+The runner is built by Zig's compiler, which `tests.rigs.setup` fetches.
 """
 
 import json
@@ -16,7 +16,7 @@ from latbench.device.android.keys import own_key, signer
 from latbench.device.android.runner_files import build, install
 from latbench.errors import LatbenchError
 from latbench.lut import Lut
-from tests.rigs.parts import RigMissing
+from tests.rigs.parts import RigMissing, default_cache, parts
 from tests.rigs.phone import Phone
 
 pytestmark = pytest.mark.rig
@@ -32,7 +32,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LATBENCH_HOME", str(home))
         try:
-            build("arm64-linux", zig_python=os.environ.get("LATBENCH_ZIG_PYTHON", sys.executable))
+            compiler = parts(default_cache()).compiler / "bin/python"
+            own = str(compiler) if compiler.exists() else sys.executable
+            build("arm64-linux", zig_python=os.environ.get("LATBENCH_ZIG_PYTHON", own))
         except LatbenchError as error:
             if "takes" not in error.message:
                 raise
@@ -72,13 +74,27 @@ def latbench(*words: str | Path, cwd: Path) -> str:
 def test_a_space_is_profiled_into_a_lut(phone: Phone, runtime: str, tmp_path: Path) -> None:
     said = latbench(
         *("profile", "--device", "galaxy-s8", "--unit", phone.address, "--runtime", runtime),
-        *(*SPACE, "--calibrate", "3", "--ci", "20%", "--prepare", "--budget", "30m", "--json"),
+        *(
+            *SPACE,
+            "--calibrate",
+            "3",
+            "--ci",
+            "20%",
+            "--prepare",
+            "--budget",
+            "30m",
+            "--verify",
+            "--json",
+        ),
         cwd=tmp_path,
     )
     report = json.loads(said)
     assert report["target"]["cores"] == [7], "the catalogue's, a big one"
     assert (report["given_up"], report["failed"]) == ([], 0)
     assert report["complete"]
+    (verified,) = report["verified"]
+    assert len(verified["errors"]) == 89, "every op was compared with PyTorch"
+    assert verified["errors"][verified["worst"]] < 1e-4
     assert phone.state.setting("global", "stay_on_while_plugged_in") is None
     latbench("build-lut", "--out", "s8.json", cwd=tmp_path)
     lut = Lut.load(tmp_path / "s8.json")

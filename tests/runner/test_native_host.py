@@ -6,8 +6,10 @@ import pytest
 from nativebuild import Built
 from tinymodels import Models
 
+from latbench.api import measure_latency, open_target
 from latbench.device.host import HostDevice
 from latbench.device.native import NativeHostDevice, native_host_device
+from latbench.device.open import Where
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 from latbench.files import sha256_of
 from latbench.measure import Journal, Plan, Role, Settings, Subject, measure
@@ -62,6 +64,14 @@ def test_a_plan_is_measured(
     assert report.results["conv"].ms > 0
     assert not [trial for trial in trials if trial.failure is not None]
     assert [trial for trial in trials if trial.role is Role.REFERENCE]
+
+
+def test_it_is_chosen_by_an_option(built: Built, models: Models) -> None:
+    where = Where(runner=f"native={built.program}")
+    done = measure_latency(models.of[Runtime.ONNX], runtime=Runtime.ONNX, where=where, ci=0.5)
+    assert done.ms > 0
+    with pytest.raises(BadRequest, match="no engine for TorchScript"):
+        open_target("host", Runtime.TORCHSCRIPT, where=where)
 
 
 def test_torchscript_is_refused_in_words(device: NativeHostDevice, models: Models) -> None:

@@ -13,17 +13,19 @@ from latbench.device.android.artifacts import clean, send_artifacts, send_progra
 from latbench.device.android.conditions import ask_services, merged
 from latbench.device.android.link import AdbLink, quote
 from latbench.device.android.lock import UnitLock
-from latbench.device.android.prepare import prepare, restore
+from latbench.device.android.prepare import prepare, prepare_again, restore
 from latbench.device.android.runner_files import ENGINES, PROGRAM, InstalledFile, program_for
 from latbench.device.base import Conditions
 from latbench.device.catalogue import CatalogueDevice, recognise
 from latbench.device.runner_client import Hello, RunnerClient
 from latbench.device.transport import Transport
-from latbench.errors import DeviceUnavailable, LatbenchError, RunnerFailed
+from latbench.errors import DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
 from latbench.target import Runtime
 
 #: No profile of a whole space takes this long; a runner that is older is forgotten.
 _MAX_SECONDS = 6 * 3600
+_LEAST_BATTERY_PERCENT = 5  # below it phones save power, and soon switch themselves off
+_BACK_S = 2.0  # for a phone that was gone to answer; a run asks again and again
 _START_S = 60.0  # the engines' libraries are hashed on the phone
 
 
@@ -104,12 +106,17 @@ class AndroidDevice:
         return client
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
-        """Bring artifacts to the phone, those that it does not have.
+        """Bring artifacts to the phone, those that it does not have. A phone that was gone may be back.
 
         Raises:
-            DeviceUnavailable, FileRefused: the phone cannot be reached, or would not take them.
+            DeviceUnavailable, FileRefused: the phone cannot be reached, would not take them, or is
+                about to switch itself off.
         """
-        return send_artifacts(self._link, artifacts)
+        try:
+            return self._sent(artifacts)
+        except DeviceLost:
+            self._come_back()
+            return self._sent(artifacts)
 
     def conditions(self) -> Conditions:
         """The state of the phone, as a runner that is started for it and its services tell."""
@@ -142,6 +149,33 @@ class AndroidDevice:
                 restore(self._link, self.unit)
         self._lock.release()
         self._link.close()
+
+    def _sent(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
+        told = ask_services(self._link)
+        percent = told.get("battery_percent")
+        if percent is not None and percent < _LEAST_BATTERY_PERCENT and not told.get("charging"):
+            raise DeviceUnavailable(
+                f"the battery of {self._link.serial} is at {percent:.0f} %, and does not charge",
+                hint="plug it into a charger, then run the same command again",
+            )
+        return send_artifacts(self._link, artifacts)
+
+    def _come_back(self) -> None:
+        """Find a phone again that was gone; it may have restarted meanwhile.
+
+        Raises:
+            DeviceUnavailable: it is still gone, or something else answers in its place.
+        """
+        self._link.reconnect(_BACK_S)
+        self._command = None  # what it keeps is looked at anew
+        answers = unit_of(self._link.properties(), self._link.serial)
+        if answers != self.unit:
+            raise DeviceUnavailable(
+                f"{self._link.serial} is now {answers}, not {self.unit}",
+                hint="plug the phone in again that was there before",
+            )
+        if self._prepared:
+            prepare_again(self._link)
 
     def _doubt(self, entry: CatalogueDevice) -> str | None:
         """Why this may not be the device that it is to be; None if nothing says so."""

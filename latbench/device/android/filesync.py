@@ -4,16 +4,19 @@ A request is four letters, a little-endian length, and a path; contents travel a
 most 64 KiB. Only the requests of the first version are used: every phone knows them.
 """
 
+import contextlib
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from latbench.device.android.link import ByteStream, FileRefused, StreamLost
 
 _HEADER = struct.Struct("<4sI")
 _BLOCK = 64 << 10
+_BATCH = 256 << 10  # as much as phones since Android 7 take in one message
 
 
 class FileSync:
@@ -26,26 +29,54 @@ class FileSync:
         self._stream, self._serial, self._stall_s = stream, serial, stall_s
         self._unread = bytearray()
 
-    def push(self, local: Path, remote: str, mode: int, *, known_as: str) -> None:
-        """Write the file `local` to `remote`; after an error the conversation is over.
+    def push(self, files: Iterable[tuple[Path, str, str]], mode: int) -> None:
+        """Write local files to remote paths; after an error the conversation is over.
+
+        They follow each other without a pause, many in one message: a phone answers to each, but what it
+        says of earlier ones is read while later ones are under way.
+
+        Args:
+            files: (local, remote, known_as): the unit's refusal calls it `known_as`.
 
         Raises:
-            FileRefused: the unit would not take it; it is called `known_as` there.
+            FileRefused: the unit would not take one.
             TimeoutError, EOFError: as `ByteStream`.
-            OSError: `local` cannot be read.
+            OSError: a local file cannot be read.
         """
-        with local.open("rb") as file:
-            modified = int(local.stat().st_mtime) & 0xFFFFFFFF
-            try:
-                self._send(_request(b"SEND", f"{remote},{stat.S_IFREG | mode}"))
-                while block := file.read(_BLOCK):
-                    self._send(_HEADER.pack(b"DATA", len(block)) + block)
-                self._send(_HEADER.pack(b"DONE", modified))
-            except StreamLost:
-                raise
-            except EOFError:
-                pass  # it hung up, and may have told why before
+        sent: deque[str] = deque()  # whole, and not yet answered to
+        batch = bytearray()
+        try:
+            for local, remote, known_as in files:
+                with local.open("rb") as file:
+                    modified = int(local.stat().st_mtime) & 0xFFFFFFFF
+                    batch += _request(b"SEND", f"{remote},{stat.S_IFREG | mode}")
+                    while block := file.read(_BLOCK):
+                        batch += _HEADER.pack(b"DATA", len(block)) + block
+                        if len(batch) >= _BATCH:
+                            self._send_batch(batch, sent)
+                    batch += _HEADER.pack(b"DONE", modified)
+                sent.append(known_as)
+            self._send_batch(batch, sent)
+        except StreamLost:
+            raise
+        except EOFError:
+            sent.append(known_as)  # it hung up, and may have told why before
+        while sent:
+            self._read_answer(sent)
+
+    def _send_batch(self, batch: bytearray, sent: deque[str]) -> None:
+        """Send what has gathered, and read what the unit has said so far of whole files."""
+        self._send(bytes(batch))
+        batch.clear()
+        with contextlib.suppress(TimeoutError):
+            while sent:
+                while len(self._unread) < _HEADER.size:
+                    self._unread += self._stream.receive(time.monotonic())
+                self._read_answer(sent)
+
+    def _read_answer(self, sent: deque[str]) -> None:
         kind, size = self._header()
+        known_as = sent.popleft()
         if kind != b"OKAY":
             raise self._refusal("take", known_as, kind, size)
 

@@ -8,6 +8,7 @@ Changed are:
     fixed-performance mode   Android 11 and later; the system then keeps clocks that it can hold. It
                              cannot be asked whether it was on, and is switched off afterwards.
     stay on while plugged in   so that the screen, and with it the cores, stay awake.
+    brightness               steady and low: a screen that is bright heats the phone.
 """
 
 import json
@@ -20,8 +21,14 @@ from latbench.errors import DeviceUnavailable
 from latbench.files import write_atomically
 
 _MODE = "cmd power set-fixed-performance-mode-enabled"
-_STAY = "global stay_on_while_plugged_in"
-_ALWAYS = 7  # mains 1, USB 2, wireless 4 (BatteryManager.BATTERY_PLUGGED_…)
+_MODE_ON = f"{_MODE} true"
+#: Name, setting and value of each setting that is changed.
+_SETTINGS = (
+    # Mains 1, USB 2, wireless 4 (BatteryManager.BATTERY_PLUGGED_…).
+    ("stay on", "global stay_on_while_plugged_in", 7),
+    ("steady brightness", "system screen_brightness_mode", 0),
+    ("dim screen", "system screen_brightness", 10),  # of 255
+)
 
 
 @dataclass(frozen=True)
@@ -41,12 +48,22 @@ def prepare(link: AdbLink, unit: str) -> tuple[str, ...]:
         OutputFailed: the file cannot be written; nothing was changed.
     """
     changes = (
-        Change("fixed-performance mode", f"{_MODE} true", f"{_MODE} false"),
-        _stay_on(link),
+        Change("fixed-performance mode", _MODE_ON, f"{_MODE} false"),
+        *(_changed(link, *setting) for setting in _SETTINGS),
     )
     note = {"unit": unit, "undo": [change.undo for change in changes]}
     write_atomically(_file(unit), json.dumps(note, indent=1) + "\n")
     return tuple(change.name for change in changes if link.shell(change.make).exit_code == 0)
+
+
+def prepare_again(link: AdbLink) -> None:
+    """Make the changes of an earlier `prepare` again: a restart of the phone ends some of them.
+
+    Raises:
+        DeviceLost: the phone went away.
+    """
+    for make in (_MODE_ON, *(_put(setting, value) for _, setting, value in _SETTINGS)):
+        link.shell(make)  # one that the phone does not know has no effect
 
 
 def restore(link: AdbLink, unit: str) -> bool:
@@ -72,11 +89,15 @@ def restore(link: AdbLink, unit: str) -> bool:
     return True
 
 
-def _stay_on(link: AdbLink) -> Change:
-    before = link.shell(f"settings get {_STAY}").stdout.strip()
+def _changed(link: AdbLink, name: str, setting: str, value: int) -> Change:
+    before = link.shell(f"settings get {setting}").stdout.strip()
     unset = before in ("", "null")
-    undo = f"settings delete {_STAY}" if unset else f"settings put {_STAY} {quote(before)}"
-    return Change("stay on", f"settings put {_STAY} {_ALWAYS}", undo)
+    undo = f"settings delete {setting}" if unset else f"settings put {setting} {quote(before)}"
+    return Change(name, _put(setting, value), undo)
+
+
+def _put(setting: str, value: int) -> str:
+    return f"settings put {setting} {value}"
 
 
 def _file(unit: str) -> Path:

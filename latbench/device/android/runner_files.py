@@ -30,6 +30,8 @@ from latbench.files import home, sha256_of, shipped, write_atomically
 PROGRAM = "latbench-runner"
 #: Library -> the runner's option that names it.
 ENGINES = {"libonnxruntime.so": "--onnxruntime", "libLiteRt.so": "--litert"}
+#: The engine for TorchScript, in C++ around LibTorch; for this machine's own runner, not for phones.
+TORCHSCRIPT = "liblatbench-torchscript.so"
 #: CMake presets of `runner/` -> the ABI that they build for; None: this machine's.
 PRESETS = {
     "host": None,
@@ -86,7 +88,8 @@ def program_for(abi: str, *, emulated: bool) -> list[InstalledFile]:
         DeviceUnavailable: there is no runner, no engine, or one that no real phone can run.
         LatbenchError: as `installed`.
     """
-    files = sorted(installed(abi), key=lambda file: file.name != PROGRAM)
+    found = [file for file in installed(abi) if file.name != TORCHSCRIPT]
+    files = sorted(found, key=lambda file: file.name != PROGRAM)
     build = f"latbench runner build --preset android-{abi}"
     if not files or files[0].name != PROGRAM:
         raise DeviceUnavailable(f"there is no runner for phones of the ABI {abi} yet", hint=build)
@@ -135,6 +138,38 @@ def build(preset: str, *, zig_python: str = sys.executable) -> InstalledFile:
             _call([cmake, *words], source, environment)
         data = (Path(folder) / PROGRAM).read_bytes()
     return _keep(PROGRAM, data, source=f"preset {preset}", version=None)
+
+
+def build_torchscript(torch: Path | None = None) -> InstalledFile:
+    """Build the engine for TorchScript for this machine, and keep it; it takes LibTorch.
+
+    Args:
+        torch: a folder with LibTorch's include and lib; by default that of the installed wheel.
+
+    Raises:
+        LatbenchError: something is missing that building takes (it is named), or building failed.
+        OutputFailed: latbench's home cannot be written.
+    """
+    spec = importlib.util.find_spec("torch")
+    root = torch or (Path(spec.origin).parent if spec is not None and spec.origin else None)
+    if root is None or not (root / "include/torch/script.h").is_file():
+        raise LatbenchError(
+            f"building the engine for TorchScript takes LibTorch, but {root} holds no headers of it",
+            hint="pip install torch, or unpack LibTorch and name its folder",
+        )
+    compiler = os.environ.get("CXX", "c++").split()[0]
+    if shutil.which(compiler) is None:
+        raise LatbenchError(
+            f"building the engine for TorchScript takes a C++ compiler, but there is no {compiler}",
+            hint="Debian: apt install g++; Fedora: dnf install gcc-c++",
+        )
+    source = shipped("runner") / "plugins"
+    with TemporaryDirectory(prefix="latbench-runner-") as folder:
+        configure = ["-S", str(source), "-B", folder, f"-DLATBENCH_TORCH={root}", *_generator()]
+        for words in (configure, ["--build", folder]):
+            _call([_cmake(), *words], source, dict(os.environ))
+        data = (Path(folder) / TORCHSCRIPT).read_bytes()
+    return _keep(TORCHSCRIPT, data, source=str(root), version=None)
 
 
 def install(file: Path, *, replace: bool = False) -> list[InstalledFile]:
@@ -218,6 +253,10 @@ def _keep(name: str, data: bytes, *, source: str, version: str | None) -> Instal
     file = InstalledFile(abi, folder / name, sha256_of(data), source, version, libc)
     pin = {key: value for key, value in asdict(file).items() if key not in ("abi", "path")}
     write_atomically(file.path, data)
+    if name == PROGRAM:
+        file.path.chmod(
+            0o755
+        )  # the host runs it from here; a phone is told its mode when it is sent
     pins = _read_pins(folder) | {name: pin}
     write_atomically(folder / _PINS, json.dumps(pins, indent=1, sort_keys=True) + "\n")
     return file

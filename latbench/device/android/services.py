@@ -27,7 +27,8 @@ from latbench.errors import DeviceLost
 _START_S = 30.0  # for a command to start
 _KILL_S = 5.0
 _STAGE = ".latbench-part"  # where files arrive; one mv then takes all to where they belong
-_MAX_LIST = 3000  # characters; Android before 5 takes at most 4096 bytes in an OPEN
+_MAX_LIST = 30_000  # characters of names in one command; Linux takes 131,072 in one argument
+_MAX_OLD_LIST = 3000  # Android before 5 takes at most 4096 bytes in an OPEN
 _STATUS = "latbench-exit-status="
 
 
@@ -96,15 +97,16 @@ class ServiceLink:
             names.setdefault(folder, []).append(name)
         try:
             with self._syncing("sending files") as sync:
-                for local, remote in files:
-                    sync.push(local, _staged(*posixpath.split(remote)), mode, known_as=remote)
+                staged = ((file, _staged(*posixpath.split(path)), path) for file, path in files)
+                sync.push(staged, mode)
                 sync.quit()
         except FileRefused:
             for folder in names:
                 self.shell(f"rm -rf {quote(_staged(folder))}")
             raise
         for folder, listed in names.items():
-            for words in _lists([_staged(folder, name) for name in listed]):
+            longest = _MAX_LIST if self._framed else _MAX_OLD_LIST
+            for words in _lists([_staged(folder, name) for name in listed], longest):
                 moved = self.shell(f"mv -f {words} {quote(folder)}/")
                 if moved.exit_code:
                     reason = (moved.stderr or moved.stdout).strip()
@@ -169,11 +171,11 @@ def _shorten(command: str) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _lists(paths: Sequence[str]) -> Iterator[str]:
-    """Quote paths into word lists, each short enough for one command."""
+def _lists(paths: Sequence[str], longest: int) -> Iterator[str]:
+    """Quote paths into word lists of at most `longest` characters, or one path."""
     words: list[str] = []
     for word in map(quote, paths):
-        if words and sum(map(len, words)) + len(words) + len(word) > _MAX_LIST:
+        if words and sum(map(len, words)) + len(words) + len(word) > longest:
             yield " ".join(words)
             words = []
         words.append(word)

@@ -1,0 +1,1 @@
+"""iPhones: usbmux, the pairing token, the companion app's runner."""

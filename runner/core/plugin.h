@@ -1,0 +1,15 @@
+// Engines in libraries of their own, which may be in another language: see ../plugins.
+//
+// Such a library has two functions:
+//
+//     const struct engine *latbench_engine(void);
+//     const char *latbench_engine_library(void);  // the path of what computes; NULL: itself
+#ifndef LATBENCH_PLUGIN_H
+#define LATBENCH_PLUGIN_H
+
+#include "installed.h"
+
+// Open the library at `path` and put its engine into `installed`.
+bool plugin_open(const char *path, struct installed *installed, struct failure *failure);
+
+#endif

@@ -1,0 +1,58 @@
+"""An accelerator that does not take whole ops is refused, or reported."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from latbench.delegation import require_delegation
+from latbench.errors import LatbenchError
+from latbench.measure import Plan
+
+pytest.importorskip("adb_shell", reason="pip install adb-shell")
+from tests.rigs import fixed_phone
+from tests.rigs.device_daemon import DeviceDaemon
+from tests.rigs.fault_bench import FaultBench
+from tests.rigs.profiles import GALAXY_S8
+
+WHOLE = {"ops": 4, "delegate_nodes": 1, "ops_outside_delegates": 0}
+IN_PART = {"ops": 4, "delegate_nodes": 2, "ops_outside_delegates": 2}
+
+
+@pytest.fixture
+def bench(_own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultBench]:
+    fixed_phone.equip(_own_home)
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    with DeviceDaemon(tmp_path / "phone", GALAXY_S8, map_input=True) as phone:
+        yield FaultBench(tmp_path / "bench", phone.address, phone.phone.root)
+
+
+def covering(bench: FaultBench, plan: Plan, **others: dict[str, int]) -> None:
+    """Have the runner say that all subjects but `others` are taken wholly."""
+    assert bench.root is not None
+    told = {one.sha256: others.get(one.key, WHOLE) for one in plan.all_subjects}
+    fixed_phone.tell(bench.root, coverage=told)
+
+
+def test_what_is_left_to_the_cpu_is_refused_or_reported(bench: FaultBench) -> None:
+    plan = bench.plan()
+    target = plan.target.model_copy(update={"accelerator": "nnapi"})
+    part, silent = plan.subjects[1].key, plan.subjects[4].key
+    with closing(bench.open()) as device:
+        covering(bench, plan)
+        whole = require_delegation(device, target, plan.all_subjects, allow_partial=False)
+        assert (whole.subjects, whole.fell_back) == (7, {})
+        covering(bench, plan, **{part: IN_PART, silent: {}})
+        with pytest.raises(
+            LatbenchError, match="2 of 7 artifacts do not run wholly on nnapi"
+        ) as left:
+            require_delegation(device, target, plan.all_subjects, allow_partial=False)
+        assert list(left.value.details) == [
+            f"{part}: 2 nodes of 4 are left to the CPU",
+            f"{silent}: the engine does not tell that all of it does",
+        ]
+        assert "--allow-partial" in str(left.value.hint)
+        told = require_delegation(device, target, plan.all_subjects, allow_partial=True)
+        assert set(told.fell_back) == {part, silent}
+    bench.require_quiet()

@@ -1,0 +1,172 @@
+"""Programs that people have for timing models stand in for a runner of ours.
+
+The programs here are scripts that print what the real ones print: the lines are of their sources and of
+published runs, the figures made up.
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+from tinymodels import Models
+
+from latbench.api import measure_latency, profile
+from latbench.device import tools
+from latbench.device.open import Where, open_device
+from latbench.device.tools import tool_host_device
+from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError
+from latbench.lut.build import build_lut
+from latbench.measure import Journal
+from latbench.space import SearchSpace, parse_key
+from latbench.target import Runtime
+
+BENCHMARK_MODEL = """\
+INFO: STARTING!
+INFO: Log parameter values verbosely: [0]
+INFO: Graph: [model.tflite]
+INFO: Loaded model model.tflite
+INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
+INFO: The input model file size (MB): 24.6229
+INFO: Initialized session in 119.515ms.
+INFO: Running benchmark for at least 5 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
+INFO: count=9 first=87112 curr=51629 min=51629 max=87112 avg=58147.4 std=11478 p5=51629 median=51962 p95=87112
+
+INFO: Running benchmark for at least 1000 iterations and at least 1 seconds but terminate if exceeding 150 seconds.
+INFO: count=1000 first=52162 curr=49785 min=49088 max=686105 avg=63743.2 std=60716 p5=49620 median=51891 p95=68628
+
+INFO: Inference timings in us: Init: 119515, First inference: 87112, Warmup (avg): 58147.4, Inference (avg): 63743.2
+INFO: Note: as the benchmark tool itself affects memory footprint, the following is only APPROXIMATE to the actual memory footprint of the model at runtime. Take the information at your discretion.
+INFO: Memory footprint delta from the start of the tool (MB): init=55.4961 overall=55.4961
+"""  # noqa: E501  as it is printed
+
+SPEED_BENCHMARK_TORCH = """\
+Starting benchmark.
+Running warmup runs.
+Main runs.
+PyTorchObserver {"type": "NET", "unit": "us", "metric": "latency", "value": "599746"}
+PyTorchObserver {"type": "NET", "unit": "us", "metric": "latency", "value": "570505"}
+PyTorchObserver {"type": "NET", "unit": "us", "metric": "latency", "value": "583396"}
+Main run finished. Microseconds per iter: 584558. Iters per second: 1.71069
+"""
+
+# model, seconds, peak working set, CPU usage, number
+ONNXRUNTIME_PERF_TEST = """\
+model.onnx,0.00123456,48234496,98,0
+model.onnx,0.00121,48234496,98,1
+model.onnx,9.87e-05,48234496,98,2
+"""
+
+
+def test_what_the_programs_print_is_read() -> None:
+    assert tools.read_benchmark_model(BENCHMARK_MODEL, "") == [63_743_200]
+    same = "INFO: count=1 curr=87\n\nINFO: count=50 curr=81(all same)\n"
+    assert tools.read_benchmark_model(same, "") == [81_000]
+    slow = "INFO: count=2 first=1 curr=2 min=1 max=3 avg=1.23457e+06 std=0\n"
+    assert tools.read_benchmark_model(slow, "") == [1_234_570_000]
+    torch = tools.read_speed_benchmark_torch(SPEED_BENCHMARK_TORCH, "")
+    assert torch == [599_746_000, 570_505_000, 583_396_000]
+    onnx = tools.read_onnxruntime_perf_test("", ONNXRUNTIME_PERF_TEST)
+    assert onnx == [1_234_560, 1_210_000, 98_700]
+    for read in (tool.read for tool in tools.TOOLS.values()):
+        assert read("nothing of the kind", "") == []
+
+
+SCRIPT = """#!{python} -IS
+import json, os, sys, zlib
+asked = sys.argv[1:]
+with open({log!r}, "a") as log:
+    print(json.dumps([sorted(os.sched_getaffinity(0)), *asked]), file=log)
+told = [word for word in asked if "." in word][0].rpartition("=")[2]
+us = 1000 + zlib.crc32(os.path.basename(told).encode()) % 4000
+{body}
+"""
+
+BODIES = {
+    "benchmark_model": """
+print("INFO: count=2 first=9 curr=9 min=9 max=9 avg=9.5 std=0")
+print(f"INFO: count=8 first=1 curr=1 min=1 max=1 avg={us}.25 std=1")
+""",
+    "speed_benchmark_torch": """
+for _ in range(8):
+    print('PyTorchObserver {"type": "NET", "unit": "us", "metric": "latency", "value": "%d"}' % us)
+""",
+    "onnxruntime_perf_test": """
+with open(asked[-1], "a") as results:
+    for run in range(8):
+        print(f"model.onnx,{us / 1e6},48234496,98,{run}", file=results)
+""",
+}
+
+
+def program(folder: Path, name: str, body: str | None = None) -> tuple[Path, Path]:
+    """A program that prints what the one called `name` prints, and where it notes its arguments."""
+    path, log = folder / name, folder / f"{name}.log"
+    text = SCRIPT.format(python=sys.executable, log=str(log), body=body or BODIES[name])
+    path.write_text(text)
+    path.chmod(0o755)
+    return path, log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the scripts look at their cores")
+@pytest.mark.parametrize("name", list(tools.TOOLS))
+def test_a_model_is_measured_by_a_program(name: str, models: Models, tmp_path: Path) -> None:
+    path, log = program(tmp_path, name)
+    tool = tools.TOOLS[name]
+    model = models.of[tool.runtime]
+    done = measure_latency(
+        model,
+        runtime=tool.runtime,
+        where=Where(runner=f"{name}={path}"),
+    )
+    visits = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(visits) == done.rounds, "a visit each"
+    assert done.samples == (done.rounds if tool.averages else 8 * done.rounds)
+    assert done.ms == pytest.approx(done.ci95[0])
+    for cores, *asked in visits:
+        assert cores == list(done.target.cores)
+        assert any(model.name in word for word in asked)
+
+
+def test_a_lut_says_that_it_is_of_averages(tmp_path: Path) -> None:
+    path, _ = program(tmp_path, "benchmark_model")
+    space = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
+    profile(
+        space=space,
+        runtime=Runtime.TFLITE,
+        where=Where(runner=f"benchmark_model={path}"),
+        calibrate=0,
+        journal=tmp_path / "trials.sqlite",
+        budget_s=1.0,  # enough for some
+    )
+    with Journal(tmp_path / "trials.sqlite", readonly=True) as journal:
+        lut = build_lut(journal, macs=lambda key: parse_key(key).macs, partial=True)
+    assert lut.method["runner"] == "benchmark_model, averages only"
+    assert lut.method["engine"]["library"] == "benchmark_model"
+    assert statistics.median(entry.samples for entry in lut.entries.values()) >= 1
+
+
+def test_what_cannot_be_is_told(models: Models, tmp_path: Path) -> None:
+    path, _ = program(tmp_path, "benchmark_model", body="print('no figures')")
+    device = tool_host_device("benchmark_model", path)
+    runner = device.open_runner()
+    with pytest.raises(LatbenchError, match="runs no models of onnx"):
+        runner.load(str(models.of[Runtime.ONNX]), Runtime.ONNX)
+    handle = runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE).handle
+    with pytest.raises(LatbenchError, match="told no time that can be read: 'no figures"):
+        runner.run(handle)
+    with pytest.raises(LatbenchError, match="does not tell what a model computes"):
+        runner.run(handle, outputs=True)
+    program(tmp_path, "benchmark_model", body="sys.exit('a model that it cannot load')")
+    with pytest.raises(LatbenchError, match="exit status 1: 'a model that it cannot load"):
+        runner.run(handle)
+    with pytest.raises(BadRequest, match="runs models of tflite, not of onnx"):
+        device.require_runtime(Runtime.ONNX)
+    with pytest.raises(DeviceUnavailable, match="there is no program") as absent:
+        tool_host_device("speed_benchmark_torch", tmp_path / "nothing")
+    assert absent.value.hint == "say where it is: --runner speed_benchmark_torch=FILE"
+    with pytest.raises(BadRequest, match="unknown runner 'stopwatch'"):
+        open_device("host", Where(runner="stopwatch"))
+    with pytest.raises(BadRequest, match="--runner is for this machine"):
+        open_device("galaxy-s8", Where(runner="native"))

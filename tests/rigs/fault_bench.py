@@ -1,0 +1,163 @@
+"""Measure a small plan on a phone of fixed times that is disturbed, and compare with the truth.
+
+As a program it measures until a given trial and then kills itself:
+
+    python -m tests.rigs.fault_bench ADDRESS FOLDER TRIAL
+"""
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from latbench.device.android.device import AndroidDevice
+from latbench.device.android.direct import DirectLink
+from latbench.device.catalogue import find_device
+from latbench.files import sha256_of
+from latbench.lut import Lut
+from latbench.lut.build import build_lut
+from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
+from latbench.measure.records import Trial
+from latbench.space import SearchSpace, parse_key
+from latbench.target import Precision, Runtime, Target
+from tests.rigs import fixed_phone
+
+SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
+OPS = SPACE.unique_ops[:6]
+KILOBYTES = 30  # an artifact
+
+#: Nothing but the rounds decides when a subject is done.
+SETTINGS = Settings(
+    ci=0.05, seconds=0.0, min_samples=4, sentinel_every=4, cool_down_s=0.0, runners=1
+)
+
+
+@dataclass
+class FaultBench:
+    """A plan, where its trials go, and what happened so far.
+
+    Args:
+        address: of the phone.
+        root: its file system, if it is of this process.
+        device: the catalogue's name of it.
+    """
+
+    folder: Path
+    address: str
+    root: Path | None = None
+    device: str = "galaxy-s8"
+    orders: dict[int, Callable[[], object]] = field(default_factory=dict)
+    trials_before: int = 0
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "trials.sqlite"
+
+    def plan(self, **settings: Any) -> Plan:
+        """Six ops of a space and a sentinel, as files that only their names are in."""
+        self.folder.mkdir(exist_ok=True)
+        return Plan(
+            Target(device=self.device, runtime=Runtime.ONNX, precision=Precision.FP32),
+            tuple(self._subject(op.key, Role.OP) for op in OPS),
+            self._subject("sentinel", Role.SENTINEL),
+            replace(SETTINGS, **settings),
+        )
+
+    def _subject(self, key: str, role: Role) -> Subject:
+        path = self.folder / f"{key}.onnx"
+        content = (key + "\n").encode().ljust(KILOBYTES << 10, b".")
+        path.write_bytes(content)
+        return Subject(key, role, path, sha256_of(content))
+
+    def at(self, trial: int, action: Callable[[], object]) -> None:
+        """Do something right before the trial with this number, counted over all sessions."""
+        self.orders[trial] = action
+
+    def open(self) -> AndroidDevice:
+        """The phone as a device."""
+        link = DirectLink.tcp(self.address, authorise_s=0.5)
+        try:
+            return AndroidDevice(link, find_device(self.device))
+        except BaseException:
+            link.close()
+            raise
+
+    def measure(self, **settings: Any) -> RunReport:
+        """Measure what is left of the plan."""
+        add = Journal.add_trial
+        numbers = itertools.count(self.trials_before)
+
+        def noticed(journal: Journal, *words: Any, **values: Any) -> Trial:
+            number = next(numbers)
+            self.trials_before = number + 1
+            if number in self.orders:
+                self.orders.pop(number)()
+            return add(journal, *words, **values)
+
+        about = {"space": SPACE.to_dict(), "context": "alone"}
+        with (
+            mock.patch.object(Journal, "add_trial", noticed),
+            contextlib.closing(self.open()) as device,
+            Journal(self.journal) as journal,
+        ):
+            return measure(self.plan(**settings), device, journal, about=about)
+
+    def kept(self) -> list[Trial]:
+        """The trials in the journal."""
+        with Journal(self.journal, readonly=True) as journal:
+            return journal.trials(journal.run().id)
+
+    def lut(self) -> Lut:
+        """The LUT of the ops that were measured."""
+        with Journal(self.journal, readonly=True) as journal:
+            return build_lut(journal, macs=lambda key: parse_key(key).macs, partial=True)
+
+    def require_nothing_lost(self, *, missing: tuple[str, ...] = ()) -> None:
+        """Make sure that the LUT is complete and right, that every trial was kept and none made twice,
+        and that no runner is left on the phone.
+        """
+        trials = self.kept()
+        assert [trial.id for trial in trials] == list(range(1, len(trials) + 1))
+        assert len(trials) == self.trials_before, "every trial that was made is kept"
+        visits = Counter(
+            (trial.subject, trial.round)
+            for trial in trials
+            if trial.role is Role.OP and trial.failure is None
+        )
+        assert set(visits.values()) == {1}, "no visit is made again"
+        lut = self.lut()
+        assert set(lut.entries) == {op.key for op in OPS} - set(missing)
+        truth = {one.key: fixed_phone.latency_ns(one.sha256) / 1e6 for one in self.plan().subjects}
+        for key, entry in lut.entries.items():
+            assert abs(entry.ms / truth[key] - 1) < 0.01, "noise of 0.2 %"
+        self.require_quiet()
+
+    def require_quiet(self) -> None:
+        """Make sure that no runner is left on the phone, or wait until none is."""
+        assert self.root is not None
+        deadline = time.monotonic() + 30
+        while left := fixed_phone.running(self.root):
+            assert time.monotonic() < deadline, f"runners {left} are left on the phone"
+            time.sleep(0.01)
+
+
+def await_strike(root: Path) -> None:
+    """Wait until the runner of the phone at `root` has done what was ordered."""
+    deadline = time.monotonic() + 60
+    while not (root / fixed_phone.STRUCK).exists():
+        assert time.monotonic() < deadline, "it was never asked"
+        time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    bench = FaultBench(Path(sys.argv[2]), sys.argv[1])
+    bench.at(int(sys.argv[3]), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    bench.measure()

@@ -1,0 +1,97 @@
+"""TorchScript in the runner in C: its engine is a plugin in C++, built against the installed LibTorch.
+
+Building it takes half a minute, so it is among the rigs: `pytest -m rig tests/runner`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nativebuild import Built
+from tinymodels import Models
+
+from latbench.api import measure_latency
+from latbench.device.android.runner_files import build_torchscript
+from latbench.device.native import NativeHostDevice, native_host_device
+from latbench.device.open import Where
+from latbench.errors import LatbenchError, RunnerFailed
+from latbench.export import ArtifactStore, export_op
+from latbench.runtime import load_model
+from latbench.space import SearchSpace
+from latbench.target import Precision, Runtime, Target
+from latbench.verification import Verified, verify
+
+pytestmark = pytest.mark.rig
+
+SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin, built."""
+    home = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATBENCH_HOME", str(home))
+        try:
+            return build_torchscript().path
+        except LatbenchError as error:
+            if "takes" not in error.message:
+                raise
+            pytest.skip(f"{error.message}: {error.hint}")
+
+
+@pytest.fixture
+def device(engine: Path, built: Built, _own_home: Path) -> NativeHostDevice:
+    (_own_home / "runners").symlink_to(engine.parents[1])
+    found = native_host_device(built.program)
+    found.require_runtime(Runtime.TORCHSCRIPT)
+    return found
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_it_computes_what_pytorch_computes(device: NativeHostDevice, precision: Precision) -> None:
+    target = Target(
+        device="host",
+        runtime=Runtime.TORCHSCRIPT,
+        precision=precision,
+        cores=device.default_cores(1),
+    )
+    store, ops = ArtifactStore(), []
+    for op in SPACE.unique_ops[:8]:
+        made = export_op(op, target.runtime, precision, store)
+        ops.append(Verified(op.key, (op,), made.path))
+    verified = verify(device, target, ops)
+    assert len(verified.errors) == 8
+    with device.open_runner() as runner:
+        (told,) = (one for one in runner.hello().engines if one.runtime is Runtime.TORCHSCRIPT)
+        loaded = runner.load(str(ops[3].path), Runtime.TORCHSCRIPT, cores=target.cores, threads=1)
+        reply = runner.run(loaded.handle, outputs=True)
+    assert told.version == torch.__version__.partition("+")[0]
+    assert told.library == "libtorch_cpu.so"
+    assert (loaded.threads_observed, loaded.cores_observed) == (1, target.cores)
+    here = load_model(Runtime.TORCHSCRIPT, ops[3].path)
+    here.run()
+    assert reply.outputs is not None
+    np.testing.assert_allclose(reply.outputs[0].array, here.get_outputs()[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_is_measured(device: NativeHostDevice, built: Built, models: Models) -> None:
+    where = Where(runner=f"native={built.program}")
+    path = models.of[Runtime.TORCHSCRIPT]
+    done = measure_latency(path, runtime=Runtime.TORCHSCRIPT, where=where, ci=0.5)
+    assert done.ms > 0
+
+
+def test_what_cannot_be_loaded_is_refused(
+    device: NativeHostDevice, models: Models, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"no archive")
+    with device.open_runner() as runner:
+        with pytest.raises(RunnerFailed, match="is not a TorchScript model: Pytorch") as refused:
+            runner.load(str(broken), Runtime.TORCHSCRIPT)
+        assert "frame #0" not in refused.value.reason
+        with pytest.raises(RunnerFailed, match="does not say what its inputs are"):
+            runner.load(str(models.foreign), Runtime.TORCHSCRIPT)
+        assert runner.load(str(models.of[Runtime.TORCHSCRIPT]), Runtime.TORCHSCRIPT).handle
