@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from fbnet_search.result import SearchResult
     from fbnet_search.retrain import TrainResult
 
-_DATA = "digits (part of scikit-learn), or imagefolder:PATH with one subfolder a class."
+_DATA = (
+    "digits (part of scikit-learn), imagefolder:PATH with one subfolder a class, or webdataset:PATH "
+    "with train*.tar and val*.tar."
+)
 
 
 @contextmanager
@@ -46,7 +49,7 @@ _seed_option = click.option(
 _recipe_option = click.option(
     "--recipe",
     metavar="NAME|FILE.toml",
-    help="paper, digits, or a file like those. Default: digits for digits, else paper.",
+    help="paper, budget, digits, or a file like those. Default: digits for digits, else paper.",
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -54,17 +57,25 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 @click.command(cls=ReportingCommand)
 @click.option(
     "--lut",
+    "luts",
     required=True,
+    multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The LUT; its search space is the one that is searched.",
+    help="The LUT; its search space is searched. With more than one, the slowest target counts.",
 )
 @_data_option
 @_out_option
 @_recipe_option
 @click.option("--epochs", type=int, help="Instead of the recipe's; its schedules stretch with it.")
 @_seed_option
-@click.option("--target-ms", type=float, help="Latency that the found network must not exceed.")
+@click.option(
+    "--target-ms",
+    "targets",
+    type=float,
+    multiple=True,
+    help="Latency that the found network must not exceed; more than once for a network each.",
+)
 @click.option(
     "--constraint",
     "constraints",
@@ -79,19 +90,29 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
     metavar="K",
     help="Time the K most probable networks on the LUT's device, and choose by that.",
 )
+@click.option(
+    "--compute",
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    help="Where networks are computed: cpu, or an accelerator that PyTorch knows, such as cuda.",
+)
+@click.option("--require-measured", is_flag=True, help="Refuse LUTs that nobody measured.")
 @click.option("--resume", is_flag=True, help="Go on from DIR's checkpoint.")
 @_json_option
 @click.version_option(__version__)
 def search_main(
-    lut: Path,
+    luts: tuple[Path, ...],
     data: str,
     out: Path,
     recipe: str | None,
     epochs: int | None,
     seed: int,
-    target_ms: float | None,
+    targets: tuple[float, ...],
     constraints: tuple[str, ...],
     verify: int,
+    compute: str,
+    require_measured: bool,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -104,33 +125,40 @@ def search_main(
 
     with interruptible(f"{out} keeps its checkpoint: go on with the same command and --resume"):
         from fbnet_search.constraints import parse_constraints
-        from fbnet_search.trainer import search
+        from fbnet_search.distributed import is_first
+        from fbnet_search.trainer import search_front
         from latbench.lut import Lut
+        from latbench.lut.provenance import provenance_note
+        from latbench.lut.provenance import require_measured as refuse_unmeasured
 
-        loaded = Lut.load(lut)
-        if loaded.provenance == "modelled":
-            click.echo(
-                f"note: {lut} is modelled, not measured; measure it with: {loaded.command}",
-                err=True,
-            )
+        loaded = [Lut.load(path) for path in luts]
+        for path, lut in zip(luts, loaded, strict=True):
+            if require_measured:
+                refuse_unmeasured(lut, str(path))
+            if is_first() and (note := provenance_note(lut, str(path))):
+                click.echo(note, err=True)
         with _progress("searching") as progress:
-            result = search(
+            results = search_front(
                 loaded,
                 data,
                 out,
+                targets_ms=sorted(targets) or [None],
                 recipe=recipe,
                 epochs=epochs,
                 seed=seed,
-                target_ms=target_ms,
                 constraints=parse_constraints(constraints),
                 verify=verify,
+                compute=compute,
                 resume=resume,
                 progress=progress,
             )
+    if not is_first():
+        return
     if as_json:
-        emit_json(result.to_dict() | {"out": str(out)})
+        told = [result.to_dict() | {"out": str(result.out)} for result in results]
+        emit_json(told[0] if len(told) == 1 else {"front": told})
     else:
-        emit_facts(_search_facts(result, data))
+        emit_facts(fact for result in results for fact in _search_facts(result, data))
 
 
 @click.command(cls=ReportingCommand)
@@ -200,7 +228,10 @@ def _search_facts(result: "SearchResult", data: str) -> Iterator[tuple[str, str]
     bounds = interval((prediction.low, prediction.high))
     budget = "" if result.target_ms is None else f", target {milliseconds(result.target_ms)} ms"
     yield "predicted", f"{milliseconds(prediction.ms)} ms {bounds}{budget}"
-    if result.target_ms is not None and prediction.ms < result.least_ms:
+    for target, one in result.others.items():
+        bounds = interval((one.low, one.high))
+        yield "predicted", f"{milliseconds(one.ms)} ms {bounds} on {target}"
+    if result.target_ms is not None and result.slowest_ms < result.least_ms:
         yield "unspent", "no network within the limits spends more of the target"
     if result.finalists:
         yield from _finalist_facts(result)

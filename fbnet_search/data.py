@@ -2,16 +2,17 @@
 
 `digits` is scikit-learn's handwritten digits (1797 images of 8x8; part of its wheel, so nothing is
 downloaded), scaled up to the input size. `imagefolder:PATH` is a folder with one subfolder a class,
-or with `train/` and `test/` (or `val/`) of that shape. Networks see pixels from -1 to 1 in NCHW,
-three channels: pixel / 127.5 - 1.
+or with `train/` and `test/` (or `val/`) of that shape; `webdataset:PATH` one with tar files
+(`fbnet_search.shards`). Networks see pixels from -1 to 1 in NCHW, three channels: pixel / 127.5 - 1.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from latbench.errors import BadRequest, LatbenchError, UnknownName
 _IGNORED = frozenset({"Thumbs.db", "desktop.ini"})
 _TEST_SHARE = 0.2
 _CACHED_BYTES = 512 << 20
+_DATA_SETS = ("digits", "imagefolder:PATH", "webdataset:PATH")
+
+#: Left, top, right and bottom of a part of a picture, as shares of its width and height.
+Box = Sequence[float]
 _FEWEST = 10
 
 
@@ -31,8 +36,8 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, numbers: Sequence[int]) -> Tensor:
-        """Return images as uint8, shape (len(numbers), 3, S, S).
+    def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
+        """Return images as uint8, shape (len(numbers), 3, S, S); of each only its box, if given.
 
         Raises:
             LatbenchError: one cannot be read; the message names its file.
@@ -77,7 +82,7 @@ def open_data(name: str, input_size: int) -> ImageData:
     """Return the data set called `name` at `input_size` x `input_size` pixels.
 
     Raises:
-        UnknownName: it is neither `digits` nor `imagefolder:PATH`.
+        UnknownName: it is no data set's name.
         BadRequest: the folder does not hold what it must.
         LatbenchError: an image cannot be read; the message names the file.
     """
@@ -86,8 +91,13 @@ def open_data(name: str, input_size: int) -> ImageData:
         return _digits(input_size)
     if kind == "imagefolder" and path:
         return _image_folder(name, Path(path).expanduser(), input_size)
-    hint = None if kind != "imagefolder" else "write imagefolder: and then the folder's path"
-    raise UnknownName("data set", name, ("digits", "imagefolder:PATH"), hint=hint)
+    if kind == "webdataset" and path:
+        from fbnet_search.shards import web_dataset
+
+        return web_dataset(name, Path(path).expanduser(), input_size)
+    known = {option.partition(":")[0] for option in _DATA_SETS} - {"digits"}
+    hint = f"write {kind}: and then the folder's path" if kind in known else None
+    raise UnknownName("data set", name, _DATA_SETS, hint=hint)
 
 
 def some_classes(data: ImageData, count: int) -> ImageData:
@@ -119,58 +129,8 @@ class _ChosenImages:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def read(self, numbers: Sequence[int]) -> Tensor:
-        return self.source.read(self.numbers[list(numbers)].tolist())
-
-
-# Batches
-
-
-def batches(
-    split: Split,
-    numbers: Tensor,
-    size: int,
-    *,
-    generator: torch.Generator | None = None,
-    flips: bool = False,
-    start: int = 0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (images, labels) of the split's `numbers`, in batches of about equal size up to `size`.
-
-    Args:
-        generator: augments the images with random shifts (and flips); None leaves them as they are.
-            Numbers for a batch are drawn when it is asked for.
-        start: batches to leave out at the beginning; nothing is drawn for them.
-
-    Yields:
-        float images (N, 3, S, S) in channels_last, and int64 labels (N,).
-    """
-    for chunk in torch.tensor_split(numbers, batch_count(len(numbers), size))[start:]:
-        images = split.images.read(chunk.tolist()).float() / 127.5 - 1
-        if generator is not None:
-            images = _augmented(images, generator, flips)
-        yield images.contiguous(memory_format=torch.channels_last), split.labels[chunk]
-
-
-def batch_count(images: int, size: int) -> int:
-    """How many batches of up to `size` hold `images`."""
-    return -(-images // size)
-
-
-def _augmented(images: Tensor, generator: torch.Generator, flips: bool) -> Tensor:
-    """Shift each image by up to an eighth of its size, repeating its edge; mirror half of them."""
-    count, size = images.shape[0], images.shape[-1]
-    margin = size // 8
-    padded = functional.pad(images, (margin,) * 4, mode="replicate")
-    shifts = torch.randint(2 * margin + 1, (count, 2), generator=generator).tolist()
-    mirrored = torch.rand(count, generator=generator).lt(0.5 if flips else 0.0).tolist()
-    crops = [
-        padded[n, :, y : y + size, x : x + size].flip(-1)
-        if mirrored[n]
-        else padded[n, :, y : y + size, x : x + size]
-        for n, (y, x) in enumerate(shifts)
-    ]
-    return torch.stack(crops)
+    def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
+        return self.source.read(self.numbers[list(numbers)].tolist(), boxes)
 
 
 # Digits
@@ -183,8 +143,21 @@ class _TensorImages:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def read(self, numbers: Sequence[int]) -> Tensor:
-        return self.pixels[torch.as_tensor(numbers, dtype=torch.int64)]
+    def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
+        pixels = self.pixels[torch.as_tensor(numbers, dtype=torch.int64)]
+        return pixels if boxes is None else _cut(pixels, boxes)
+
+
+def _cut(pixels: Tensor, boxes: Sequence[Box]) -> Tensor:
+    """The box of each image, scaled to the image's size; uint8 (N, 3, S, S)."""
+    left, top, right, bottom = torch.tensor(boxes, dtype=torch.float32).T
+    # What maps (-1, 1), an image's edges, to the edges of the box.
+    affine = torch.zeros(len(pixels), 2, 3)
+    affine[:, 0, 0], affine[:, 0, 2] = right - left, right + left - 1
+    affine[:, 1, 1], affine[:, 1, 2] = bottom - top, bottom + top - 1
+    grid = functional.affine_grid(affine, list(pixels.shape), align_corners=False)
+    cut = functional.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+    return cut.round().clamp(0, 255).byte()
 
 
 def _digits(input_size: int) -> ImageData:
@@ -210,46 +183,71 @@ def _digits(input_size: int) -> ImageData:
 # Image folders
 
 
-class _FileImages:
-    """Image files, decoded when asked for; small sets are kept in memory once decoded."""
+class StoredImages:
+    """Encoded pictures, decoded when asked for; small sets are kept in memory once decoded.
 
-    def __init__(self, paths: Sequence[Path], size: int) -> None:
-        self._paths, self._size = tuple(paths), size
-        cached = len(self._paths) * 3 * size * size <= _CACHED_BYTES
+    Args:
+        names: of the pictures, for messages.
+        size: images are size x size.
+        open_file: opens the picture of a number.
+    """
+
+    def __init__(
+        self, names: Sequence[str], size: int, open_file: Callable[[int], BinaryIO]
+    ) -> None:
+        self._names, self._size, self._open = tuple(names), size, open_file
+        cached = len(self._names) * 3 * size * size <= _CACHED_BYTES
         self._cache: dict[int, Tensor] | None = {} if cached else None
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._names)
 
-    def read(self, numbers: Sequence[int]) -> Tensor:
+    def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
+        """See `Images.read`; a box is of the whole picture, without one it is its centre square."""
         with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
+            if boxes is not None:
+                return torch.stack(list(pool.map(self._decoded, numbers, boxes)))
             return torch.stack(list(pool.map(self._image, numbers)))
 
     def _image(self, number: int) -> Tensor:
         if self._cache is not None and number in self._cache:
             return self._cache[number]
-        image = _decode(self._paths[number], self._size)
+        image = self._decoded(number, None)
         if self._cache is not None:
             self._cache[number] = image
         return image
 
+    def _decoded(self, number: int, box: Box | None) -> Tensor:
+        from PIL import Image
 
-def _decode(path: Path, size: int) -> Tensor:
-    """Return the centre square of an image file as uint8 (3, size, size)."""
+        try:
+            with self._open(number) as file:
+                return _decode(file, self._size, box)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise LatbenchError(
+                f"cannot read the image {self._names[number]}: {error}",
+                hint="remove the file, or replace it with an image that opens",
+            ) from None
+
+
+def _decode(file: BinaryIO, size: int, box: Box | None) -> Tensor:
+    """Return the centre square, or `box`, of a picture as uint8 (3, size, size)."""
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.fit(
-                ImageOps.exif_transpose(file).convert("RGB"),
-                (size, size),
-                Image.Resampling.BILINEAR,
-            )
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LatbenchError(
-            f"cannot read the image {path}: {error}",
-            hint="remove the file, or replace it with an image that opens",
-        ) from None
+    with Image.open(file) as picture:
+        wanted = size if box is None else int(size / min(box[2] - box[0], box[3] - box[1]))
+        # JPEG can be decoded at a half, a quarter or an eighth, which takes as much less time.
+        picture.draft("RGB", (wanted, wanted))
+        upright = ImageOps.exif_transpose(picture).convert("RGB")
+        if box is None:
+            image = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
+        else:
+            left, top, right, bottom = box
+            edges = (
+                left * upright.width, top * upright.height,
+                right * upright.width, bottom * upright.height,
+            )  # fmt: skip
+            image = upright.resize((size, size), Image.Resampling.BILINEAR, box=edges)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
@@ -334,4 +332,9 @@ def _parted(files: list[Path]) -> tuple[list[Path], list[Path]]:
 def _split(classes: dict[str, list[Path]], input_size: int) -> Split:
     files = [file for label in sorted(classes) for file in classes[label]]
     labels = [n for n, label in enumerate(sorted(classes)) for _ in classes[label]]
-    return Split(_FileImages(files, input_size), torch.tensor(labels, dtype=torch.int64))
+    images = StoredImages(
+        [str(file) for file in files],
+        input_size,
+        lambda number: BytesIO(files[number].read_bytes()),
+    )
+    return Split(images, torch.tensor(labels, dtype=torch.int64))

@@ -114,6 +114,42 @@ def _keeps(architecture: Architecture, choices: Sequence[int], lut: Lut, budget:
     )
 
 
+def finalists_on_all(
+    theta: Tensor,
+    latencies: Sequence[LatencyModel],
+    luts: Sequence[Lut],
+    budget: Budget,
+    count: int,
+) -> list[Architecture]:
+    """Return the `count` most probable architectures that keep `budget` on the targets of all LUTs.
+
+    The floor is for the target on which a network takes the longest.
+
+    Raises:
+        BadRequest: as `derive_architecture`.
+    """
+    if len(luts) == 1 or budget.target_ms is None:
+        return finalists(theta, latencies[0], luts[0], budget, count)
+    logits = torch.log_softmax(theta.detach().double(), 1).numpy()
+    found: dict[Architecture, tuple[bool, float]] = {}
+    # Each target in turn is the one that the floor is for; what comes out of all is compared.
+    for latency, lut in zip(latencies, luts, strict=True):
+        others = {
+            f"ms on {other.target}": Cost(model.layer_ms.numpy(), model.fixed_ms, peak=False)
+            for other, model in zip(luts, latencies, strict=True)
+            if other is not lut
+        }
+        limits = {**budget.limits, **dict.fromkeys(others, budget.target_ms)}
+        costs = {**budget.costs, **others}
+        own = Budget(budget.target_ms, budget.least_ms, limits, costs)
+        for one in finalists(theta, latency, lut, own, count):
+            choices = [CANDIDATES.index(choice) for choice in one.choices]
+            slowest = max(model.of_choices(choices) for model in latencies)
+            chance = float(sum(logits[layer, choice] for layer, choice in enumerate(choices)))
+            found[one] = slowest >= budget.least_ms, chance
+    return sorted(found, key=lambda one: found[one], reverse=True)[:count]
+
+
 def require_reachable(target_ms: float, latency: LatencyModel) -> None:
     """Make sure that some network is as fast as `target_ms`.
 

@@ -4,6 +4,7 @@ TensorBoard's own writer works in a thread, whose failure (a full disk) comes la
 traceback; records are written at once here, with TensorBoard's record format and messages.
 """
 
+import io
 import json
 import os
 import time
@@ -11,28 +12,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from latbench.errors import OutputFailed
 from latbench.files import write_atomically
 
 _FOLDER = "tensorboard"
+_CELL = 16  # pixels of a heat map's number
 
 
 class EventLog:
     """Appends events to a folder's two logs.
 
     Args:
-        folder: the run's output folder; created if it is not there.
+        folder: the run's output folder, created if it is not there; None writes nothing, as a process
+            that is not the first of a run should.
         resume_after: None starts both logs anew; n keeps what they say of epochs up to n.
 
     Raises:
         OutputFailed: from any method, when the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, *, resume_after: int | None = None) -> None:
+    def __init__(self, folder: Path | None, *, resume_after: int | None = None) -> None:
+        self._board: BinaryIO | None = None
+        self._folder = folder
+        if folder is None:
+            return
         self._path = folder / "events.jsonl"
         lines = [] if resume_after is None else _lines_up_to(self._path, resume_after)
         write_atomically(self._path, "".join(lines))
-        self._board: BinaryIO | None = None
         try:
             self._board = _open_board(folder / _FOLDER, anew=resume_after is None)
         except OSError as error:
@@ -42,6 +51,8 @@ class EventLog:
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event to `events.jsonl`; fields are JSON data."""
+        if self._folder is None:
+            return
         line = json.dumps({"event": event, "time": time.time(), **fields}) + "\n"
         try:
             with self._path.open("a", encoding="utf-8") as file:
@@ -59,6 +70,22 @@ class EventLog:
         )
         self._record(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
 
+    def heat_map(self, step: int, tag: str, shares: NDArray[np.float64]) -> None:
+        """Show a matrix of shares, 0 to 1, in TensorBoard at `step`: a row a layer, white is 1."""
+        from PIL import Image
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        cells = np.kron((shares * 255).round().astype(np.uint8), np.ones((_CELL, _CELL), np.uint8))
+        encoded = io.BytesIO()
+        Image.fromarray(cells).save(encoded, "png")
+        height, width = cells.shape
+        image = Summary.Image(
+            height=height, width=width, colorspace=1, encoded_image_string=encoded.getvalue()
+        )
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._record(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
+
     def close(self) -> None:
         """Close the logs."""
         if self._board is not None:
@@ -74,7 +101,8 @@ class EventLog:
     def _record(self, data: bytes) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        assert self._board is not None
+        if self._board is None:
+            return
         try:
             RecordWriter(self._board).write(data)
             self._board.flush()

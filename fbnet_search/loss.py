@@ -9,7 +9,7 @@ which for a 20 ms network is 0.06 in microseconds and 0.20 in milliseconds. α o
 loss.
 
 The paper's loss trades accuracy for latency at a rate that nobody chooses. `target_loss` meets a
-budget instead, with the absolute-value penalty of TuNAS (Bender et al., CVPR 2020).
+budget instead, with the absolute-value penalty of TuNAS (Bender et al., CVPR 2020), of the logarithm.
 """
 
 from torch import Tensor
@@ -30,10 +30,10 @@ def paper_loss(
 def target_loss(
     cross_entropy: Tensor, latency_ms: Tensor, target_ms: float, strength: float = 1.0
 ) -> Tensor:
-    """Return cross_entropy + strength * |latency / target - 1|, a scalar.
+    """Return cross_entropy + strength * |ln(latency / target)|, a scalar.
 
     Its slope is the same on both sides of the target, so a network that is too fast is drawn up to
     the budget as firmly as one that is too slow is drawn down; the latency settles at the target as
     long as a 1 % change of it changes the cross-entropy by less than 0.01 * strength.
     """
-    return cross_entropy + strength * (latency_ms / target_ms - 1).abs()
+    return cross_entropy + strength * (latency_ms / target_ms).log().abs()

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbnet_search.data import ImageData, Split, batches
+from fbnet_search.batches import Augmentation, Intake, batches, read_ahead
+from fbnet_search.data import ImageData, Split
 from latbench.errors import LatbenchError
 
 #: A cross-entropy this many times that of guessing is of no network that still learns.
@@ -27,25 +28,36 @@ class Diverged(LatbenchError):
 class Pass:
     """One pass over the images with the numbers `order`, as far as it has come.
 
-    `done` counts its batches; means of what their steps tell are kept over the images.
+    `done` counts its batches; means of what their steps tell are kept over the images. `seed` is of
+    the augmentation, and `intake` says how fast images came since the pass was begun or resumed.
     """
 
-    def __init__(self, order: Tensor) -> None:
-        self.order, self.done = order, 0
+    def __init__(self, order: Tensor, seed: int) -> None:
+        self.order, self.seed, self.done = order, seed, 0
+        self.intake = Intake()
         self._count, self._sums = 0, list[float]()
 
     @classmethod
     def shuffled(cls, part: Tensor, generator: torch.Generator) -> "Pass":
-        """A pass over `part` in an order drawn from `generator`."""
-        return cls(part[torch.randperm(len(part), generator=generator)])
+        """A pass over `part` in an order, and with a seed, drawn from `generator`."""
+        order = part[torch.randperm(len(part), generator=generator)]
+        return cls(order, int(torch.randint(2**62, (1,), generator=generator)))
 
     def batches(
-        self, data: ImageData, size: int, generator: torch.Generator
+        self,
+        data: ImageData,
+        size: int,
+        crop_area: float,
+        part: tuple[int, int] = (0, 1),
+        pinned: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the (augmented) batches that are left; see `fbnet_search.data.batches`."""
-        return batches(
-            data.train, self.order, size, generator=generator, flips=data.flips, start=self.done
-        )
+        """Yield the augmented batches that are left; see `fbnet_search.batches`."""
+        self.intake = Intake()
+        left = batches(
+            data.train, self.order, size, seed=self.seed, start=self.done, part=part,
+            augmentation=Augmentation(crop_area, data.flips),
+        )  # fmt: skip
+        return read_ahead(left, self.intake, pinned)
 
     def tell(self, images: int, *values: Tensor) -> None:
         """A batch of so many images is done, and gave these scalars."""
@@ -60,12 +72,18 @@ class Pass:
 
     def state(self) -> dict[str, Any]:
         """What `restored` reads back."""
-        return {"order": self.order, "done": self.done, "count": self._count, "sums": self._sums}
+        return {
+            "order": self.order,
+            "seed": self.seed,
+            "done": self.done,
+            "count": self._count,
+            "sums": self._sums,
+        }
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Pass":
         """The pass that gave `state`."""
-        one = cls(state["order"])
+        one = cls(state["order"], state["seed"])
         one.done, one._count, one._sums = state["done"], state["count"], list(state["sums"])
         return one
 

@@ -1,8 +1,8 @@
 """The numbers of a search and of a training, as data; `recipes/` holds those that are shipped.
 
 A recipe is a TOML file whose tables `[search]` and `[train]` give every constant by its name here.
-`paper` is FBNet's own (Wu et al., CVPR 2019, section 4.1); `digits` is for small images on a CPU.
-Both stretch to another number of epochs.
+`paper` is FBNet's own (Wu et al., CVPR 2019, section 4.1); `budget` meets a latency budget on small
+photographs; `digits` is for small images on a CPU. All stretch to another number of epochs.
 """
 
 import difflib
@@ -42,19 +42,27 @@ class Recipe:
     epochs: int
     warmup_epochs: int
     batch: int
+    crop_area: float
     weight_share: float
     weight_rate: float
     weight_momentum: float
     weight_decay: float
+    gradient_clip: float
     theta_rate: float
     theta_decay: float
+    theta_beta1: float
+    theta_beta2: float
     temperature: float
     temperature_decay: float
+    warmup_temperature: float
     alpha: float
     beta: float
     target_strength: float
     target_share: float
     paths: int
+    last_paths: int
+    warmup_paths: int
+    changing_paths: int
     threads: int
 
     def __post_init__(self) -> None:
@@ -64,11 +72,15 @@ class Recipe:
             )
         if self.batch < 2 or not 0 < self.weight_share < 1:
             raise BadRequest("a batch holds at least 2 images, and w and theta need some each")
-        if not 2 <= self.paths <= 9:
-            raise BadRequest(
-                f"{self.paths} paths a layer do not make a search",
-                hint="theta learns from comparing candidates: give 2 to 9",
-            )
+        for name in ("paths", "last_paths", "warmup_paths", "changing_paths"):
+            if not 1 <= getattr(self, name) <= 9:
+                raise BadRequest(
+                    f"{name} = {getattr(self, name)} makes no sense",
+                    hint="a layer has 9 candidates, of which 1 to 9 can be computed",
+                )
+        if not (0 <= self.theta_beta1 < 1 and 0 <= self.theta_beta2 < 1):
+            raise BadRequest("theta_beta1 and theta_beta2 are below 1")
+        _require_crops(self.crop_area)
         if self.classes == 1 or self.temperature == 0 or not self.target_share < 1:
             raise BadRequest("a search needs 2 classes, a temperature above 0, a share below 1")
 
@@ -86,6 +98,27 @@ class Recipe:
     def for_data(cls, data: str) -> "Recipe":
         """The recipe that suits a data set by its name: its own for digits, else the paper's."""
         return cls.named(_suited(data))
+
+    def temperature_in(self, epoch: int) -> float:
+        """The temperature in epoch `epoch` (from 0).
+
+        A warm-up with a temperature of its own is not counted in the schedule of the others.
+        """
+        if not self.warmup_temperature:
+            return temperature_at(epoch, self.temperature, self.temperature_decay)
+        searched = epoch - self.warmup_epochs
+        if searched < 0:
+            return self.warmup_temperature
+        return temperature_at(searched, self.temperature, self.temperature_decay)
+
+    def paths_in(self, epoch: int) -> int:
+        """How many candidates a layer computes in epoch `epoch` (from 0): in equal steps from
+        `paths` when the warm-up is over to `last_paths` in the last."""
+        searched = epoch - self.warmup_epochs
+        if searched < 0:
+            return self.warmup_paths
+        steps = max(self.epochs - self.warmup_epochs - 1, 1)
+        return round(self.paths + (self.last_paths - self.paths) * searched / steps)
 
     def stretched(self, epochs: int) -> "Recipe":
         """This recipe over another number of epochs: the same share of them warms up, and the
@@ -120,6 +153,7 @@ class TrainRecipe:
     epochs: int
     warmup_epochs: int
     batch: int
+    crop_area: float
     rate: float
     momentum: float
     decay: float
@@ -129,6 +163,7 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 2:
             raise BadRequest(f"{self.epochs} epochs in batches of {self.batch} make no training")
+        _require_crops(self.crop_area)
 
     @classmethod
     def named(cls, recipe: str) -> "TrainRecipe":
@@ -151,6 +186,18 @@ class TrainRecipe:
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON data."""
         return asdict(self)
+
+
+def _require_crops(area: float) -> None:
+    if not 0 < area <= 1:
+        raise BadRequest(
+            f"crop_area = {area:g} makes no sense", hint="give 0.08 to 1; 1 is no crop"
+        )
+
+
+def temperature_at(epoch: int, start: float = 5.0, decay: float = 0.045) -> float:
+    """The temperature in epoch `epoch` (from 0): start * exp(-decay * epoch), as the paper's."""
+    return start * math.exp(-decay * epoch)
 
 
 def shipped_recipes() -> tuple[str, ...]:

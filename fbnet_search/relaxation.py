@@ -1,19 +1,12 @@
-"""The continuous relaxation of a choice: Gumbel-softmax, and the temperature it is cooled by.
+"""The continuous relaxation of a choice: Gumbel-softmax, and what of it is computed.
 
 θ holds one logit for each candidate of each layer, shape (layers, candidates). A step of the
 search draws weights m = softmax((θ + g) / τ) with Gumbel noise g (Jang et al., ICLR 2017; used by
 Wu et al., CVPR 2019, section 3.3): as τ falls they tend to a one-hot sample of softmax(θ).
 """
 
-import math
-
 import torch
 from torch import Tensor
-
-
-def temperature_at(epoch: int, start: float = 5.0, decay: float = 0.045) -> float:
-    """The temperature in epoch `epoch` (from 0): start * exp(-decay * epoch), as the paper's."""
-    return start * math.exp(-decay * epoch)
 
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -25,7 +18,7 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 def gumbel_softmax(theta: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     """Return weights m, shape (layers, candidates), that sum to 1 over each layer's candidates."""
-    noise = gumbel_noise(tuple(theta.shape), generator)
+    noise = gumbel_noise(tuple(theta.shape), generator).to(theta.device)
     return torch.softmax((theta + noise) / temperature, dim=-1)
 
 
@@ -33,11 +26,15 @@ def keep_paths(weights: Tensor, paths: int | None) -> Tensor:
     """Return `weights` with all but each layer's `paths` largest set to 0, and the sum still 1.
 
     The largest of Gumbel-softmax weights are a sample without replacement from softmax(θ), at any
-    temperature. None keeps all.
+    temperature. None keeps all. A single path has weight 1 and the gradient that it would have in
+    the mixture (Dong and Yang, CVPR 2019, "Searching for a Robust Neural Architecture in Four GPU
+    Hours"), or θ would learn nothing from it.
     """
     if paths is None or paths >= weights.shape[-1]:
         return weights
     kept = torch.zeros_like(weights, dtype=torch.bool)
     kept.scatter_(-1, weights.detach().topk(paths, dim=-1).indices, value=True)
     chosen = torch.where(kept, weights, torch.zeros_like(weights))
+    if paths == 1:
+        return chosen + (kept.to(chosen) - chosen).detach()
     return chosen / chosen.sum(-1, keepdim=True)

@@ -1,6 +1,7 @@
 """What a search found, where it is, and everything that it follows from."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,7 @@ class SearchResult:
 
     Latencies are in milliseconds at batch 1; `expected_ms` is the expectation over softmax(θ). With
     `--verify`, `finalists` are the networks that were timed, and `architecture` is one of them.
+    `prediction` is the first LUT's, `others` are those of further LUTs, by target.
     """
 
     architecture: Architecture
@@ -45,6 +47,7 @@ class SearchResult:
     out: Path
     limits: dict[str, Limit] = field(default_factory=dict)
     finalists: tuple[Verified, ...] = ()
+    others: dict[str, Prediction] = field(default_factory=dict)
 
     @property
     def least_ms(self) -> float:
@@ -54,7 +57,13 @@ class SearchResult:
     @property
     def crosses_target(self) -> bool:
         """Whether the 95 % interval of the prediction reaches above the target."""
-        return self.target_ms is not None and self.prediction.high > self.target_ms
+        highest = max(one.high for one in (self.prediction, *self.others.values()))
+        return self.target_ms is not None and highest > self.target_ms
+
+    @property
+    def slowest_ms(self) -> float:
+        """The latency predicted for the target on which the network takes the longest."""
+        return max(one.ms for one in (self.prediction, *self.others.values()))
 
     @property
     def verified(self) -> Verified | None:
@@ -68,6 +77,14 @@ class SearchResult:
             "predicted_ms": self.prediction.ms,
             "predicted_low": self.prediction.low,
             "predicted_high": self.prediction.high,
+            "others": {
+                target: {
+                    "predicted_ms": one.ms,
+                    "predicted_low": one.low,
+                    "predicted_high": one.high,
+                }
+                for target, one in self.others.items()
+            },
             "target_ms": self.target_ms,
             "crosses_target": self.crosses_target,
             "expected_ms": self.expected_ms,
@@ -87,6 +104,25 @@ class SearchResult:
             "macs": self.architecture.macs,
             "params": self.architecture.params,
         }
+
+
+def front_of(results: Sequence[SearchResult]) -> list[dict[str, Any]]:
+    """What `front.json` holds: the networks of several targets, as a table to plot.
+
+    What a network is worth is told by training it (`fbnet-train` on its folder).
+    """
+    return [
+        {
+            "target_ms": one.target_ms,
+            "predicted_ms": one.prediction.ms,
+            "slowest_ms": one.slowest_ms,
+            "macs": one.architecture.macs,
+            "params": one.architecture.params,
+            "layers": one.architecture.notation,
+            "folder": one.out.name,
+        }
+        for one in results
+    ]
 
 
 def lut_facts(lut: Lut) -> dict[str, str]:

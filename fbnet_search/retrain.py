@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fbnet_search.batches import batch_count, batches
 from fbnet_search.card import TargetLatency, latency_found, latency_on, model_card
 from fbnet_search.checkpoint import Checkpoints, save_tensors
-from fbnet_search.data import ImageData, batch_count, batches, open_data
+from fbnet_search.data import ImageData, open_data
+from fbnet_search.distributed import Peers
 from fbnet_search.events import EventLog
 from fbnet_search.passes import Pass, correct, cosine, require_sane, set_rate, threads
 from fbnet_search.recipe import OnProgress, Progress, TrainRecipe
@@ -272,6 +274,7 @@ class _Training(Run):
             self.network,
             {"w": self.optimizer},
             torch.Generator().manual_seed(seed),
+            Peers(0, 1, torch.device("cpu")),
         )
 
     def run(
@@ -294,19 +297,23 @@ class _Training(Run):
         self.network.train()
         if self.current is None:
             self.current = Pass.shuffled(torch.arange(len(self.data.train)), self.generator)
-        for images, labels in self.current.batches(self.data, self.recipe.batch, self.generator):
+        for images, labels in self.current.batches(
+            self.data, self.recipe.batch, self.recipe.crop_area
+        ):
             self.current.tell(len(labels), *self._step(images, labels, self.current.done))
             self.step_done()
+        intake = self.current.intake
         self.means, self.current = self.current.means(), None
         self.epoch += 1
         told = dict(zip(("loss", "accuracy"), self.means, strict=True))
-        log.write("epoch", epoch=self.epoch, **told)
+        log.write("epoch", epoch=self.epoch, input=intake.to_dict(), **told)
         log.scalars(self.epoch, told)
 
     def progress(self) -> Progress:
         assert self.current is not None
         done = self.epoch * self.steps + self.current.done
-        doing = f"training, epoch {self.epoch + 1} of {self.recipe.epochs}"
+        waits = self.current.intake.told
+        doing = f"training, epoch {self.epoch + 1} of {self.recipe.epochs}{waits}"
         return Progress(done, self.recipe.epochs * self.steps, doing)
 
     def own_state(self) -> dict[str, Any]:

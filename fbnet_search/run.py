@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fbnet_search.checkpoint import Checkpoints
+from fbnet_search.distributed import Peers
 from fbnet_search.events import EventLog
 from fbnet_search.passes import Diverged, Pass, require_finite
 from fbnet_search.recipe import OnProgress, Progress
@@ -32,6 +33,7 @@ class Run(ABC):
         module: what is trained.
         optimizers: that train it, by name.
         generator: of all random numbers after the start.
+        peers: the processes of the run; the first has the checkpoints.
 
     `epoch` counts the whole epochs, `current` is the pass under way (None between passes),
     `rollbacks` counts how often the run diverged.
@@ -44,11 +46,12 @@ class Run(ABC):
         module: nn.Module,
         optimizers: dict[str, torch.optim.Optimizer],
         generator: torch.Generator,
+        peers: Peers,
     ) -> None:
         self.epoch, self.rollbacks = 0, 0
         self.current: Pass | None = None
         self.generator = generator
-        self._what, self._checkpoints = what, checkpoints
+        self._what, self._checkpoints, self.peers = what, checkpoints, peers
         self._module, self._optimizers = module, optimizers
         self._saved_at = -math.inf
         self._checkpoint_s = math.inf
@@ -81,7 +84,18 @@ class Run(ABC):
         Raises:
             BadRequest, LatbenchError: there is none; see `Checkpoints.load`.
         """
-        state, path = self._checkpoints.load()
+        failed: LatbenchError | None = None
+        told: Any = None
+        if self.peers.first:
+            try:
+                told = self._checkpoints.load()
+            except LatbenchError as error:
+                failed = error
+        failed, told = self.peers.told_by_first((failed, told))
+        if failed is not None:
+            raise failed
+        state: dict[str, Any] = told[0]
+        path: Path = told[1]
         try:
             self._module.load_state_dict(state["module"])
             for name, optimizer in self._optimizers.items():
@@ -105,6 +119,9 @@ class Run(ABC):
             OutputFailed: it cannot be written.
         """
         require_finite(self._module.state_dict(), f"epoch {self.epoch}")
+        self._saved_at = time.monotonic()
+        if not self.peers.first:
+            return
         self._checkpoints.save(
             {
                 "epoch": self.epoch,
@@ -116,7 +133,6 @@ class Run(ABC):
                 "own": self.own_state(),
             }
         )
-        self._saved_at = time.monotonic()
 
     def epochs(
         self, count: int, log: EventLog, checkpoint_s: float, progress: OnProgress | None
@@ -139,7 +155,7 @@ class Run(ABC):
         """To be called after each step."""
         if time.monotonic() - self._saved_at >= self._checkpoint_s:
             self.save()
-        if self._progress is not None:
+        if self._progress is not None and self.peers.first:
             self._progress(self.progress())
 
     def _roll_back(self, diverged: Diverged, log: EventLog) -> None:

@@ -6,37 +6,27 @@ interrupted and resumed, at whatever step, on the same machine with the same num
 """
 
 import json
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
+from fbnet_search.batches import batch_count
 from fbnet_search.checkpoint import Checkpoints
-from fbnet_search.constraints import costs_of, require_affordable, spent
-from fbnet_search.data import ImageData, batch_count, open_data, some_classes
-from fbnet_search.derive import Budget, derive_architecture, finalists, require_reachable
+from fbnet_search.constraints import spent
+from fbnet_search.data import ImageData, open_data, some_classes
+from fbnet_search.derive import Budget, finalists_on_all
+from fbnet_search.distributed import Peers, joined
 from fbnet_search.events import EventLog
 from fbnet_search.latency import LatencyModel, latency_model
-from fbnet_search.loss import paper_loss, target_loss
-from fbnet_search.passes import (
-    Pass,
-    correct,
-    cosine,
-    require_finite,
-    require_sane,
-    set_rate,
-    threads,
-    two_parts,
-)
+from fbnet_search.passes import Pass, cosine, threads, two_parts
 from fbnet_search.recipe import OnProgress, Progress, Recipe
-from fbnet_search.relaxation import gumbel_softmax, temperature_at
-from fbnet_search.result import Limit, SearchResult, lut_facts
+from fbnet_search.request import Luts, budgets_of, loaded, require_compute
+from fbnet_search.result import Limit, SearchResult, front_of, lut_facts
 from fbnet_search.run import Run
+from fbnet_search.steps import Steps
 from fbnet_search.supernet import Supernet, probabilities
 from fbnet_search.verify import Verified, pick, verified
 from latbench.errors import BadRequest
@@ -45,71 +35,99 @@ from latbench.lut import Lut, predict_latency
 
 
 def search(
-    lut: Lut | str | Path,
+    lut: Luts,
     data: str | ImageData,
     out: str | Path,
     *,
-    recipe: Recipe | str | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
     target_ms: float | None = None,
-    constraints: Mapping[str, float] | None = None,
-    verify: int = 0,
-    resume: bool = False,
-    checkpoint_s: float = 600.0,
-    progress: OnProgress | None = None,
+    **options: Any,
 ) -> SearchResult:
     """Search the LUT's space and write what is found to the folder `out`.
 
     Args:
-        lut: a LUT or its file.
-        data: `digits`, `imagefolder:PATH`, or data at the space's input size. If it has another
-            number of classes than the space, the supernet's classifier has the data's and the
-            predicted latency is that of the space's.
+        lut: a LUT or its file; or several of one space, whose slowest target then counts.
+        data: `digits`, `imagefolder:PATH`, `webdataset:PATH`, or data at the space's input size. If
+            it has another number of classes than the space, the supernet's classifier has the data's
+            and the predicted latency is that of the space's.
         out: gets `architecture.json` (at the end), `events.jsonl`, `tensorboard/` and
             `checkpoint.pt` with the two before it. An earlier search there is overwritten.
-        recipe: its name or file (`Recipe.named`); by default the one that suits the data.
-        epochs: instead of the recipe's; its schedules stretch with it.
         target_ms: what the found network's predicted latency may be at most, milliseconds; it is
             at least the recipe's `target_share` of that, if any network's is. Without it the paper's
             loss trades accuracy for latency.
+        options: as `search_front`'s.
+
+    Raises:
+        LatbenchError: as `search_front`.
+    """
+    return search_front(lut, data, out, targets_ms=[target_ms], **options)[0]
+
+
+def search_front(
+    lut: Luts,
+    data: str | ImageData,
+    out: str | Path,
+    *,
+    targets_ms: Sequence[float | None],
+    recipe: Recipe | str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    constraints: Mapping[str, float] | None = None,
+    verify: int = 0,
+    resume: bool = False,
+    checkpoint_s: float = 600.0,
+    compute: str = "cpu",
+    progress: OnProgress | None = None,
+) -> list[SearchResult]:
+    """Search for a network for each of several targets with one supernet; see `search`.
+
+    Under torchrun it is one search of all its processes (`fbnet_search.distributed`).
+
+    Args:
+        lut, data: as `search`.
+        out: as `search`; with several targets each network's `architecture.json` is in a folder named
+            like `12.5ms`, and `front.json` tells of all.
+        targets_ms: rising; each costs θ-steps of its own, while w-steps are shared.
+        recipe: its name or file (`Recipe.named`); by default the one that suits the data.
+        epochs: instead of the recipe's; its schedules stretch with it.
         constraints: what else the found network may cost, by kind (`fbnet_search.constraints`).
             They take part in the derivation, not in the loss.
         verify: how many of the most probable networks within the target to time on the LUT's device
             at the end; the first that was measured to keep the target is the one that is found.
         resume: go on from `out`'s checkpoint, which must be of the same search.
         checkpoint_s: seconds between checkpoints; there is one after every epoch besides.
+        compute: the type of PyTorch's device: `cpu`, or that of an accelerator such as `cuda`, where
+            networks compute in bfloat16.
         progress: called after every step.
 
     Raises:
-        LutRefused, MissingOps: the LUT cannot be read, or lacks ops.
+        LutRefused, MissingOps: a LUT cannot be read, or lacks ops.
         UnknownName, BadRequest: data, recipe, constraints or checkpoint make no sense; no network
-            is as fast as `target_ms` (the message names the fastest).
+            is as fast as a target (the message names the fastest).
         LatbenchError: the search diverged again and again; the message says when, and which number.
         OutputFailed: `out` cannot be written to; earlier files are intact.
     """
-    if not isinstance(lut, Lut):
-        lut = Lut.load(lut)
-    if target_ms is not None and not (math.isfinite(target_ms) and target_ms > 0):
-        raise BadRequest(f"a target of {target_ms:g} ms makes no sense")
-    if verify and target_ms is None:
-        raise BadRequest("what is measured must be held against something", hint="give --target-ms")
+    luts = loaded(lut)
     name = data if isinstance(data, str) else data.name
     if not isinstance(recipe, Recipe):
         recipe = Recipe.for_data(name) if recipe is None else Recipe.named(recipe)
     if epochs is not None:
         recipe = recipe.stretched(epochs)
-    latency, space, target = latency_model(lut), lut.search_space, lut.target
-    limits = dict(constraints or {})
-    costs = costs_of(limits, space, target.runtime, target.precision)
-    require_affordable(limits, costs)
-    if target_ms is not None:
-        require_reachable(target_ms, latency)
-    budget = Budget(target_ms, (target_ms or 0.0) * recipe.target_share, limits, costs)
-    images = open_data(data, space.input_size) if isinstance(data, str) else data
+    latencies = [latency_model(one) for one in luts]
+    budgets = budgets_of(targets_ms, dict(constraints or {}), recipe, luts, latencies)
+    if verify and None in targets_ms:
+        raise BadRequest("what is measured must be held against something", hint="give --target-ms")
+    if verify and len(luts) > 1:
+        raise BadRequest(
+            "finalists are timed on the device of one LUT, and there are several",
+            hint="time what is found with: latbench measure",
+        )
+    require_compute(compute)
+    images = open_data(data, luts[0].search_space.input_size) if isinstance(data, str) else data
     images = some_classes(images, recipe.classes)
-    with threads(recipe.threads):
-        run = _Search(lut, latency, images, recipe, seed, budget, Path(out))
+    with threads(recipe.threads), joined(compute) as peers:
+        run = _Search(luts, latencies, images, recipe, seed, budgets, Path(out), peers)
+        there = peers.told_by_first((Path(out) / "checkpoint.pt").exists())
+        resume = resume or (peers.restarted and there)
         return run.run(resume, checkpoint_s, verify, progress)
 
 
@@ -122,51 +140,52 @@ class _Search(Run):
 
     def __init__(
         self,
-        lut: Lut,
-        latency: LatencyModel,
+        luts: Sequence[Lut],
+        latencies: Sequence[LatencyModel],
         data: ImageData,
         recipe: Recipe,
         seed: int,
-        budget: Budget,
+        budgets: Sequence[Budget],
         out: Path,
+        peers: Peers,
     ) -> None:
-        self.lut, self.latency, self.data, self.recipe = lut, latency, data, recipe
-        self.seed, self.budget, self.out = seed, budget, out
+        self.luts, self.latencies, self.data, self.recipe = luts, latencies, data, recipe
+        self.seed, self.budgets, self.out = seed, budgets, out
         self.phase = "w"
         self.told: dict[str, float] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.supernet = Supernet(lut.search_space, len(data.classes))
-        self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.supernet = Supernet(luts[0].search_space, len(data.classes), len(budgets))
+        generator = torch.Generator().manual_seed(seed)
+        targets = [budget.target_ms for budget in budgets]
+        self.steps = Steps(self.supernet, recipe, latencies, targets, generator, peers)
         weight_part, theta_part = two_parts(data.train, recipe.weight_share, seed)
         self.parts = {"w": weight_part, "theta": theta_part}
-        self.steps = {
+        self.counts = {
             name: batch_count(len(part), recipe.batch) for name, part in self.parts.items()
         }
-        self.weight_optimizer = torch.optim.SGD(
-            self.supernet.weights(),
-            lr=recipe.weight_rate,
-            momentum=recipe.weight_momentum,
-            weight_decay=recipe.weight_decay,
-        )
-        self.theta_optimizer = torch.optim.Adam(
-            [self.supernet.theta], lr=recipe.theta_rate, weight_decay=recipe.theta_decay
-        )
+        for name, part in self.parts.items():
+            if len(part) // self.counts[name] < peers.world:
+                raise BadRequest(
+                    f"batches of {recipe.batch} are too small for {peers.world} processes"
+                )
+        hashes = [lut.content_sha256 for lut in luts]
         identity = {
-            "lut_sha256": lut.content_sha256,
+            "lut_sha256": hashes[0] if len(hashes) == 1 else hashes,
             "data": data.name,
             "training images": len(data.train),
             "classes": list(data.classes),
             "seed": seed,
-            "target_ms": budget.target_ms,
+            "target_ms": targets[0] if len(targets) == 1 else targets,
             "recipe": recipe.to_dict(),
         }
         super().__init__(
             "a search",
             Checkpoints(out / "checkpoint.pt", "a search", identity),
             self.supernet,
-            {"w": self.weight_optimizer, "theta": self.theta_optimizer},
-            torch.Generator().manual_seed(seed),
+            {"w": self.steps.weight_optimizer, "theta": self.steps.theta_optimizer},
+            generator,
+            peers,
         )
 
     @property
@@ -176,66 +195,77 @@ class _Search(Run):
 
     def run(
         self, resume: bool, checkpoint_s: float, verify: int, progress: OnProgress | None
-    ) -> SearchResult:
+    ) -> list[SearchResult]:
         checkpoint = self.resume().name if resume else None
-        log = EventLog(self.out, resume_after=self.epoch if resume else None)
+        folder = self.out if self.peers.first else None
+        log = EventLog(folder, resume_after=self.epoch if resume else None)
         try:
             log.write(
                 "resume" if resume else "start",
                 epoch=self.epoch,
                 checkpoint=checkpoint,
-                target_ms=self.budget.target_ms,
-                limits=dict(self.budget.limits),
-                lut_sha256=self.lut.content_sha256,
+                targets_ms=[budget.target_ms for budget in self.budgets],
+                limits=dict(self.budgets[0].limits),
+                lut_sha256=[lut.content_sha256 for lut in self.luts],
                 seed=self.seed,
                 recipe=self.recipe.to_dict(),
                 data=self.data.to_dict(),
-                fastest_ms=self.latency.fastest_ms,
-                slowest_ms=self.latency.slowest_ms,
+                fastest_ms=max(one.fastest_ms for one in self.latencies),
+                slowest_ms=max(one.slowest_ms for one in self.latencies),
+                processes=self.peers.world,
+                compute=self.peers.device.type,
             )
             if not resume:
                 self.save()
             self.epochs(self.recipe.epochs, log, checkpoint_s, progress)
-            result = self._result(verify)
-            content = json.dumps(result.to_dict(), indent=1) + "\n"
-            write_atomically(self.out / "architecture.json", content)
-            log.write(
-                "end",
-                layers=result.architecture.notation,
-                predicted_ms=result.prediction.ms,
-                expected_ms=result.expected_ms,
-                finalists=[one.to_dict() for one in result.finalists],
-            )
+            results = [self._result(number, verify) for number in range(len(self.budgets))]
+            if self.peers.first:
+                self._write(results)
+            for result in results:
+                log.write(
+                    "end",
+                    layers=result.architecture.notation,
+                    target_ms=result.target_ms,
+                    predicted_ms=result.prediction.ms,
+                    expected_ms=result.expected_ms,
+                    finalists=[one.to_dict() for one in result.finalists],
+                )
         finally:
             log.close()
-        return result
+        return results
 
     # One epoch
 
     def one_epoch(self, log: EventLog) -> None:
         started = time.perf_counter()
-        temperature = temperature_at(
-            self.epoch, self.recipe.temperature, self.recipe.temperature_decay
-        )
         if self.phase == "w":
-            loss, accuracy = self._one_pass(temperature)
-            self.told = {"w_loss": loss, "w_accuracy": accuracy}
+            means, taken = self._one_pass()
+            self.told = dict(zip(("w_loss", "w_accuracy"), means, strict=True))
             self.phase, self.current = "theta", None
         if self.searching:
             with self.supernet.frozen_weights():
-                loss, cross_entropy, accuracy = self._one_pass(temperature)
-            self.told |= {
-                "theta_loss": loss,
-                "theta_cross_entropy": cross_entropy,
-                "theta_accuracy": accuracy,
-            }
-        chances = probabilities(self.supernet.theta)
+                means, taken = self._one_pass()
+            names = ("theta_loss", "theta_cross_entropy", "theta_accuracy")
+            tags = [name for n in range(len(self.budgets)) for name in self._tagged(names, n)]
+            self.told |= dict(zip(tags, means, strict=True))
         told = self.told | {
-            "expected_ms": float(self.latency.of(chances)),
-            "entropy": float(torch.special.entr(chances).sum(1).mean()),
-            "temperature": temperature,
+            "temperature": self.recipe.temperature_in(self.epoch),
+            "paths": self.recipe.paths_in(self.epoch),
         }
-        likeliest = derive_architecture(self.supernet.theta, self.latency, self.lut, self.budget)
+        likeliest: dict[str, str | float] = {}
+        for number, (theta, budget) in enumerate(
+            zip(self.supernet.thetas, self.budgets, strict=True)
+        ):
+            chances = probabilities(theta)
+            entropy = float(torch.special.entr(chances).sum(1).mean())
+            values = float(self.steps.latency_of(chances)), entropy
+            tags = self._tagged(("expected_ms", "entropy"), number)
+            told |= dict(zip(tags, values, strict=True))
+            one = finalists_on_all(theta, self.latencies, self.luts, budget, 1)[0]
+            facts = one.notation, max(predict_latency(lut, one).ms for lut in self.luts)
+            tags = self._tagged(("layers", "predicted_ms"), number)
+            likeliest |= dict(zip(tags, facts, strict=True))
+            log.heat_map(self.epoch + 1, self._tagged(("theta",), number)[0], chances.numpy())
         phase = "search" if self.searching else "warm-up"
         self.epoch, self.phase, self.current, self.told = self.epoch + 1, "w", None, {}
         log.scalars(self.epoch, told)
@@ -244,78 +274,57 @@ class _Search(Run):
             epoch=self.epoch,
             phase=phase,
             seconds=time.perf_counter() - started,
-            layers=likeliest.notation,
-            predicted_ms=predict_latency(self.lut, likeliest).ms,
+            input=taken,
+            **likeliest,
             **told,
         )
 
-    def _one_pass(self, temperature: float) -> list[float]:
-        """Train what the phase trains, on what is left of its pass; returns the means it tells."""
+    def _tagged(self, names: Sequence[str], number: int) -> list[str]:
+        """Names of what is told of one search; where there are several, they name its target too."""
+        if len(self.budgets) == 1:
+            return list(names)
+        return [f"{name}@{self.budgets[number].target_ms:g}ms" for name in names]
+
+    def _one_pass(self) -> tuple[list[float], dict[str, float]]:
+        """Train what the phase trains, on what is left of its pass.
+
+        Returns:
+            the means it tells, and how fast its images came.
+        """
         if self.current is None:
             self.current = Pass.shuffled(self.parts[self.phase], self.generator)
-        step = self._weight_step if self.phase == "w" else self._theta_step
+        current, recipe = self.current, self.recipe
+        part = self.peers.rank, self.peers.world
         self.supernet.train()
-        for images, labels in self.current.batches(self.data, self.recipe.batch, self.generator):
-            self.current.tell(len(labels), *step(images, labels, temperature))
+        for images, labels in current.batches(
+            self.data, recipe.batch, recipe.crop_area, part, pinned=self.peers.device.type != "cpu"
+        ):
+            x, y = (one.to(self.peers.device, non_blocking=True) for one in (images, labels))
+            when = f"{self.phase}-step {current.done + 1} of epoch {self.epoch + 1}"
+            if self.phase == "w":
+                step, total = self.epoch * self.counts["w"], recipe.epochs * self.counts["w"]
+                step += current.done
+                rate = cosine(recipe.weight_rate, step, total) * self.caution
+                told = self.steps.weight_step(x, y, self.epoch, step, rate, when)
+            else:
+                rate = recipe.theta_rate * self.caution
+                told = self.steps.theta_step(x, y, self.epoch, rate, when)
+            current.tell(told[0], *told[1])
             self.step_done()
-        return self.current.means()
-
-    def _weight_step(self, images: Tensor, labels: Tensor, temperature: float) -> list[Tensor]:
-        """One step of w; returns loss and accuracy."""
-        assert self.current is not None
-        step, total = self.epoch * self.steps["w"], self.recipe.epochs * self.steps["w"]
-        rate = cosine(self.recipe.weight_rate, step + self.current.done, total)
-        set_rate(self.weight_optimizer, rate * self.caution)
-        with torch.no_grad():
-            mix = gumbel_softmax(self.supernet.theta, temperature, self.generator)
-        logits = self.supernet(images, mix, self.recipe.paths)
-        loss = functional.cross_entropy(logits, labels)
-        require_sane(loss, len(self.data.classes), self._when)
-        self.weight_optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.weight_optimizer.step()
-        return [loss, correct(logits, labels)]
-
-    def _theta_step(self, images: Tensor, labels: Tensor, temperature: float) -> list[Tensor]:
-        """One step of θ; returns loss, cross-entropy and accuracy."""
-        set_rate(self.theta_optimizer, self.recipe.theta_rate * self.caution)
-        mix = gumbel_softmax(self.supernet.theta, temperature, self.generator)
-        logits = self.supernet(images, mix, self.recipe.paths)
-        cross_entropy = functional.cross_entropy(logits, labels)
-        require_sane(cross_entropy, len(self.data.classes), self._when)
-        loss = self._search_loss(cross_entropy, mix)
-        self.theta_optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.theta_optimizer.step()
-        require_finite({"theta": self.supernet.theta}, self._when)
-        return [loss, cross_entropy, correct(logits, labels)]
-
-    def _search_loss(self, cross_entropy: Tensor, mix: Tensor) -> Tensor:
-        target_ms = self.budget.target_ms
-        if target_ms is None:
-            latency = self.latency.of(mix)
-            return paper_loss(cross_entropy, latency, self.recipe.alpha, self.recipe.beta)
-        # A budget is for the network that θ will give, so what meets it is the expectation over
-        # softmax(θ); that over m is drawn to the middle of the space while the temperature is high.
-        latency = self.latency.of(torch.softmax(self.supernet.theta, dim=-1))
-        return target_loss(cross_entropy, latency, target_ms, self.recipe.target_strength)
+        return current.means(), current.intake.to_dict()
 
     def progress(self) -> Progress:
         per_epoch = [
-            self.steps["w"] + (self.steps["theta"] if epoch >= self.recipe.warmup_epochs else 0)
+            self.counts["w"] + (self.counts["theta"] if epoch >= self.recipe.warmup_epochs else 0)
             for epoch in range(self.recipe.epochs)
         ]
         assert self.current is not None
         done = sum(per_epoch[: self.epoch]) + self.current.done
-        done += self.steps["w"] if self.phase == "theta" else 0
+        done += self.counts["w"] if self.phase == "theta" else 0
         phase = "search" if self.searching else "warm-up"
-        doing = f"epoch {self.epoch + 1} of {self.recipe.epochs}, {phase}"
+        waits = self.current.intake.told
+        doing = f"epoch {self.epoch + 1} of {self.recipe.epochs}, {phase}{waits}"
         return Progress(done, sum(per_epoch), doing)
-
-    @property
-    def _when(self) -> str:
-        assert self.current is not None
-        return f"{self.phase}-step {self.current.done + 1} of epoch {self.epoch + 1}"
 
     # State and result
 
@@ -325,25 +334,40 @@ class _Search(Run):
     def restore_own(self, state: dict[str, Any]) -> None:
         self.phase, self.told = state["phase"], state["told"]
 
-    def _result(self, verify: int) -> SearchResult:
-        theta, lut, budget = self.supernet.theta, self.lut, self.budget
-        found = finalists(theta, self.latency, lut, budget, max(verify, 1))
+    def _result(self, number: int, verify: int) -> SearchResult:
+        theta, lut, budget = self.supernet.thetas[number], self.luts[0], self.budgets[number]
+        found = finalists_on_all(theta, self.latencies, self.luts, budget, max(verify, 1))
         timed: list[Verified] = []
         architecture = found[0]
         if verify and budget.target_ms is not None:
-            timed = verified(found, lut)
+            timed = self.peers.told_by_first(verified(found, lut) if self.peers.first else None)
             architecture = pick(timed, budget.target_ms).architecture
         costs = spent(budget.limits, architecture, lut.target.runtime, lut.target.precision)
         return SearchResult(
             architecture=architecture,
             prediction=predict_latency(lut, architecture),
             target_ms=budget.target_ms,
-            expected_ms=float(self.latency.of(probabilities(theta))),
+            expected_ms=float(self.steps.latency_of(probabilities(theta))),
             data=self.data.to_dict(),
             recipe=self.recipe,
             seed=self.seed,
-            out=self.out,
+            out=self._folder(budget),
             limits={kind: Limit(limit, costs[kind]) for kind, limit in budget.limits.items()},
             finalists=tuple(timed),
+            others={
+                str(other.target): predict_latency(other, architecture) for other in self.luts[1:]
+            },
             **lut_facts(lut),
         )
+
+    def _folder(self, budget: Budget) -> Path:
+        return self.out if len(self.budgets) == 1 else self.out / f"{budget.target_ms:g}ms"
+
+    def _write(self, results: Sequence[SearchResult]) -> None:
+        for result in results:
+            content = json.dumps(result.to_dict(), indent=1) + "\n"
+            write_atomically(result.out / "architecture.json", content)
+        if len(results) > 1:
+            write_atomically(
+                self.out / "front.json", json.dumps(front_of(results), indent=1) + "\n"
+            )

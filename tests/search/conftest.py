@@ -1,6 +1,6 @@
 """A LUT whose numbers look measured, and small settings in which a search ends in seconds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fbnet_search.data import ImageData, Split, open_data
+from fbnet_search.data import Box, ImageData, Split, open_data
 from latbench.lut import Correction, Entry, Lut
-from latbench.space import OpKind, SearchSpace
+from latbench.space import OpKind, OpSpec, SearchSpace
 from latbench.target import Precision, Runtime, Target
+from tests.search import tiny
 
 MakeLut = Callable[..., Lut]
 
@@ -22,19 +23,22 @@ def modelled_lut(
     *,
     correction: Correction | None = None,
     without: frozenset[OpKind] = frozenset(),
+    runtime: Runtime = Runtime.TFLITE,
+    dear: Callable[[OpSpec], float] = lambda op: (
+        (1.3 if op.kernel == 5 else 1.0) * (1.4 if op.groups > 1 else 1.0)
+    ),
 ) -> Lut:
-    """A LUT of `space`: a fixed cost an op, a cost a MAC (dear in 5x5 and grouped blocks)."""
+    """A LUT of `space`: a fixed cost an op, and one a MAC, `dear` (in 5x5 and grouped blocks)."""
     entries = {}
     for op in space.unique_ops:
         if op.kind in without:
             continue
-        dearness = (1.3 if op.kernel == 5 else 1.0) * (1.4 if op.groups > 1 else 1.0)
-        ms = 0.004 + 0.25e-6 * dearness * op.macs + 2e-7 * op.in_channels * op.height * op.width
+        ms = 0.004 + 0.25e-6 * dear(op) * op.macs + 2e-7 * op.in_channels * op.height * op.width
         entries[op.key] = Entry(
             ms=ms, ci95=(ms * 0.99, ms * 1.01), samples=80, rounds=4, spread=0.02, macs=op.macs
         )
     return Lut(
-        target=Target(device="host", runtime=Runtime.TFLITE, precision=Precision.FP32),
+        target=Target(device="host", runtime=runtime, precision=Precision.FP32),
         space=space.to_dict(),
         provenance="modelled",
         created=datetime(2026, 11, 24, tzinfo=UTC),
@@ -56,10 +60,11 @@ def space() -> SearchSpace:
     return SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 
 
-@pytest.fixture(scope="session")
-def tiny_space() -> SearchSpace:
-    """The smallest space, for searches that run in a test: 8x8 images."""
-    return SearchSpace.named("fbnet-cifar", input_size=8, width=0.35)
+@pytest.fixture(scope="package")
+def tiny_space() -> Iterator[SearchSpace]:
+    """The smallest space, for searches that run in a test: six layers, 8x8 images."""
+    yield tiny.tiny_space()
+    tiny.forget()
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +79,13 @@ def lut(space: SearchSpace, correction: Correction) -> Lut:
     return modelled_lut(space, correction=correction)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
+def micro_lut(tiny_space: SearchSpace, correction: Correction) -> Lut:
+    """A LUT of a space of three layers, for tests of many searches, with a correction."""
+    return modelled_lut(tiny.micro_space(), correction=correction)
+
+
+@pytest.fixture(scope="package")
 def tiny_lut(tiny_space: SearchSpace, correction: Correction) -> Lut:
     """A LUT of the smallest space, with a correction."""
     return modelled_lut(tiny_space, correction=correction)
@@ -89,8 +100,8 @@ class _Chosen:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def read(self, numbers: Sequence[int]) -> torch.Tensor:
-        return self._split.images.read(self._numbers[list(numbers)].tolist())
+    def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> torch.Tensor:
+        return self._split.images.read(self._numbers[list(numbers)].tolist(), boxes)
 
 
 @pytest.fixture(scope="session")

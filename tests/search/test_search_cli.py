@@ -1,6 +1,7 @@
 """`fbnet-search` and `fbnet-train` from the command line, end to end, on good and bad input."""
 
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -18,7 +19,7 @@ from latbench.lut import Lut, predict_latency
 from latbench.space import OpKind, SearchSpace, read_architecture
 
 MakeLut = Callable[..., Lut]
-COMMAND = [sys.executable, "-c", "from fbnet_search.cli import search_main; search_main()"]
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_search_then_train_gives_a_network_in_three_formats(
 ) -> None:
     searched = CliRunner().invoke(search_main, [*arguments, "--target-ms", "0.3"])
     assert searched.exit_code == 0, searched.output
-    assert "is modelled, not measured; measure it with: latbench profile" in searched.stderr
+    assert "is a modelled LUT; replace it with: latbench profile" in searched.stderr
     out = tmp_path / "out"
     names = ("architecture.json", "events.jsonl", "tensorboard", "checkpoint.pt")
     assert all((out / name).exists() for name in names)
@@ -80,6 +81,11 @@ def test_the_json_answer_is_what_the_file_holds(arguments: list[str], tmp_path: 
     assert told["seed"] == 5
 
 
+def test_a_modelled_lut_is_refused_where_a_measured_one_is_asked_for(arguments: list[str]) -> None:
+    result = CliRunner().invoke(search_main, [*arguments, "--require-measured"])
+    refused(result, 1, "is modelled", "measure it with: latbench profile")
+
+
 def test_luts_that_must_not_be_trusted_are_refused(
     arguments: list[str], lut_file: Path, make_lut: MakeLut, tiny_space: SearchSpace
 ) -> None:
@@ -91,7 +97,7 @@ def test_luts_that_must_not_be_trusted_are_refused(
     lut_file.unlink()
     refused(CliRunner().invoke(search_main, arguments), 1, "cannot read")
     make_lut(tiny_space, without=frozenset({OpKind.HEAD})).save(lut_file)
-    refused(CliRunner().invoke(search_main, arguments), 1, "head_i120_o1504", "latbench profile")
+    refused(CliRunner().invoke(search_main, arguments), 1, "head_i24_o64", "latbench profile")
 
 
 def test_data_that_make_no_sense_are_refused(arguments: list[str], digit_folder: Path) -> None:
@@ -130,17 +136,32 @@ def test_train_says_what_it_cannot_find(tmp_path: Path) -> None:
 # What only a process of its own can show
 
 
-def start(
-    arguments: list[str], preexec_fn: Callable[[], None] | None = None
-) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
-        preexec_fn=preexec_fn,
-    )
+class Started:
+    """The command in a process of its own; forked, so that it need not import PyTorch again."""
+
+    def __init__(self, arguments: list[str], folder: Path, most_bytes: int | None = None) -> None:
+        self.out, self.err = folder / "stdout", folder / "stderr"
+        self.process = FORK.Process(target=self._run, args=(arguments, most_bytes))
+        self.process.start()
+
+    def _run(self, arguments: list[str], most_bytes: int | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if most_bytes is not None:  # files that cannot grow, as on a disk with no more room
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        with self.out.open("w") as out, self.err.open("w") as err:
+            sys.stdout, sys.stderr = out, err
+            try:
+                search_main(arguments)
+            finally:
+                out.flush()
+                err.flush()
+
+    def ended(self) -> tuple[int | None, str, str]:
+        """Its exit code, and what it wrote, when it has ended."""
+        self.process.join(120)
+        self.process.kill()
+        return self.process.exitcode, self.out.read_text(), self.err.read_text()
 
 
 def test_ctrl_c_ends_with_a_hint_and_the_search_goes_on_from_there(
@@ -148,16 +169,14 @@ def test_ctrl_c_ends_with_a_hint_and_the_search_goes_on_from_there(
 ) -> None:
     out = tmp_path / "out"
     arguments = [*arguments, "--epochs", "3"]
-    process = start(arguments)
-    try:
-        deadline = time.monotonic() + 120
-        while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 1, stderr
+    started = Started(arguments, tmp_path)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert started.process.pid is not None
+    os.kill(started.process.pid, signal.SIGINT)
+    code, stdout, stderr = started.ended()
+    assert code == 1, stderr
     assert stdout == ""
     assert "interrupted" in stderr
     assert "--resume" in stderr
@@ -180,14 +199,8 @@ def test_a_file_that_cannot_grow_is_an_error_and_earlier_files_are_intact(
     earlier = {"architecture.json": b"earlier", "checkpoint.pt": b"earlier"}
     for name, content in earlier.items():
         (out / name).write_bytes(content)
-
-    def limit_files_to_a_mebibyte() -> None:  # as a disk with no more room would
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-
-    process = start(arguments, preexec_fn=limit_files_to_a_mebibyte)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 1, stderr
+    code, stdout, stderr = Started(arguments, tmp_path, most_bytes=1 << 16).ended()
+    assert code == 1, stderr
     assert stdout == ""
     assert f"error: cannot write {out / 'checkpoint.pt'}: File too large" in stderr
     assert "Traceback" not in stderr

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fbnet_search.data import Split, batch_count, batches, open_data
+from fbnet_search.batches import Augmentation, batch_count, batches
+from fbnet_search.data import Split, open_data
 from latbench.errors import BadRequest, LatbenchError, UnknownName
 
 
@@ -53,12 +54,12 @@ def test_batches_hold_every_image_once_in_nearly_equal_parts() -> None:
     assert images.max() == 1
 
 
-def test_augmentation_follows_its_generator_and_keeps_labels() -> None:
+def test_augmentation_follows_its_seed_and_keeps_labels() -> None:
     data = open_data("digits", 16)
 
     def drawn(seed: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return next(batches(data.train, torch.arange(32), 32, generator=generator))[0]
+        numbers, shifts = torch.arange(32), Augmentation()
+        return next(batches(data.train, numbers, 32, seed=seed, augmentation=shifts))[0]
 
     plain, labels = next(batches(data.train, torch.arange(32), 32))
     assert torch.equal(drawn(1), drawn(1))

@@ -59,36 +59,58 @@ def killed(run: Callable[..., object], after_s: float | None = None, **arguments
 
 
 def test_a_search_killed_at_random_steps_ends_bit_for_bit_as_one_that_was_not(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+    micro_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    search(tiny_lut, few_digits, whole, recipe=SHORT)
-    random_steps = random.Random()
+    longer = replace(SHORT, batch=16, epochs=4)  # 30 steps
+    search(micro_lut, few_digits, whole, recipe=longer)
 
     def run(**options: Any) -> None:
-        search(tiny_lut, few_digits, parted, recipe=SHORT, **options)
+        search(micro_lut, few_digits, parted, recipe=longer, **options)
 
-    for number, every in enumerate((0.0, 0.0, math.inf, 0.0)):  # each step, or each epoch
-        steps = random_steps.randint(1, 2)
+    # At 20 steps, the next one or the one after it; then to the end.
+    apart = [1] * 12 + [2] * 8
+    random.shuffle(apart)
+    for number, steps in enumerate(apart):
         stop = KillAfter(steps)
-        assert killed(run, resume=number > 0, checkpoint_s=every, progress=stop), steps
+        assert killed(run, resume=number > 0, checkpoint_s=0.0, progress=stop), apart[:number]
     assert not (parted / "architecture.json").exists()
     run(resume=True)
     same_search(whole, parted)
 
 
+def test_a_search_killed_between_checkpoints_repeats_what_was_lost(
+    micro_lut: Lut, few_digits: ImageData, tmp_path: Path, whole: Path
+) -> None:
+    def run(**options: Any) -> None:
+        search(micro_lut, few_digits, tmp_path, recipe=SHORT, **options)
+
+    # A checkpoint an epoch; the fourth step is in the middle of the second.
+    assert killed(run, progress=KillAfter(4))
+    run(resume=True)
+    same_search(whole, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(micro_lut: Lut, few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that was not interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    search(micro_lut, few_digits, out, recipe=SHORT)
+    return out
+
+
 def test_a_search_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+    micro_lut: Lut, few_digits: ImageData, tmp_path: Path, whole: Path
 ) -> None:
     # Also while a checkpoint is written, as most of the time is spent on that here.
-    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    parted = tmp_path / "parted"
     started = time.perf_counter()
-    search(tiny_lut, few_digits, whole, recipe=SHORT)
+    search(micro_lut, few_digits, tmp_path / "timed", recipe=SHORT)
     took = time.perf_counter() - started
 
     def run() -> None:
         resume = (parted / "checkpoint.pt").exists()
-        search(tiny_lut, few_digits, parted, recipe=SHORT, resume=resume, checkpoint_s=0.0)
+        search(micro_lut, few_digits, parted, recipe=SHORT, resume=resume, checkpoint_s=0.0)
 
     for _ in range(3):
         killed(run, after_s=random.uniform(0.2, 0.8) * took)
@@ -104,13 +126,13 @@ def same_search(whole: Path, parted: Path) -> None:
         assert torch.equal(tensor, states[1]["module"][name]), name
     epochs = [
         [
-            {**event, "time": 0, "seconds": 0}
+            {**event, "time": 0, "seconds": 0, "input": {}}
             for event in events_of(out)
             if event["event"] == "epoch"
         ]
         for out in (whole, parted)
     ]
-    assert [event["epoch"] for event in epochs[1]] == [1, 2, 3]
+    assert [event["epoch"] for event in epochs[1]] == list(range(1, len(epochs[0]) + 1))
     assert epochs[0] == epochs[1]
 
 
@@ -139,13 +161,10 @@ def test_a_training_killed_at_random_steps_ends_bit_for_bit_as_one_that_was_not(
     assert caught.value.details[0].startswith("seed: ")
 
 
-def test_the_last_three_checkpoints_are_kept(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
-) -> None:
-    search(tiny_lut, few_digits, tmp_path, recipe=SHORT)
+def test_the_last_three_checkpoints_are_kept(whole: Path) -> None:
     names = ["checkpoint.pt", "checkpoint.1.pt", "checkpoint.2.pt"]
-    assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == sorted(names)
-    states = [torch.load(tmp_path / name, weights_only=True) for name in names]
+    assert sorted(path.name for path in whole.glob("checkpoint*")) == sorted(names)
+    states = [torch.load(whole / name, weights_only=True) for name in names]
     assert [state["epoch"] for state in states] == [3, 2, 1]
 
 
@@ -165,12 +184,12 @@ class NotANumberAt:
 
 
 def test_a_search_that_diverges_goes_back_and_on_at_half_the_rates(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    micro_lut: Lut, few_digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         functional, "cross_entropy", NotANumberAt(5)
     )  # θ's step of the second epoch
-    found = search(tiny_lut, few_digits, tmp_path, recipe=SHORT)
+    found = search(micro_lut, few_digits, tmp_path, recipe=SHORT)
     assert math.isfinite(found.expected_ms)
     (back,) = (event for event in events_of(tmp_path) if event["event"] == "rollback")
     assert back["why"] == "the cross-entropy became nan in theta-step 1 of epoch 2"
@@ -184,11 +203,11 @@ def test_a_search_that_diverges_goes_back_and_on_at_half_the_rates(
 
 
 def test_a_search_that_cannot_but_diverge_says_when_and_keeps_what_was_good(
-    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+    micro_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
     hopeless = replace(SHORT, weight_rate=1e9)
     with pytest.raises(LatbenchError, match=r"the cross-entropy became .* in w-step") as caught:
-        search(tiny_lut, few_digits, tmp_path, recipe=hopeless)
+        search(micro_lut, few_digits, tmp_path, recipe=hopeless)
     assert "after 3 times at half the rates" in caught.value.message
     assert [event["event"] for event in events_of(tmp_path)].count("rollback") == 3
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)

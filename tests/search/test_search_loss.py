@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from fbnet_search import Recipe, TrainRecipe
 from fbnet_search.derive import architecture_of
 from fbnet_search.latency import latency_model
 from fbnet_search.loss import paper_loss, target_loss
-from fbnet_search.relaxation import gumbel_noise, gumbel_softmax, keep_paths, temperature_at
+from fbnet_search.recipe import shipped_recipes, temperature_at
+from fbnet_search.relaxation import gumbel_noise, gumbel_softmax, keep_paths
 from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.lut import Correction, Lut, predict_latency
 from latbench.space import CANDIDATES, Architecture, OpKind, SearchSpace
@@ -49,11 +51,11 @@ def test_the_papers_loss_is_defined_and_rises_below_a_millisecond() -> None:
     assert losses == sorted(losses)
 
 
-@pytest.mark.parametrize(("latency_ms", "slope"), [(3.0, 0.5), (1.5, -0.5)])
+@pytest.mark.parametrize(("latency_ms", "slope"), [(3.0, 1 / 3), (1.5, -1 / 1.5)])
 def test_the_target_loss_pulls_equally_from_both_sides(latency_ms: float, slope: float) -> None:
     latency = scalar(latency_ms)
     loss = target_loss(scalar(0.7), latency, target_ms=2.0)
-    assert loss.item() == pytest.approx(0.7 + abs(latency_ms / 2 - 1))
+    assert loss.item() == pytest.approx(0.7 + abs(math.log(latency_ms / 2)))
     loss.backward()  # type: ignore[no-untyped-call]
     assert latency.grad is not None
     assert latency.grad.item() == pytest.approx(slope)
@@ -68,7 +70,7 @@ def test_the_temperature_follows_the_papers_schedule() -> None:
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 9, 18, 90, 360])
-@pytest.mark.parametrize("recipe", [Recipe.named("paper"), Recipe.named("digits")])
+@pytest.mark.parametrize("recipe", [Recipe.named(name) for name in shipped_recipes()])
 def test_a_stretched_recipe_warms_up_and_cools_in_proportion(recipe: Recipe, epochs: int) -> None:
     stretched = recipe.stretched(epochs)
     share = recipe.warmup_epochs / recipe.epochs
@@ -78,10 +80,20 @@ def test_a_stretched_recipe_warms_up_and_cools_in_proportion(recipe: Recipe, epo
     assert stretched.temperature_decay * epochs == pytest.approx(end)
 
 
+def test_the_budget_recipe_cools_and_narrows_after_its_warm_up() -> None:
+    recipe = Recipe.named("budget")
+    temperatures = [recipe.temperature_in(epoch) for epoch in range(recipe.epochs)]
+    assert temperatures[: recipe.warmup_epochs] == [5.0] * recipe.warmup_epochs
+    assert temperatures[recipe.warmup_epochs] == 3.0
+    assert temperatures[-1] == pytest.approx(0.5, abs=1e-3)
+    paths = [recipe.paths_in(epoch) for epoch in range(recipe.epochs)]
+    assert paths == [9, 9, 9, 6, 6, 5, 4, 4, 4, 3]
+
+
 @pytest.mark.parametrize(
-    "numbers", [{"epochs": 0}, {"warmup_epochs": 90}, {"paths": 1}, {"batch": 1}]
+    "numbers", [{"epochs": 0}, {"warmup_epochs": 90}, {"paths": 0}, {"crop_area": 0}, {"batch": 1}]
 )
-def test_a_recipe_that_makes_no_sense_is_refused(numbers: dict[str, int]) -> None:
+def test_a_recipe_that_makes_no_sense_is_refused(numbers: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         replace(Recipe.named("paper"), **numbers)
 
@@ -169,7 +181,7 @@ def test_a_lut_that_lacks_an_op_is_refused_with_the_command_that_measures_it(
         latency_model(lut)
     assert set(caught.value.missing) == projections
     assert caught.value.command.startswith("latbench profile --device host")
-    assert "--input 8 --width 0.35" in caught.value.command
+    assert "--space tiny --input 8" in caught.value.command
 
 
 def test_a_correction_that_leaves_no_latency_is_refused(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_search import Recipe, search
-from fbnet_search.data import ImageData, Images, Split
+from fbnet_search.data import Box, ImageData, Images, Split
 from fbnet_search.latency import latency_model
 from fbnet_search.recipe import Progress
 from fbnet_search.supernet import Supernet
@@ -25,7 +25,7 @@ ONE_EPOCH = replace(SHORT, epochs=1, warmup_epochs=0)
 
 def theta_of(out: Path) -> Tensor:
     checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
-    theta: Tensor = checkpoint["module"]["theta"]
+    theta: Tensor = checkpoint["module"]["thetas.0"]
     return theta
 
 
@@ -54,9 +54,9 @@ class Watched:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, numbers: Sequence[int]) -> Tensor:
+    def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
         self.read_numbers += numbers
-        return self.images.read(numbers)
+        return self.images.read(numbers, boxes)
 
 
 # The supernet
@@ -65,7 +65,7 @@ class Watched:
 def test_with_one_hot_weights_the_supernet_is_the_chosen_network(tiny_space: SearchSpace) -> None:
     torch.manual_seed(0)
     supernet = Supernet(tiny_space, classes=7).eval()
-    choices = torch.randint(9, (22,), generator=torch.Generator().manual_seed(1)).tolist()
+    choices = torch.randint(9, (6,), generator=torch.Generator().manual_seed(1)).tolist()
     images = torch.randn(2, 3, 8, 8)
     x = supernet.stem(images)
     for layer, choice in zip(supernet.layers, choices, strict=True):
@@ -80,7 +80,7 @@ def test_with_one_hot_weights_the_supernet_is_the_chosen_network(tiny_space: Sea
 def test_a_mixture_is_the_weighted_sum_of_all_nine(tiny_space: SearchSpace) -> None:
     torch.manual_seed(0)
     supernet = Supernet(tiny_space, classes=10).eval()
-    layer, channels = supernet.layers[9], tiny_space.layers[9].in_channels
+    layer, channels = supernet.layers[3], tiny_space.layers[3].in_channels
     x = torch.randn(2, channels, 4, 4)
     weights = torch.softmax(torch.randn(9), 0)
     candidates = layer.candidates
@@ -140,7 +140,19 @@ def test_theta_rests_through_the_warm_up(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         search(tiny_lut, few_digits, tmp_path, recipe=SHORT, progress=StopAt(2))
-    assert torch.equal(theta_of(tmp_path), torch.zeros(22, 9))
+    assert torch.equal(theta_of(tmp_path), torch.zeros(6, 9))
+
+
+def test_the_mixture_of_all_nine_learns_within_a_short_warm_up(
+    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+) -> None:
+    # 24 steps of 32 images. Guessing among ten classes is 2.30; seeds 0 and 1 came to 1.83 and 1.77.
+    recipe = replace(Recipe.named("budget"), epochs=9, warmup_epochs=8, threads=1)
+    search(tiny_lut, few_digits, tmp_path, recipe=recipe)
+    epochs = [event for event in events_of(tmp_path) if event["event"] == "epoch"]
+    assert float(str(epochs[7]["w_loss"])) < 2.0
+    assert [event["paths"] for event in epochs] == [9] * 8 + [6]
+    assert {event["temperature"] for event in epochs[:8]} == {5.0}
 
 
 # Determinism and resuming
@@ -202,7 +214,7 @@ def damage_file(path: Path, damage: str) -> None:
             path.unlink()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def finished(
     tiny_lut: Lut, few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -249,13 +261,13 @@ def test_a_search_settles_at_its_target_and_stays_within_it(
     model = latency_model(tiny_lut)
     target = model.fastest_ms + share * (model.slowest_ms - model.fastest_ms)
     recipe = replace(
-        Recipe.named("paper"), epochs=7, warmup_epochs=0, batch=16, weight_share=0.5, weight_rate=0.02,
-        theta_rate=0.15, temperature_decay=0.1, paths=2, threads=1,
+        Recipe.named("paper"), epochs=5, warmup_epochs=0, batch=16, weight_share=0.2, weight_rate=0.02,
+        theta_rate=0.15, temperature_decay=0.1, paths=2, last_paths=2, crop_area=1, threads=1,
     )  # fmt: skip
     found = search(tiny_lut, few_digits, tmp_path, recipe=recipe, target_ms=target)
     assert 0.99 * target <= found.prediction.ms <= target
     assert found.prediction == predict_latency(tiny_lut, found.architecture)
-    uniform = float(model.of(torch.full((22, 9), 1 / 9, dtype=torch.float64)))
+    uniform = float(model.of(torch.full((6, 9), 1 / 9, dtype=torch.float64)))
     assert abs(uniform / target - 1) > 0.25  # where θ started
     assert abs(found.expected_ms / target - 1) < 0.08  # Adam's steps keep it moving around
 
@@ -289,6 +301,9 @@ def test_what_is_written_says_what_was_found_and_from_what(
     shown = board.Scalars("expected_ms")
     assert [scalar.step for scalar in shown] == [1, 2, 3]
     assert shown[-1].value == pytest.approx(found.expected_ms)
+    (*_, heat_map) = board.Images("theta")
+    assert (heat_map.step, heat_map.width, heat_map.height) == (3, 9 * 16, 6 * 16)
+    assert epochs[0]["input"]["images_s"] > 0  # type: ignore[index]
 
 
 def test_an_earlier_search_is_replaced_and_not_mixed_in(

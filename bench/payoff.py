@@ -1,0 +1,416 @@
+"""Does a search pay off? `python bench/payoff.py --data FOLDER --out runs/payoff` (about 3 hours, 2 cores).
+
+FOLDER is an image folder with train/ and test/, such as CIFAR-10's. On this host it measures LUTs of a
+small space at 32x32, then
+
+    worth      searched networks against random ones (without grouped blocks and skips), uniform ones,
+               a MobileNetV2-style one, and the one with the largest sum of log MACs, which needs no
+               training: all at the same latency by the LUT to 2 %, measured, trained alike with the
+               same seeds
+    transfer   networks searched for each runtime, timed on every runtime
+    ranking    Kendall's tau between accuracies in the supernet and of networks trained alone
+    course     entropy of theta, expected latency and accuracy over the epochs of each search
+
+Everything done is kept in OUT/journal.json, and the same command goes on from there. `--quick` goes
+the same way in a few minutes, and proves nothing.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+from fbnet_search import Recipe, TrainRecipe, search, train
+from fbnet_search.batches import batches
+from fbnet_search.data import ImageData, Split, open_data
+from fbnet_search.derive import Budget, architecture_of, most_probable_first
+from fbnet_search.latency import LatencyModel, latency_model
+from fbnet_search.supernet import Supernet
+from latbench.api import build_lut, measure_latency, profile
+from latbench.files import write_atomically
+from latbench.lut import Lut
+from latbench.space import CANDIDATES, Architecture, SearchSpace
+from latbench.space.design import SENTINEL
+from latbench.space.fbnet import MACRO_ARCHITECTURES, MacroArchitecture, Stage
+from latbench.space.published import PUBLISHED
+from latbench.target import Runtime
+
+STAGES = tuple(
+    map(Stage, (8, 12, 16, 32, 56, 92, 176), (1, 2, 2, 2, 2, 2, 1), (1, 2, 1, 1, 1, 2, 1))
+)
+SMALL = MacroArchitecture("fbnet-small", (32,), 8, 8, 2, STAGES, (256,), 10)
+FORBIDDEN = -1e3
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done."""
+
+    searches: int = 3
+    search_epochs: int = 6
+    random: int = 12
+    ranked: int = 20
+    train_epochs: int = 5
+    train_seeds: int = 2
+    images: int | None = None
+    ci: float = 0.01
+    measuring_s: float = 120.0
+    runtimes: tuple[Runtime, ...] = tuple(Runtime)
+
+
+QUICK = Scale(1, 2, 3, 5, 1, 1, 320, 0.05, 5.0, (Runtime.TFLITE, Runtime.ONNX))
+
+
+def space() -> SearchSpace:
+    """The small space; networks and LUTs can name it from now on, in this process.
+
+    The network that every measurement times is cut to the layers there are.
+    """
+    if SMALL.name not in MACRO_ARCHITECTURES:
+        MACRO_ARCHITECTURES[SMALL.name] = SMALL
+        published = PUBLISHED[SENTINEL]
+        cut = [
+            " ".join(stage.split()[: here.layers])
+            for stage, here in zip(published.layers["2020"].split("|"), STAGES, strict=True)
+        ]
+        PUBLISHED[SENTINEL] = replace(published, layers={"2020": "|".join(cut)})
+    return SearchSpace.named(SMALL.name)
+
+
+class Journal:
+    """What was done, by name; each result is computed once and kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def keep(self, key: str, result: Any) -> Any:
+        self.results[key] = result
+        write_atomically(self._path, json.dumps(self.results, indent=1, sort_keys=True) + "\n")
+        print(f"{key}: {json.dumps(result)[:150]}", flush=True)
+        return result
+
+    def once(self, key: str, compute: Callable[[], Any]) -> Any:
+        if key in self.results:
+            return self.results[key]
+        return self.keep(key, compute())
+
+    def all(self, jobs: int, tasks: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
+        """Do the tasks that are not done, `jobs` at a time, each in a process with one thread."""
+        left = {key: task for key, task in tasks.items() if key not in self.results}
+        if not left:
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, initializer=_started) as pool:
+            doing = {pool.submit(work, *arguments): key for key, (work, arguments) in left.items()}
+            for done in as_completed(doing):
+                self.keep(doing[done], done.result())
+
+
+def _started() -> None:
+    torch.set_num_threads(1)
+    space()
+
+
+# Networks of one latency
+
+
+def most_of(scores: Sequence[Sequence[float]], model: LatencyModel, target: float) -> Architecture:
+    """The network of the largest sum of scores that takes [0.98, 1] of the target."""
+    logits = np.array(scores, dtype=np.float64)
+    budget = Budget(target, 0.98 * target)
+    choices = next(most_probable_first(logits, model, budget, budget.least_ms))
+    return architecture_of(space(), choices)
+
+
+def by_candidate(prefer: dict[str, float]) -> list[list[float]]:
+    """The same scores in every layer: those of the named candidates; the others are forbidden."""
+    row = [prefer.get(str(candidate), FORBIDDEN) for candidate in CANDIDATES]
+    return [row for _ in space().layers]
+
+
+def log_macs() -> list[list[float]]:
+    """The logarithm of every candidate's MACs; an identity, which has none, counts as one."""
+    ops = [[space().op(layer, candidate) for candidate in CANDIDATES] for layer in space().layers]
+    return [[math.log(op.macs) if op else 0.0 for op in row] for row in ops]
+
+
+def random_networks(
+    model: LatencyModel, target: float, count: int, seed: int
+) -> list[Architecture]:
+    """Networks without grouped blocks and skips that take [0.98, 1] of the target."""
+    plain = [n for n, one in enumerate(CANDIDATES) if one.kernel and one.groups == 1]
+    drawn = np.random.default_rng(seed).choice(plain, size=(200_000, len(space().layers)))
+    times = model.fixed_ms + model.layer_ms.numpy()[np.arange(drawn.shape[1]), drawn].sum(1)
+    within = drawn[(times <= target) & (times >= 0.98 * target)]
+    return [architecture_of(space(), row.tolist()) for row in within[:count]]
+
+
+def middle(model: LatencyModel) -> float:
+    """The median latency of networks without grouped blocks and skips, ms."""
+    plain = [n for n, one in enumerate(CANDIDATES) if one.kernel and one.groups == 1]
+    drawn = np.random.default_rng(0).choice(plain, size=(20_000, len(space().layers)))
+    times = model.layer_ms.numpy()[np.arange(drawn.shape[1]), drawn].sum(1)
+    return float(model.fixed_ms + np.median(times))
+
+
+# What workers do
+
+
+def data_of(name: str, images: int | None) -> ImageData:
+    data = open_data(name, 32)
+    if images is None:
+        return data
+
+    def some(split: Split, count: int) -> Split:
+        step = max(1, len(split) // count)
+        numbers = torch.arange(0, len(split), step)
+        pixels = split.images.read(numbers.tolist())
+        return Split(_Pixels(pixels), split.labels[numbers])
+
+    return replace(data, train=some(data.train, images), test=some(data.test, images))
+
+
+class _Pixels:
+    def __init__(self, pixels: torch.Tensor) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, numbers: Sequence[int], boxes: Any = None) -> torch.Tensor:
+        assert boxes is None
+        return self.pixels[list(numbers)]
+
+
+def searched(lut: str, data: str, out: str, scale: Scale, seed: int) -> dict[str, Any]:
+    """Search at the LUT's middle latency; what is found, and the course of it."""
+    loaded = Lut.load(lut)
+    recipe = replace(Recipe.named("budget").stretched(scale.search_epochs), threads=1)
+    folder = Path(out)
+    found = search(
+        loaded, data_of(data, scale.images), folder, recipe=recipe, seed=seed,
+        target_ms=middle(latency_model(loaded)), resume=(folder / "checkpoint.pt").exists(),
+        checkpoint_s=60.0,
+    )  # fmt: skip
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    course = [event for event in events if event["event"] == "epoch"]
+    names = ("epoch", "phase", "w_loss", "theta_accuracy", "expected_ms", "entropy", "seconds")
+    return {
+        "layers": found.architecture.notation,
+        "predicted_ms": found.prediction.ms,
+        "target_ms": found.target_ms,
+        "course": [{name: event.get(name) for name in names} for event in course],
+    }
+
+
+def trained(layers: str, data: str, out: str, scale: Scale, seed: int) -> float:
+    """The test accuracy of a network that was trained alone."""
+    network = Architecture.parse(layers, space())
+    recipe = replace(TrainRecipe.named("budget").stretched(scale.train_epochs), threads=1)
+    images = data_of(data, scale.images)
+    result = train(network, images, out, recipe=recipe, seed=seed, export=False)
+    return result.test_accuracy
+
+
+@torch.no_grad()
+def ranked(layers: Sequence[str], data: str, checkpoint: str, scale: Scale) -> list[float]:
+    """The test accuracies of networks with the weights of a supernet, in batches' own statistics."""
+    images = data_of(data, scale.images)
+    supernet = Supernet(space(), len(images.classes))
+    state = torch.load(checkpoint, weights_only=True)["module"]
+    supernet.load_state_dict(state)
+    supernet.computed_on(torch.device("cpu")).train()
+    accuracies = []
+    for one in layers:
+        choices = [CANDIDATES.index(c) for c in Architecture.parse(one, space()).choices]
+        mix = torch.nn.functional.one_hot(torch.tensor(choices), len(CANDIDATES)).float()
+        right = 0
+        for x, labels in batches(images.test, torch.arange(len(images.test)), 256):
+            right += int((supernet(x, mix).argmax(1) == labels).sum())
+        accuracies.append(right / len(images.test))
+    return accuracies
+
+
+# The bench
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", required=True, help="an image folder with train/ and test/")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=2, help="searches and trainings at a time")
+    parser.add_argument("--quick", action="store_true", help="a few minutes; proves nothing")
+    options = parser.parse_args()
+    scale = QUICK if options.quick else Scale()
+    data, out = f"imagefolder:{Path(options.data).resolve()}", options.out
+    out.mkdir(parents=True, exist_ok=True)
+    journal = Journal(out / ("quick.json" if options.quick else "journal.json"))
+    space()
+    luts = {runtime: _lut(runtime, out, scale) for runtime in scale.runtimes}
+    files = {runtime: str(_file(runtime, out)) for runtime in luts}
+    home = scale.runtimes[0]
+    tasks: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+    for runtime in luts:
+        for seed in range(scale.searches if runtime is home else min(scale.searches, 1)):
+            folder = str(out / f"search-{runtime}-{seed}")
+            tasks[f"search {runtime} {seed}"] = (
+                searched,
+                (files[runtime], data, folder, scale, seed),
+            )
+    journal.all(options.jobs, tasks)
+
+    networks = _contenders(journal, luts[home], home, scale)
+    _time(journal, networks, luts, scale)
+    extra = random_networks(
+        latency_model(luts[home]), middle(latency_model(luts[home])), scale.ranked, 1
+    )
+    plain = {name: one for name, one in networks.items() if name.startswith("random")}
+    plain |= {f"ranked {n}": one for n, one in enumerate(extra[: scale.ranked - len(plain)])}
+    tasks = {}
+    for name, network in {**networks, **plain}.items():
+        seeds = 1 if name.startswith("ranked") else scale.train_seeds
+        for seed in range(seeds):
+            folder = str(out / f"train-{name.replace(' ', '-')}-{seed}")
+            tasks[f"train {name} {seed}"] = (
+                trained, (network.notation, data, folder, scale, seed)
+            )  # fmt: skip
+    journal.all(options.jobs, tasks)
+    _worth(journal, networks, home, scale)
+    _transfer(journal, list(luts))
+    notations = [one.notation for one in plain.values()]
+    checkpoint = str(out / f"search-{home}-0" / "checkpoint.pt")
+    shared = journal.once("ranking", lambda: ranked(notations, data, checkpoint, scale))
+    alone = [journal.results[f"train {name} 0"] for name in plain]
+    tau = kendalltau(shared, alone)
+    print(f"\nKendall's tau over {len(plain)} networks: {tau.statistic:.2f} (p {tau.pvalue:.2g})")
+    _course(journal)
+
+
+def _file(runtime: Runtime, out: Path) -> Path:
+    return out / f"{runtime}.json"
+
+
+def _lut(runtime: Runtime, out: Path, scale: Scale) -> Lut:
+    path = _file(runtime, out)
+    if not path.exists():
+        measured = out / f"{runtime}.sqlite"
+        profile(
+            space=space(),
+            runtime=runtime,
+            ci=scale.ci,
+            budget_s=5 * scale.measuring_s,
+            journal=measured,
+        )
+        build_lut(measured, partial=scale is QUICK).save(path)
+    return Lut.load(path)
+
+
+def _contenders(journal: Journal, lut: Lut, home: Runtime, scale: Scale) -> dict[str, Architecture]:
+    """The networks to compare, all of about the same latency on `home`, and those of other targets."""
+    model = latency_model(lut)
+    target = middle(model)
+    found = {
+        key: Architecture.parse(result["layers"], space())
+        for key, result in journal.results.items()
+        if key.startswith("search ")
+    }
+    drawn = random_networks(model, target, scale.random, 0)
+    return found | {
+        **{f"random {n}": one for n, one in enumerate(drawn)},
+        "uniform k3e3": most_of(by_candidate({"k3e3": 0, "k3e1": -1, "k3e6": -1}), model, target),
+        "uniform k5e3": most_of(by_candidate({"k5e3": 0, "k5e1": -1, "k5e6": -1}), model, target),
+        "mobilenetv2": most_of(
+            by_candidate({"k3e6": 0, "skip": -1, "k3e3": -1.1, "k3e1": -1.2}), model, target
+        ),
+        "log macs": most_of(log_macs(), model, target),
+    }
+
+
+def _time(
+    journal: Journal, networks: dict[str, Architecture], luts: dict[Runtime, Lut], scale: Scale
+) -> None:
+    """Measure every network on the first runtime, and what was searched for on all of them."""
+    for number, (runtime, lut) in enumerate(luts.items()):
+        for name, network in networks.items():
+            if number and not name.startswith("search"):
+                continue
+
+            def measured(network: Architecture = network, lut: Lut = lut) -> float:
+                timed = measure_latency(network, lut=lut, ci=scale.ci, budget_s=scale.measuring_s)
+                return timed.anchored_ms
+
+            journal.once(f"ms {runtime} {name}", measured)
+
+
+def _worth(
+    journal: Journal, networks: dict[str, Architecture], home: Runtime, scale: Scale
+) -> None:
+    groups = {"searched": f"search {home}", "random": "random", "uniform": "uniform",
+              "mobilenetv2": "mobilenetv2", "log macs": "log macs"}  # fmt: skip
+    print(f"\n{'':12} nets   accuracy (mean ± s.d. over nets)   best   measured ms")
+    means: dict[str, list[float]] = {}
+    for group, prefix in groups.items():
+        names = [name for name in networks if name.startswith(prefix)]
+        seeds = range(scale.train_seeds)
+        means[group] = [
+            statistics.mean(journal.results[f"train {name} {seed}"] for seed in seeds)
+            for name in names
+        ]
+        times = [journal.results[f"ms {home} {name}"] for name in names]
+        print(
+            f"{group:12} {len(names):4}   {statistics.mean(means[group]):.1%} ± {_sd(means[group]):.1%}"
+            f"   {max(means[group]):.1%}   {min(times):.3f} to {max(times):.3f}"
+        )
+    pooled = math.sqrt((_sd(means["searched"]) ** 2 + _sd(means["random"]) ** 2) / 2)
+    ahead = statistics.mean(means["searched"]) - statistics.mean(means["random"])
+    passed = ahead >= 2 * pooled and statistics.mean(means["searched"]) > max(means["random"])
+    print(
+        f"searched - random: {ahead:+.1%}, pooled s.d. {pooled:.1%}: "
+        f"{'pass' if passed else 'no pass'}; searched - log macs: "
+        f"{statistics.mean(means['searched']) - means['log macs'][0]:+.1%}"
+    )
+
+
+def _sd(values: Iterable[float]) -> float:
+    known = list(values)
+    return statistics.stdev(known) if len(known) > 1 else 0.0
+
+
+def _transfer(journal: Journal, runtimes: Sequence[Runtime]) -> None:
+    print("\nmeasured ms (accuracy) of the network searched for a row's runtime, on a column's")
+    print(f"{'':12}" + "".join(f"{runtime!s:>13}" for runtime in runtimes) + f"{'accuracy':>13}")
+    for searched_for in runtimes:
+        name = f"search {searched_for} 0"
+        row = [journal.results[f"ms {runtime} {name}"] for runtime in runtimes]
+        accuracy = journal.results[f"train {name} 0"]
+        print(f"{searched_for!s:12}" + "".join(f"{ms:13.4f}" for ms in row) + f"{accuracy:13.1%}")
+
+
+def _course(journal: Journal) -> None:
+    for key, result in sorted(journal.results.items()):
+        if key.startswith("search "):
+            print(
+                f"\n{key}: target {result['target_ms']:.4f} ms, found {result['predicted_ms']:.4f}"
+            )
+            for one in result["course"]:
+                accuracy = one["theta_accuracy"]
+                print(
+                    f"  epoch {one['epoch']:2} {one['phase']:8} w loss {one['w_loss']:.2f}, "
+                    f"theta's accuracy {'-' if accuracy is None else f'{accuracy:.1%}'}, E[LAT] "
+                    f"{one['expected_ms']:.4f} ms, entropy {one['entropy']:.2f}"
+                )
+
+
+if __name__ == "__main__":
+    main()

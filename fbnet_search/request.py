@@ -1,0 +1,79 @@
+"""What a search was asked for: which LUTs, which targets, where to compute."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from fbnet_search.constraints import costs_of, require_affordable
+from fbnet_search.derive import Budget, require_reachable
+from fbnet_search.latency import LatencyModel
+from fbnet_search.recipe import Recipe
+from latbench.errors import BadRequest
+from latbench.lut import Lut
+
+Luts = Lut | str | Path | Sequence[Lut | str | Path]
+
+
+def loaded(lut: Luts) -> list[Lut]:
+    """The LUTs of one space, each of another target.
+
+    Raises:
+        LutRefused: one cannot be read.
+        BadRequest: they are of different spaces, or two are of one target.
+    """
+    several = [lut] if isinstance(lut, Lut | str | Path) else list(lut)
+    luts = [one if isinstance(one, Lut) else Lut.load(one) for one in several]
+    for one in luts[1:]:
+        if one.space != luts[0].space:
+            raise BadRequest(
+                f"the LUTs are of different spaces: {luts[0].search_space} and {one.search_space}",
+                hint="profile the same space on every device",
+            )
+        if one.target == luts[0].target:
+            raise BadRequest(f"there are two LUTs of {one.target}")
+    return luts
+
+
+def budgets_of(
+    targets_ms: Sequence[float | None],
+    limits: dict[str, float],
+    recipe: Recipe,
+    luts: Sequence[Lut],
+    latencies: Sequence[LatencyModel],
+) -> list[Budget]:
+    """What the network of each target may cost.
+
+    Raises:
+        BadRequest: a target or a limit makes no sense, or no network keeps it.
+    """
+    target = luts[0].target
+    costs = costs_of(limits, luts[0].search_space, target.runtime, target.precision)
+    require_affordable(limits, costs)
+    if len(set(targets_ms)) < len(targets_ms) or not targets_ms:
+        raise BadRequest("a target stands twice, or there is none")
+    budgets = []
+    for target_ms in targets_ms:
+        if target_ms is not None:
+            if not (math.isfinite(target_ms) and target_ms > 0):
+                raise BadRequest(f"a target of {target_ms:g} ms makes no sense")
+            for latency in latencies:
+                require_reachable(target_ms, latency)
+        least_ms = (target_ms or 0.0) * recipe.target_share
+        budgets.append(Budget(target_ms, least_ms, limits, costs))
+    return budgets
+
+
+def require_compute(compute: str) -> None:
+    """Make sure that PyTorch can compute there.
+
+    Raises:
+        BadRequest: it cannot.
+    """
+    if compute == "cpu":
+        return
+    there = torch.accelerator.current_accelerator()
+    if there is None or there.type != compute:
+        what = "no accelerator" if there is None else f"{there.type} only"
+        raise BadRequest(f"PyTorch finds {what} here, and not {compute}", hint="compute on the cpu")
