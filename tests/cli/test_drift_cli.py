@@ -202,9 +202,9 @@ def test_what_was_not_measured_cannot_be_measured_again(
 
 def test_a_part_of_a_lut_is_measured_again(run: Run, lut_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "now.json"
-    words = ("--remeasure", "--budget", "8s", "--out", str(out), "--json")
+    words = ("--remeasure", "--budget", "25s", "--out", str(out), "--json")
     done = run("drift", str(lut_path), *words, *HASTY)
-    assert "Traceback" not in done.stderr
+    assert done.stdout, done.stderr
     report, baseline, now = json.loads(done.stdout), Lut.load(lut_path), Lut.load(out)
     reasons = [change["what"] for change in report["changes"] if change["blocks"]]
     if reasons:  # a machine that is never quiet gives intervals that say nothing, and says so
