@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from latbench.api import open_target
 from latbench.export import ArtifactStore, export_ops
 from latbench.lut import Correction, Entry, Lut, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
@@ -23,6 +22,7 @@ from latbench.lut.build import without_frames
 from latbench.lut.calibrate import calibrate
 from latbench.lut.schema import TimedNetwork
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
+from latbench.opening import open_target
 from latbench.space import Architecture, OpSpec, SearchSpace, published
 from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of

@@ -21,13 +21,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from latbench.api import measured, open_target, planned, silent
+from latbench.api import measured, planned, silent
 from latbench.device.host import HostDevice
 from latbench.lut import Lut
 from latbench.lut.build import build_lut
 from latbench.lut.drift import compare_luts
 from latbench.lut.ratios import Verdict
 from latbench.measure import Journal, Settings
+from latbench.opening import open_target
 from latbench.space import SearchSpace, parse_key
 from latbench.space.design import calibration_architectures
 from latbench.target import Precision, Runtime

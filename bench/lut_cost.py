@@ -14,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from latbench.api import open_target, profile
+from latbench.api import profile
 from latbench.export import ArtifactStore, export_op
+from latbench.opening import open_target
 from latbench.space import SearchSpace
 from latbench.target import Precision, Runtime
 

@@ -11,8 +11,8 @@ import statistics
 
 import numpy as np
 
-from latbench.api import open_target
 from latbench.export import ArtifactStore, export_architecture
+from latbench.opening import open_target
 from latbench.space import SearchSpace
 from latbench.space.design import varied_architectures
 from latbench.target import Precision, Runtime

@@ -23,13 +23,12 @@ from latbench.lut.build import build_lut as build_lut_of_run
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure_fleet
 from latbench.measure import Progress as MeasureProgress
 from latbench.measure.plan import reference_subject
-from latbench.opening import open_target as open_target
 from latbench.opening import opened_target
 from latbench.space import Architecture, OpSpec, SearchSpace, parse_key, published
 from latbench.space.design import SENTINEL, calibration_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
-from latbench.verification import Verification, Verified
+from latbench.verification import Verification, Verified, require_verifiable
 from latbench.verification import verify as verify_ops
 
 #: Told what is going on, how much of it is done, and of how much.
@@ -137,6 +136,8 @@ def profile(
         target,
     ):
         target = target.model_copy(update={"accelerator": accelerator})
+        if verify:
+            require_verifiable(target)
         plan, about = planned(
             units[0],
             target,
@@ -342,6 +343,8 @@ def measure_latency(
         (unit,),
         target,
     ):
+        if lut is not None:
+            target = target.model_copy(update={"accelerator": lut.target.accelerator})
         if architecture is not None:
             progress("exporting", 0, 1)
             made = export_architecture(architecture, target.runtime, target.precision, store)

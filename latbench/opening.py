@@ -21,13 +21,25 @@ def open_target(
 ) -> tuple[Device, Target]:
     """A unit to measure on, and the target, with the device's own defaults for what is None.
 
-    The caller closes the unit.
+    The accelerator is the CPU. The caller closes the unit.
 
     Raises:
         UnknownName, DeviceUnavailable, BadRequest: as `latbench.api.profile`.
     """
     _, (unit,), target = _open(device, runtime, precision, threads, cores, (where,))
     return unit, target
+
+
+def reopen_target(target: Target, where: Where = ANYWHERE) -> tuple[Device, Target]:
+    """A unit to measure on again as `target` was measured; as `open_target`.
+
+    Where `target` leaves the cores to the scheduler, a device that now has cores of its own to choose
+    chooses them.
+    """
+    unit, again = open_target(
+        target.device, target.runtime, target.precision, target.threads, target.cores or None, where
+    )
+    return unit, again.model_copy(update={"accelerator": target.accelerator})
 
 
 @contextlib.contextmanager

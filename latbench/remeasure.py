@@ -7,23 +7,30 @@ LUT was: the same target, the same company of ops, taking the same turns.
 
 from contextlib import closing
 
-from latbench.api import Progress, journals, measured, open_target, planned, silent
+from latbench.api import Progress, journals, measured, planned, silent
+from latbench.device.open import ANYWHERE, Where
 from latbench.errors import CannotCompare
 from latbench.lut import Lut
 from latbench.lut.build import build_lut
 from latbench.lut.drift import NETWORKS
 from latbench.measure import Journal, Settings
+from latbench.opening import reopen_target
 from latbench.space import Architecture, parse_key, published
 from latbench.space.opspec import OpSpec
 
 
 def remeasure(
-    lut: Lut, *, ci: float = 0.01, budget_s: float = 50.0, progress: Progress = silent
+    lut: Lut,
+    *,
+    where: Where = ANYWHERE,
+    ci: float = 0.01,
+    budget_s: float = 50.0,
+    progress: Progress = silent,
 ) -> Lut:
     """Return a LUT of a part of `lut`'s ops as they are now, to compare with it.
 
     Args:
-        ci, budget_s: as `latbench.api.profile`; what is not done after `budget_s` has wide intervals.
+        where, ci, budget_s: as `latbench.api.profile`; what is not done after `budget_s` has wide intervals.
 
     Raises:
         CannotCompare: the LUT was not measured.
@@ -35,9 +42,7 @@ def remeasure(
             hint=f"measure one with: {lut.command}",
         )
     space, target = lut.search_space, lut.target
-    unit, target = open_target(
-        target.device, target.runtime, target.precision, target.threads, target.cores or None
-    )
+    unit, target = reopen_target(target, where)
     ops = subset_of(lut)
     sandwiched = any(lut[op].context == "sandwich" for op in ops)
     timed = lut.correction.calibration if lut.correction is not None and sandwiched else ()

@@ -84,6 +84,8 @@ class Target(BaseModel):
             words += ["--threads", str(self.threads)]
         if self.cores:
             words += ["--cores", ",".join(map(str, self.cores))]
+        if self.accelerator != "cpu":
+            words += ["--accelerator", self.accelerator]
         return " ".join(words)
 
     def file_stem(self, default_runtime: Runtime, default_precision: Precision) -> str:

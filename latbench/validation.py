@@ -9,7 +9,6 @@ from latbench.api import (
     journals,
     measured,
     network_subject,
-    open_target,
     sentinel_subject,
     silent,
 )
@@ -20,6 +19,7 @@ from latbench.lut import Lut, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
 from latbench.lut.anchor import anchors_of, levels_of
 from latbench.measure import Journal, Plan, RunReport, Settings
+from latbench.opening import reopen_target
 from latbench.space.design import varied_architectures
 
 #: The sentinel may wander this far in a run before its figures are doubted, relative. In our own runs up
@@ -102,9 +102,7 @@ def validate(
         if other.notation not in learnt
     ][:networks]
     predicted = [predict_latency(lut, other) for other in others]
-    unit, target = open_target(
-        target.device, target.runtime, target.precision, target.threads, target.cores or None, where
-    )
+    unit, target = reopen_target(target, where)
     with closing(unit):
         store = ArtifactStore()
         timed = [*(anchor.architecture for anchor in anchors), *others]

@@ -54,6 +54,20 @@ class Verification:
     worst: str
 
 
+def require_verifiable(target: Target) -> None:
+    """Make sure that what a target computes can be compared.
+
+    Raises:
+        BadRequest: it is int8 in ONNX: its inputs do not say what their integers stand for, so that
+            runners fill them with zeros, of which nothing can be learnt.
+    """
+    if (target.runtime, target.precision) == (Runtime.ONNX, Precision.INT8):
+        raise BadRequest(
+            "what int8 models in ONNX compute on a device cannot be compared with PyTorch",
+            hint="leave out --verify, or verify fp32, or int8 with --runtime tflite",
+        )
+
+
 def verify(
     device: Device,
     target: Target,
@@ -63,16 +77,11 @@ def verify(
     """Compare what every op computes on a unit with what PyTorch computes.
 
     Raises:
-        BadRequest: int8 in ONNX: its inputs do not say what their integers stand for, so that runners
-            fill them with zeros, of which nothing can be learnt.
+        BadRequest: as `require_verifiable`.
         LatbenchError: some are beyond their bounds, or do not run; they are listed.
         DeviceUnavailable: the unit cannot be reached.
     """
-    if (target.runtime, target.precision) == (Runtime.ONNX, Precision.INT8):
-        raise BadRequest(
-            "what int8 models in ONNX compute on a device cannot be compared with PyTorch",
-            hint="leave out --verify, or verify fp32, or int8 with --runtime tflite",
-        )
+    require_verifiable(target)
     errors: dict[str, float] = {}
     wrong: dict[str, str] = {}
     places = device.send([op.path for op in ops])

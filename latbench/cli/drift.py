@@ -7,11 +7,19 @@ import click
 
 from latbench.cli.completion import complete_files
 from latbench.cli.group import interruptible
-from latbench.cli.options import budget_option, json_option, lut_file, output_path, percentage
+from latbench.cli.options import (
+    budget_option,
+    json_option,
+    lut_file,
+    output_path,
+    percentage,
+    where_options,
+)
 from latbench.cli.progress import reporter
 from latbench.errors import CannotCompare, LatbenchError
 
 if TYPE_CHECKING:
+    from latbench.device.open import Where
     from latbench.lut import Lut
 
 # As `latbench.report.drift.FORMATS`, which is not imported for `--help`.
@@ -64,12 +72,14 @@ def compared_lut(path: str) -> "Lut":
     show_default=True,
     help="What to print; github prints annotations.",
 )
+@where_options
 @json_option
 @click.pass_context
 def command(
     context: click.Context,
     baseline: "Lut",
     current: "Lut | None",
+    where: "Where",
     remeasure: bool,
     out: Path | None,
     budget: float,
@@ -95,7 +105,7 @@ def command(
     from latbench.report.drift import render
 
     if current is None:
-        current = _remeasured(baseline, out, budget)
+        current = _remeasured(baseline, out, where, budget)
     report = compare_luts(
         baseline,
         current,
@@ -107,13 +117,13 @@ def command(
     context.exit(int(report.drifted) if report.comparable else 2)
 
 
-def _remeasured(baseline: "Lut", out: Path | None, budget_s: float) -> "Lut":
+def _remeasured(baseline: "Lut", out: Path | None, where: "Where", budget_s: float) -> "Lut":
     """A part of `baseline` measured now, written to `out` if that is given."""
     from latbench.remeasure import remeasure
 
     try:
         with interruptible("the same command starts anew"), reporter() as progress:
-            current = remeasure(baseline, budget_s=budget_s, progress=progress)
+            current = remeasure(baseline, where=where, budget_s=budget_s, progress=progress)
         if out is not None:
             current.save(out)
     except LatbenchError as error:

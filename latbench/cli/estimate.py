@@ -45,7 +45,9 @@ def command(
     its provenance is `modelled`, and its intervals say how little is known.
     """
     from latbench.device.catalogue import find_device
+    from latbench.errors import BadRequest
     from latbench.estimate import estimate
+    from latbench.lut import Lut
     from latbench.lut.provenance import provenance_note
 
     lut = estimate(
@@ -59,6 +61,8 @@ def command(
     usual = find_device(lut.target.device).defaults
     stem = lut.target.file_stem(usual.runtime, usual.precision)
     path = out or Path("luts") / f"{stem}.json"
+    if out is None and path.exists() and Lut.load(path).provenance == "measured":
+        raise BadRequest(f"{path} holds a measured LUT", hint="name another file: --out FILE")
     lut.save(path)
     click.echo(provenance_note(lut, str(path)), err=True)
     if as_json:

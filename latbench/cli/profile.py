@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     default="cpu",
     show_default=True,
     metavar="NAME",
-    help="What to run on: gpu or npu (tflite), xnnpack, nnapi or qnn (onnx).",
+    help="What to run on: gpu or npu (tflite), xnnpack, nnapi, qnn or coreml (onnx).",
 )
 @click.option(
     "--allow-partial",

@@ -99,7 +99,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadRequest(f"{path} is not JSON: {error}") from None
     each = data.get("each") if isinstance(data, dict) else None
     wanted = {"layers", "predicted", "low", "high", "measured"}
-    if not each or not all(wanted <= one.keys() for one in each):
+    if not (
+        isinstance(each, list)
+        and each
+        and all(isinstance(one, dict) and wanted <= one.keys() for one in each)
+    ):
         raise BadRequest(
             f"{path} does not hold what latbench validate prints",
             hint=f"make it with: latbench validate LUT --json > {path}",

@@ -182,7 +182,7 @@ def tool_host_device(name: str, program: Path | None = None) -> ToolHostDevice:
     Raises:
         DeviceUnavailable: it is not there.
     """
-    found = shutil.which(program or name)
+    found = shutil.which(name if program is None else program.absolute())
     if found is None:
         raise DeviceUnavailable(
             f"there is no program {program or name}",
@@ -258,6 +258,12 @@ class _ToolTransport:
     def _load(self, request: LoadRequest) -> dict[str, Any]:
         if request.runtime is not self._tool.runtime:
             raise BadRequest(f"{self._tool.name} runs no models of {request.runtime}")
+        if request.accelerator != "cpu":
+            raise BadRequest(f"{self._tool.name} is called for the CPU only")
+        if request.input_shapes is not None and self._tool.runtime is not Runtime.TORCHSCRIPT:
+            raise BadRequest(
+                f"{self._tool.name} cannot be told the shapes of inputs", hint="leave --runner out"
+            )
         # What its inputs are the program does not tell.
         began = time.perf_counter()
         model = load_model(request.runtime, Path(request.path), input_shapes=request.input_shapes)

@@ -103,10 +103,11 @@ int listen_locally(unsigned *port, struct failure *failure) {
 }
 
 bool channel_accept(struct channel *channel, int listener) {
-    int client;
+    // A client may give up before it is accepted; but a listener that iOS took away says so for ever.
+    int client, aborted = 0;
     do {
         client = accept(listener, NULL, NULL);
-    } while (client < 0 && (errno == EINTR || errno == ECONNABORTED));
+    } while (client < 0 && (errno == EINTR || (errno == ECONNABORTED && ++aborted < 8)));
     if (client < 0) return false;
     const int yes = 1;
     fcntl(client, F_SETFD, FD_CLOEXEC);

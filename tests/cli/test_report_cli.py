@@ -57,6 +57,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, words: tuple[str, str], to
     assert not out.exists()
 
 
+@pytest.mark.parametrize("each", ["5", "[1]", "[]", '[{"layers": 1}]'])
+def test_what_validate_did_not_print_is_refused(tmp_path: Path, each: str) -> None:
+    odd = tmp_path / "odd.json"
+    odd.write_text(f'{{"each": {each}}}')
+    done = latbench("report", HOST, "--out", tmp_path / "report.html", "--validation", odd)
+    assert done.exit_code == 2
+    assert "latbench validate LUT --json" in done.stderr
+
+
 def test_a_lut_given_twice_is_refused(tmp_path: Path) -> None:
     done = latbench("report", HOST, HOST, "--out", tmp_path / "report.html")
     assert done.exit_code == 2
@@ -75,6 +84,20 @@ def test_estimate_writes_a_modelled_lut(tmp_path: Path) -> None:
     assert Lut.load(out).provenance == "modelled"
     assert "modelled" in latbench("show", out).stdout
     assert "(modelled)" in latbench("predict", out, "fbnet_b").stdout
+
+
+def test_estimate_leaves_a_measured_lut_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "luts" / "galaxy-s8.json"
+    assert latbench("estimate", "--device", "s8").exit_code == 0
+    Lut.load(kept).model_copy(update={"provenance": "measured"}).save(kept)
+    before = kept.read_bytes()
+    refused = latbench("estimate", "--device", "s8")
+    assert refused.exit_code == 2
+    assert "holds a measured LUT" in refused.stderr
+    assert kept.read_bytes() == before
 
 
 def test_estimate_refuses_what_nobody_published(tmp_path: Path) -> None:

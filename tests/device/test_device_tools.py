@@ -153,6 +153,10 @@ def test_what_cannot_be_is_told(models: Models, tmp_path: Path) -> None:
     runner = device.open_runner()
     with pytest.raises(LatbenchError, match="runs no models of onnx"):
         runner.load(str(models.of[Runtime.ONNX]), Runtime.ONNX)
+    with pytest.raises(LatbenchError, match="for the CPU only"):
+        runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE, accelerator="gpu")
+    with pytest.raises(LatbenchError, match="cannot be told the shapes"):
+        runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE, input_shapes=[(1, 8, 8, 3)])
     handle = runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE).handle
     with pytest.raises(LatbenchError, match="told no time that can be read: 'no figures"):
         runner.run(handle)
@@ -170,3 +174,14 @@ def test_what_cannot_be_is_told(models: Models, tmp_path: Path) -> None:
         open_device("host", Where(runner="stopwatch"))
     with pytest.raises(BadRequest, match="--runner is for this machine"):
         open_device("galaxy-s8", Where(runner="native"))
+
+
+def test_a_program_in_the_current_folder_is_found(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, log = program(tmp_path, "benchmark_model")
+    path.rename(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    runner = tool_host_device("benchmark_model", Path("mine")).open_runner()
+    runner.run(runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE).handle)
+    assert len(log.read_text().splitlines()) == 1

@@ -204,6 +204,8 @@ def test_an_address_does_without_a_cable(phone: IosPhone, monkeypatch: pytest.Mo
     opened = open_device("iphonex-rig", Where(address=f"127.0.0.1:{phone.port}"))
     assert opened.unit == "RIG-UNIT"
     opened.close()
+    with pytest.raises(BadRequest, match="name two phones"):
+        open_device("iphonex-rig", Where(UDID, address=f"127.0.0.1:{phone.port}"))
     phone.kill_app()
     with pytest.raises(DeviceUnavailable, match="no companion app answers"):
         open_device("iphonex-rig", Where(address=f"127.0.0.1:{phone.port}"))
@@ -240,5 +242,7 @@ def test_the_cable_and_the_app_can_go_and_come(
     with pytest.raises(DeviceLost, match="the companion app does not run"):
         device.open_runner()
     phone.open_app()
+    # What was held ended with the app; sending holds anew.
+    assert device.send([models.of[Runtime.ONNX]])[models.of[Runtime.ONNX]] == path
     with device.open_runner() as runner:
         assert runner.load(path, Runtime.ONNX).handle

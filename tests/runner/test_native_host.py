@@ -6,7 +6,7 @@ import pytest
 from nativebuild import Built
 from tinymodels import Models
 
-from latbench.api import measure_latency, open_target
+from latbench.api import measure_latency
 from latbench.device.host import HostDevice
 from latbench.device.native import NativeHostDevice, native_host_device
 from latbench.device.open import Where
@@ -14,6 +14,7 @@ from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 from latbench.files import sha256_of
 from latbench.measure import Journal, Plan, Role, Settings, Subject, measure
 from latbench.measure.plan import reference_subject
+from latbench.opening import open_target
 from latbench.runtime import runtime_version
 from latbench.target import Precision, Runtime, Target
 

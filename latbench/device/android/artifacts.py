@@ -17,7 +17,6 @@ from latbench.files import sha256_of
 #: All that latbench leaves on a phone.
 FOLDER = "/data/local/tmp/latbench"
 
-_MAX_LIST = 30_000  # characters of names in one command; Linux takes 131,072 in one argument
 _HASHING_S = 120.0  # for as many files as fit into one command
 _DIGEST = re.compile(r"^\\?([0-9a-f]{64})\s+\*?(.+?)\r?$", re.MULTILINE)
 
@@ -79,7 +78,7 @@ def _send(link: AdbLink, wanted: Mapping[str, tuple[Path, str]], *, mode: int) -
 def _differing(link: AdbLink, expected: Mapping[str, str]) -> list[str]:
     """The paths at which the phone has no file, or one with another hash."""
     found: dict[str, str] = {}
-    for folder, names in _batches(list(expected)):
+    for folder, names in _batches(list(expected), link.longest):
         # A folder that is not there holds nothing; sha256sum names what it cannot read by itself.
         command = f"cd {quote(folder)} 2>/dev/null && sha256sum {names} 2>/dev/null"
         result = link.shell(command, timeout_s=_HASHING_S)
@@ -93,8 +92,8 @@ def _differing(link: AdbLink, expected: Mapping[str, str]) -> list[str]:
     return [path for path, digest in expected.items() if found.get(path) != digest]
 
 
-def _batches(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(folder, quoted names) for all paths, each short enough for one command.
+def _batches(paths: Sequence[str], longest: int) -> Iterator[tuple[str, str]]:
+    """(folder, quoted names) for all paths, each at most `longest` characters, or one name.
 
     Artifacts are named inside their folder. Programs have folders of their own, so they are named
     from the one above.
@@ -102,7 +101,7 @@ def _batches(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
     folder = posixpath.commonpath([posixpath.dirname(path) for path in paths])
     words: list[str] = []
     for word in (quote(posixpath.relpath(path, folder)) for path in paths):
-        if words and sum(map(len, words)) + len(words) + len(word) > _MAX_LIST:
+        if words and sum(map(len, words)) + len(words) + len(word) > longest:
             yield folder, " ".join(words)
             words = []
         words.append(word)

@@ -151,14 +151,22 @@ class AndroidDevice:
         self._link.close()
 
     def _sent(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
-        told = ask_services(self._link)
+        told: dict[str, Any] = {}
+        with contextlib.suppress(TimeoutError):  # busy services: unavailable this time
+            told = ask_services(self._link)
         percent = told.get("battery_percent")
         if percent is not None and percent < _LEAST_BATTERY_PERCENT and not told.get("charging"):
             raise DeviceUnavailable(
                 f"the battery of {self._link.serial} is at {percent:.0f} %, and does not charge",
                 hint="plug it into a charger, then run the same command again",
             )
-        return send_artifacts(self._link, artifacts)
+        try:
+            return send_artifacts(self._link, artifacts)
+        except TimeoutError as error:
+            raise DeviceUnavailable(
+                f"{self._link.serial}: {error}",
+                hint="restart the phone, then run the same command again",
+            ) from None
 
     def _come_back(self) -> None:
         """Find a phone again that was gone; it may have restarted meanwhile.

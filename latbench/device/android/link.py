@@ -59,6 +59,10 @@ class AdbLink(Protocol):
 
     serial: str
 
+    @property
+    def longest(self) -> int:
+        """How many characters of names a command may have."""
+
     def shell(self, command: str, *, timeout_s: float = 30.0) -> ShellResult:
         """Run `command` in the unit's shell, with nothing to read, and wait for its end.
 

@@ -157,7 +157,7 @@ def build_torchscript(torch: Path | None = None) -> InstalledFile:
             f"building the engine for TorchScript takes LibTorch, but {root} holds no headers of it",
             hint="pip install torch, or unpack LibTorch and name its folder",
         )
-    compiler = os.environ.get("CXX", "c++").split()[0]
+    compiler = (os.environ.get("CXX") or "c++").split()[0]
     if shutil.which(compiler) is None:
         raise LatbenchError(
             f"building the engine for TorchScript takes a C++ compiler, but there is no {compiler}",

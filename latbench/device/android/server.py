@@ -20,7 +20,7 @@ from latbench.device.adb_server import (
     unit_states,
 )
 from latbench.device.android.link import BACK, ByteStream, StreamLost
-from latbench.device.android.services import ServiceLink
+from latbench.device.android.services import SHORT, ServiceLink
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable
 
 _CHUNK = 1 << 16
@@ -169,6 +169,11 @@ class ServerLink(ServiceLink):
             return self._state() != "device"
         except DeviceUnavailable:
             return True
+
+    @property
+    def longest(self) -> int:
+        """As `AdbLink.longest`: what every server takes, since it does not tell."""
+        return SHORT
 
     @property
     def _framed(self) -> bool:

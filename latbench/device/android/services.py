@@ -27,8 +27,8 @@ from latbench.errors import DeviceLost
 _START_S = 30.0  # for a command to start
 _KILL_S = 5.0
 _STAGE = ".latbench-part"  # where files arrive; one mv then takes all to where they belong
-_MAX_LIST = 30_000  # characters of names in one command; Linux takes 131,072 in one argument
-_MAX_OLD_LIST = 3000  # Android before 5 takes at most 4096 bytes in an OPEN
+_LONG = 30_000  # characters in one command; Linux takes 131,072 in one argument
+SHORT = 3000  # Android before 5, and adb servers before 29, take at most 4096 bytes in a request
 _STATUS = "latbench-exit-status="
 
 
@@ -49,6 +49,11 @@ class ServiceLink:
             DeviceLost: the unit is gone, does not answer until `deadline`, or has no such service.
         """
         raise NotImplementedError
+
+    @property
+    def longest(self) -> int:
+        """As `AdbLink.longest`."""
+        return _LONG if self._framed else SHORT
 
     @property
     def _framed(self) -> bool:
@@ -105,8 +110,7 @@ class ServiceLink:
                 self.shell(f"rm -rf {quote(_staged(folder))}")
             raise
         for folder, listed in names.items():
-            longest = _MAX_LIST if self._framed else _MAX_OLD_LIST
-            for words in _lists([_staged(folder, name) for name in listed], longest):
+            for words in _lists([_staged(folder, name) for name in listed], self.longest):
                 moved = self.shell(f"mv -f {words} {quote(folder)}/")
                 if moved.exit_code:
                     reason = (moved.stderr or moved.stdout).strip()

@@ -26,9 +26,11 @@ def send_artifacts(conversation: Conversation, files: Sequence[Path]) -> dict[Pa
     paths = {digest: path for path, digest in digests.items()}
     names = list(paths)
     for at in range(0, len(names), _NAMES):
-        missing = conversation.ask("missing", sha256=names[at : at + _NAMES])["missing"]
-        for name in missing:
-            _send(conversation, str(name), paths[str(name)].read_bytes())
+        asked = names[at : at + _NAMES]
+        missing = conversation.ask("missing", sha256=asked).get("missing", asked)
+        for name in asked:
+            if name in missing:
+                _send(conversation, name, paths[name].read_bytes())
     return digests
 
 

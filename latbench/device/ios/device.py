@@ -107,7 +107,12 @@ class IosDevice:
         Raises:
             DeviceUnavailable: the phone would not keep them, or is gone.
         """
-        return send_artifacts(self._held, artifacts)
+        try:
+            return send_artifacts(self._held, artifacts)
+        except DeviceLost:  # the cable was out meanwhile
+            self._held.close()
+            self._held, _ = self._converse()
+            return send_artifacts(self._held, artifacts)
 
     def conditions(self) -> Conditions:
         """The state of the phone, as the app tells it."""
@@ -222,12 +227,15 @@ def find_iphone(entry: CatalogueDevice, unit: str | None, address: str | None) -
     `entry`, or the only one.
 
     Raises:
-        BadRequest: there are several and none is named, or the named one is not among them.
+        BadRequest: there are several and none is named, the named one is not among them, or both an
+            address and a unit are named.
         DeviceUnavailable: none is attached, or no usbmuxd answers.
     """
     if entry.os != "ios":
         raise BadRequest(f"{entry.name} is no iPhone", hint="latbench devices lists them")
     if address is not None:
+        if unit is not None:
+            raise BadRequest("--address and --unit name two phones", hint="give one of them")
         return network_way(address)
     try:
         found = list_units()

@@ -105,14 +105,14 @@ def prove(conversation: Conversation, token: str, session: str) -> PhoneFacts:
     """
     nonce = secrets.token_hex(16)
     try:
-        other = conversation.ask("pair", session=session, nonce=nonce)["nonce"]
+        other = str(conversation.ask("pair", session=session, nonce=nonce).get("nonce"))
         ours = _proof(token, "host", session, nonce, other)
         reply = conversation.ask("prove", proof=ours)
     except RunnerFailed as error:
         conversation.close()
         kind = PhoneTaken if error.reason.startswith(_TAKEN) else DeviceUnavailable
         raise kind(error.reason, hint=error.hint) from None
-    theirs = _proof(token, "phone", session, nonce, str(other))
+    theirs = _proof(token, "phone", session, nonce, other)
     if not hmac.compare_digest(theirs, str(reply.get("proof"))):
         conversation.close()
         raise DeviceUnavailable(

@@ -121,13 +121,14 @@ class Conversation:
             self.close()
             message = f"{self._shown}: {self.stream.post_mortem()}"
             raise DeviceLost(message, hint=BACK) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             self.close()
             raise _foreign(self._shown) from None
         if not isinstance(reply, dict) or not isinstance(reply.get("ok"), bool):
             raise _foreign(self._shown)
         if not reply["ok"]:
-            error = reply.get("error") or {}
+            told = reply.get("error")
+            error = told if isinstance(told, dict) else {}
             raise RunnerFailed(
                 op,
                 "refused",

@@ -185,6 +185,8 @@ def _talk() -> Iterator[_Talk]:
 def _address() -> tuple[str | tuple[str, int], str]:
     """Where usbmuxd is: a path, or host and port; and how to show it."""
     chosen = os.environ.get(VARIABLE)
+    if not chosen and not hasattr(socket, "AF_UNIX"):  # Windows, where Apple's own service listens
+        return ("127.0.0.1", 27015), "127.0.0.1:27015"
     if not chosen:
         return SOCKET, SOCKET
     if path := re.fullmatch(r"(?:UNIX:|unix://)?(/.+)", chosen):

@@ -272,8 +272,12 @@ bool conversation_answer(struct conversation *conversation, const char *line, si
     struct json_document document;
     struct failure failure;
     size_t place = OWN_COUNT;
-    if (!json_read(&document, line, length, &failure))  // the runner words the refusal
-        return protocol_answer(&conversation->runner, line, length, reply) || !conversation->proved;
+    struct failure reason;
+    if (!json_read(&document, line, length, &reason)) {
+        fail(&failure, "the line is not JSON: %.200s", reason.message);
+        protocol_refuse(reply, NULL, "request", &failure);
+        return !conversation->proved;
+    }
     const struct json *op = json_member(document.root, "op");
     for (size_t i = 0; i < OWN_COUNT; i++)
         if (is_op(op, OWN[i].op)) place = i;

@@ -95,14 +95,20 @@ static void set_limits(int client) {
 #elif defined(TCP_KEEPALIVE)
     setsockopt(client, IPPROTO_TCP, TCP_KEEPALIVE, &seconds, sizeof seconds);
 #endif
+#if defined(TCP_KEEPINTVL) && defined(TCP_KEEPCNT)
+    const int interval = 5, probes = 3;
+    setsockopt(client, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(client, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+#endif
 }
 
-static void receive(struct companion *companion, int listener) {
+// False if no connection could be taken from the listener.
+static bool receive(struct companion *companion, int listener) {
     struct connection **place = tidy(companion);
     struct connection *connection = calloc(1, sizeof *connection);
     if (connection == NULL || !channel_accept(&connection->channel, listener)) {
         free(connection);
-        return;
+        return false;
     }
     set_limits(connection->channel.in);
     conversation_begin(&connection->conversation, companion);
@@ -111,11 +117,12 @@ static void receive(struct companion *companion, int listener) {
         pthread_create(&connection->thread, NULL, converse, connection) != 0) {
         channel_close(&connection->channel);
         free(connection);
-        return;
+        return true;
     }
     pthread_mutex_lock(&table_lock);
     *place = connection;
     pthread_mutex_unlock(&table_lock);
+    return true;
 }
 
 static int listen_on_network(unsigned *port, struct failure *failure) {
@@ -151,11 +158,10 @@ void companion_serve(struct companion *companion, struct failure *failure) {
     for (;;) {
         int ready = poll(&waiting, 1, LOOK_MS);
         if (ready < 0 && errno != EINTR) break;
-        if (ready > 0 && (waiting.revents & POLLIN) == 0) break;  // iOS took the socket away
-        if (ready > 0)
-            receive(companion, listener);
-        else
-            tidy(companion);
+        // iOS takes the socket away while the app is in the background.
+        if (ready > 0 && (waiting.revents & POLLIN) == 0) break;
+        if (ready > 0 && !receive(companion, listener)) break;
+        if (ready <= 0) tidy(companion);
     }
     fail(failure, "the socket that hosts connect to is gone");
     close(listener);
