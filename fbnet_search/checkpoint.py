@@ -107,7 +107,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         with zipfile.ZipFile(path) as archive:  # which is what torch.save writes
             damaged = archive.testzip()
-        content = None if damaged else torch.load(path, weights_only=True)
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise LatbenchError(f"cannot read {path}: {error.strerror}") from None
     except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError):

@@ -158,7 +158,13 @@ def search_main(
         told = [result.to_dict() | {"out": str(result.out)} for result in results]
         emit_json(told[0] if len(told) == 1 else {"front": told})
     else:
-        emit_facts(fact for result in results for fact in _search_facts(result, data))
+        several = len(results) > 1
+        for result in results:
+            emit_facts(_search_facts(result, data, several=several))
+            if several:
+                click.echo()
+        if several:
+            emit_facts([("files", f"{out}: front.json, events.jsonl, tensorboard/, checkpoint.pt")])
 
 
 @click.command(cls=ReportingCommand)
@@ -221,7 +227,7 @@ def train_main(
         emit_facts(_train_facts(result))
 
 
-def _search_facts(result: "SearchResult", data: str) -> Iterator[tuple[str, str]]:
+def _search_facts(result: "SearchResult", data: str, *, several: bool) -> Iterator[tuple[str, str]]:
     prediction, architecture = result.prediction, result.architecture
     yield "found", architecture.notation
     yield "space", f"{architecture.space}, head {architecture.head}"
@@ -250,7 +256,10 @@ def _search_facts(result: "SearchResult", data: str) -> Iterator[tuple[str, str]
             f"{result.data['classes']} in {data}; the predicted latency is that of the LUT's "
             f"{architecture.space.classes}",
         )
-    yield "files", f"{result.out}: architecture.json, events.jsonl, tensorboard/, checkpoint.pt"
+    if several:
+        yield "file", f"{result.out}/architecture.json"
+    else:
+        yield "files", f"{result.out}: architecture.json, events.jsonl, tensorboard/, checkpoint.pt"
     yield "next", f"fbnet-train {result.out} --data {data} --out {result.out}"
 
 

@@ -90,14 +90,22 @@ def open_data(name: str, input_size: int) -> ImageData:
     if name == "digits":
         return _digits(input_size)
     if kind == "imagefolder" and path:
-        return _image_folder(name, Path(path).expanduser(), input_size)
+        return _enough(_image_folder(name, Path(path).expanduser(), input_size))
     if kind == "webdataset" and path:
         from fbnet_search.shards import web_dataset
 
-        return web_dataset(name, Path(path).expanduser(), input_size)
+        return _enough(web_dataset(name, Path(path).expanduser(), input_size))
     known = {option.partition(":")[0] for option in _DATA_SETS} - {"digits"}
     hint = f"write {kind}: and then the folder's path" if kind in known else None
     raise UnknownName("data set", name, _DATA_SETS, hint=hint)
+
+
+def _enough(data: ImageData) -> ImageData:
+    if len(data.train) < _FEWEST:
+        raise BadRequest(
+            f"{data.name} holds {len(data.train)} training images; a search needs {_FEWEST} or more"
+        )
+    return data
 
 
 def some_classes(data: ImageData, count: int) -> ImageData:
@@ -272,14 +280,9 @@ def _image_folder(name: str, folder: Path, input_size: int) -> ImageData:
             f"{folder} holds {len(train)} class(es); a classifier needs two",
             hint="put the images of each class into a subfolder of its own",
         )
-    data = ImageData(
+    return ImageData(
         name, tuple(sorted(train)), _split(train, input_size), _split(test, input_size), True
     )
-    if len(data.train) < _FEWEST:
-        raise BadRequest(
-            f"{folder} holds {len(data.train)} training images; a search needs {_FEWEST} or more"
-        )
-    return data
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -80,12 +80,11 @@ class Peers:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def parallel(self, network: nn.Module, partly: bool) -> nn.Module:
+    def parallel(self, network: nn.Module) -> nn.Module:
         """`network` as one whose weights' gradients, after backward, are means over the processes.
 
         Args:
             network: the supernet, whose θ is left out: it is averaged apart, on the CPU.
-            partly: whether some weights take no part in some steps.
 
         Raises:
             RuntimeError: the processes' networks differ.
@@ -95,7 +94,8 @@ class Peers:
         names = [name for name, _ in network.named_parameters() if name.startswith("thetas.")]
         parallel = nn.parallel.DistributedDataParallel
         parallel._set_params_and_buffers_to_ignore_for_model(network, names)  # type: ignore[no-untyped-call]
-        return parallel(network, find_unused_parameters=partly, broadcast_buffers=False)
+        # Candidates that a step leaves out, or whose weight is 0 when it is cold, have no gradients.
+        return parallel(network, find_unused_parameters=True, broadcast_buffers=False)
 
 
 def is_first() -> bool:
@@ -134,12 +134,14 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         axes, shape = (0, 2, 3), (1, -1, 1, 1)
-        values = torch.tensor([float(x.numel() / x.shape[1])], device=x.device)
-        sums: Tensor = all_reduce(torch.cat([x.sum(axes), values.to(x)]))  # type: ignore[no-untyped-call]
+        # Sums and counts are not for the few digits of bfloat16.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        values = torch.tensor([x.numel() / x.shape[1]], dtype=wide, device=x.device)
+        sums: Tensor = all_reduce(torch.cat([x.sum(axes, dtype=wide), values]))  # type: ignore[no-untyped-call]
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = x - mean.view(shape)
-        variance: Tensor = all_reduce(centred.square().sum(axes)) / count  # type: ignore[no-untyped-call]
+        variance: Tensor = all_reduce(centred.square().sum(axes, dtype=wide)) / count  # type: ignore[no-untyped-call]
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None

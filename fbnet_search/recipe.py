@@ -163,6 +163,8 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 2:
             raise BadRequest(f"{self.epochs} epochs in batches of {self.batch} make no training")
+        if not (0 < self.momentum < 1 and 0 <= self.label_smoothing < 1):
+            raise BadRequest("momentum is above 0 and below 1, label_smoothing from 0 to below 1")
         _require_crops(self.crop_area)
 
     @classmethod
@@ -176,12 +178,13 @@ class TrainRecipe:
         return cls.named(_suited(data))
 
     def stretched(self, epochs: int) -> "TrainRecipe":
-        """This recipe over another number of epochs.
+        """This recipe over another number of epochs, the same share of which warms up.
 
         Raises:
             BadRequest: `epochs` is below 1.
         """
-        return replace(self, epochs=epochs)
+        warmup_epochs = min(round(self.warmup_epochs * epochs / self.epochs), max(epochs - 1, 0))
+        return replace(self, epochs=epochs, warmup_epochs=warmup_epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON data."""

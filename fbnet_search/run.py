@@ -153,7 +153,8 @@ class Run(ABC):
 
     def step_done(self) -> None:
         """To be called after each step."""
-        if time.monotonic() - self._saved_at >= self._checkpoint_s:
+        # One clock for all processes, else they part ways where one finds the run diverged.
+        if self.peers.told_by_first(time.monotonic() - self._saved_at >= self._checkpoint_s):
             self.save()
         if self._progress is not None and self.peers.first:
             self._progress(self.progress())

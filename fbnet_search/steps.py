@@ -18,7 +18,6 @@ from fbnet_search.passes import correct, require_finite, require_sane, set_rate
 from fbnet_search.recipe import Recipe
 from fbnet_search.relaxation import gumbel_softmax
 from fbnet_search.supernet import MixedLayer, Supernet
-from latbench.space import CANDIDATES
 
 
 class Steps:
@@ -50,8 +49,7 @@ class Steps:
             for layer in supernet.layers:
                 assert isinstance(layer, MixedLayer)
                 layer.fused = False  # its BN is PyTorch's own
-        fewest = min(recipe.paths, recipe.last_paths, recipe.warmup_paths, recipe.changing_paths)
-        self._parallel = peers.parallel(supernet, partly=fewest < len(CANDIDATES))
+        self._parallel = peers.parallel(supernet)
         self.weight_optimizer = torch.optim.SGD(
             supernet.weights(),
             lr=recipe.weight_rate,

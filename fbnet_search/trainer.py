@@ -367,6 +367,9 @@ class _Search(Run):
         for result in results:
             content = json.dumps(result.to_dict(), indent=1) + "\n"
             write_atomically(result.out / "architecture.json", content)
+        # What an earlier search of another kind left here would be taken for this one's.
+        stale = "architecture.json" if len(results) > 1 else "front.json"
+        (self.out / stale).unlink(missing_ok=True)
         if len(results) > 1:
             write_atomically(
                 self.out / "front.json", json.dumps(front_of(results), indent=1) + "\n"

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -79,7 +79,7 @@ class PublishedComparison(_Record):
 class PublishedCore(_Record):
     """Multiply-adds a cycle of the core that is measured by default, by precision."""
 
-    macs_per_cycle: dict[Precision, float]
+    macs_per_cycle: dict[Precision, Annotated[float, Field(gt=0)]]
     source: str = Field(min_length=10)
 
 
@@ -196,6 +196,11 @@ def _core(entry: CatalogueDevice, known: PublishedCore, target: Target) -> Core:
     chosen = [one for one in entry.clusters if set(target.cores) & set(one.cores)]
     clocks = [one.peak_mhz for one in (chosen or entry.clusters[-1:]) if one.peak_mhz]
     ghz = max(clocks) / 1000 if clocks else _UNKNOWN_GHZ
+    if target.precision not in known.macs_per_cycle:
+        raise BadRequest(
+            f"[core] of {entry.name}'s figures says no macs_per_cycle of {target.precision}",
+            hint="add it, or choose another --precision",
+        )
     return Core(ghz, known.macs_per_cycle[target.precision], target.threads)
 
 

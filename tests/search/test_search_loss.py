@@ -103,6 +103,9 @@ def test_no_epochs_are_refused() -> None:
         Recipe.named("paper").stretched(0)
     with pytest.raises(BadRequest):
         TrainRecipe.named("paper").stretched(0)
+    for constants in ({"momentum": 0.0}, {"momentum": 1.0}, {"label_smoothing": 10.0}):
+        with pytest.raises(BadRequest, match="momentum is above 0"):
+            replace(TrainRecipe.named("paper"), **constants)  # type: ignore[arg-type]
 
 
 def test_gumbel_noise_has_the_distributions_mean_and_variance() -> None:

@@ -59,6 +59,13 @@ def test_a_split_of_their_own_is_kept(shards: Path, digit_folder: Path) -> None:
     assert (len(data.train), len(data.test)) == (24, 6)
 
 
+def test_too_few_samples_are_refused(tmp_path: Path, digit_folder: Path) -> None:
+    write_shard(tmp_path / "train-000.tar", digit_folder, slice(0, None, 3))
+    write_shard(tmp_path / "test-000.tar", digit_folder, slice(1, None, 3))
+    with pytest.raises(BadRequest, match="a search needs 10 or more"):
+        open_data(f"webdataset:{tmp_path}", 8)
+
+
 def test_a_damaged_shard_is_named(shards: Path) -> None:
     file = shards / "train-001.tar"
     whole = file.read_bytes()

@@ -141,6 +141,10 @@ def test_several_targets_share_one_supernet_and_each_gets_its_network(
     ]
     with pytest.raises(BadRequest, match="twice"):
         search_front(tiny_lut, few_digits, tmp_path, recipe=SHORT, targets_ms=[0.2, 0.2])
+    # A search for one target in the same folder leaves no front that would be taken for its own.
+    search(tiny_lut, few_digits, tmp_path, recipe=SHORT, target_ms=targets[0])
+    assert (tmp_path / "architecture.json").exists()
+    assert not (tmp_path / "front.json").exists()
 
 
 def test_with_several_luts_the_target_holds_on_all(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from latbench.errors import BadRequest
 from latbench.lut import Entry, Lut, predict_ops
 from latbench.lut.examine import bytes_of, examine, roofline_of
 from latbench.lut.provenance import provenance_note
@@ -234,10 +235,21 @@ def networks(
 
     Args:
         validation: what `latbench validate --json` printed, of the first LUT.
+
+    Raises:
+        BadRequest: it is of another target.
     """
     figures = [_learnt(name, lut) for name, lut in luts.items() if _timed(lut)]
     if validation is not None:
-        figures.insert(0, _validated(next(iter(luts)), validation))
+        name, lut = next(iter(luts.items()))
+        if validation.get("target", lut.target.model_dump(mode="json")) != lut.target.model_dump(
+            mode="json"
+        ):
+            raise BadRequest(
+                f"the validation is of another target than {name}, which is of {lut.target}",
+                hint="name first the LUT that was validated",
+            )
+        figures.insert(0, _validated(name, validation))
     if not figures:
         return None
     return Section(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from latbench.errors import BadRequest
 from latbench.lut import Lut
 from latbench.measure import Journal
 from latbench.measure.plan import Role
@@ -23,9 +24,10 @@ def conditions(luts: Mapping[str, Lut], journal: Path | None) -> Section | None:
     """The conditions under which LUTs were measured; None where nothing is known of them.
 
     Raises:
-        JournalRefused, BadRequest: the journal cannot be read, or holds no run.
+        JournalRefused, BadRequest: the journal cannot be read, holds no run, or is of another target
+            than the first LUT.
     """
-    figures = [] if journal is None else _of_journal(journal)
+    figures = [] if journal is None else _of_journal(journal, next(iter(luts.values())))
     figures += [_summary(name, lut) for name, lut in luts.items() if lut.conditions]
     if not figures:
         return None
@@ -55,11 +57,16 @@ def _told(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _of_journal(path: Path) -> list[Figure]:
+def _of_journal(path: Path, lut: Lut) -> list[Figure]:
     with Journal(path, readonly=True) as journal:
         run = journal.run()
         trials = [one for one in journal.trials(run.id) if one.failure is None]
         readings = [journal.conditions(run.id)[key] for key in sorted(journal.conditions(run.id))]
+    if run.target != lut.target:
+        raise BadRequest(
+            f"{path} is of {run.target}, but the first LUT is of {lut.target}",
+            hint="name the journal that the LUT was built from",
+        )
     if not trials:
         return []
     begin = trials[0].started
