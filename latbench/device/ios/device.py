@@ -109,9 +109,12 @@ class IosDevice:
         """
         try:
             return send_artifacts(self._held, artifacts)
-        except DeviceLost:  # the cable was out meanwhile
+        except DeviceLost as lost:
             self._held.close()
-            self._held, _ = self._converse()
+            try:  # the cable may only have been out meanwhile
+                self._held, _ = self._converse()
+            except DeviceUnavailable:
+                raise lost from None
             return send_artifacts(self._held, artifacts)
 
     def conditions(self) -> Conditions:
