@@ -7,7 +7,7 @@ lists are its own: the system's lists, architectures and caches stay as they are
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,16 +34,17 @@ PACKAGES = {
 Kind = Literal["deb", "deb-src"]
 
 
-def missing_packages() -> list[str]:
-    """Those of `PACKAGES` that are not installed."""
+def missing_packages(packages: Iterable[str] = PACKAGES) -> list[str]:
+    """Those of `packages` that are not installed."""
+    wanted = list(packages)
     listing = subprocess.run(
-        ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *PACKAGES],
+        ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *wanted],
         capture_output=True,
         text=True,
         check=False,  # it fails when it knows one of them not at all
     ).stdout
     installed = {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
-    return [name for name in PACKAGES if name not in installed]
+    return [name for name in wanted if name not in installed]
 
 
 def install(packages: Sequence[str]) -> None:

@@ -5,10 +5,8 @@ is there already is left alone. go-ios and pymobiledevice3 are used as programs 
 """
 
 import shutil
-import subprocess
 import sys
 import venv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +64,7 @@ def prepare() -> Tools:
     """
     if sys.platform != "linux" or not Path("/usr/bin/dpkg").exists():
         raise RigMissing("the rig needs Debian or a derivative of it")
-    missing = _missing_packages()
+    missing = debian.missing_packages(PACKAGES)
     if missing:
         print(f"installing  {', '.join(missing)}", flush=True)
         debian.install(missing)
@@ -91,17 +89,6 @@ def _make_python(folder: Path) -> None:
     venv.create(folder, with_pip=True, clear=True)
     wanted = [f"pymobiledevice3=={PYMOBILEDEVICE3}", f"ziglang=={ZIGLANG}"]
     debian.call([folder / "bin/python", "-m", "pip", "install", "--quiet", *wanted])
-
-
-def _missing_packages() -> Sequence[str]:
-    listing = subprocess.run(
-        ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *PACKAGES],
-        capture_output=True,
-        text=True,
-        check=False,  # it fails when it knows one of them not at all
-    ).stdout
-    installed = {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
-    return [name for name in PACKAGES if name not in installed]
 
 
 if __name__ == "__main__":

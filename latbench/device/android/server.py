@@ -24,6 +24,7 @@ from latbench.device.android.services import SHORT, ServiceLink
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable
 
 _CHUNK = 1 << 16
+_TAKES_MORE = 41  # the version of servers that take more than 4096 bytes in a request
 _CONNECT_S = 5.0  # for the server to reach a unit on the network
 _PAUSE_S = 0.2  # between attempts to reconnect
 
@@ -172,8 +173,12 @@ class ServerLink(ServiceLink):
 
     @property
     def longest(self) -> int:
-        """As `AdbLink.longest`: what every server takes, since it does not tell."""
-        return SHORT
+        """As `AdbLink.longest`; old servers take less than the unit."""
+        try:
+            version = self._client.server_version()
+        except (AdbError, OSError):
+            return SHORT  # what every server takes
+        return super().longest if version >= _TAKES_MORE else SHORT
 
     @property
     def _framed(self) -> bool:
