@@ -277,16 +277,17 @@ def main() -> None:
     )
     plain = {name: one for name, one in networks.items() if name.startswith("random")}
     plain |= {f"ranked {n}": one for n, one in enumerate(extra[: scale.ranked - len(plain)])}
-    tasks = {}
-    for name, network in {**networks, **plain}.items():
-        seeds = 1 if name.startswith("ranked") else scale.train_seeds
-        for seed in range(seeds):
+    for seed in range(scale.train_seeds):
+        tasks = {}
+        for name, network in {**networks, **plain}.items():
+            if seed and name.startswith("ranked"):
+                continue
             folder = str(out / f"train-{name.replace(' ', '-')}-{seed}")
             tasks[f"train {name} {seed}"] = (
                 trained, (network.notation, data, folder, scale, seed)
             )  # fmt: skip
-    journal.all(options.jobs, tasks)
-    _worth(journal, networks, home, scale)
+        journal.all(options.jobs, tasks)
+        _worth(journal, networks, home, seed + 1)
     _transfer(journal, list(luts))
     notations = [one.notation for one in plain.values()]
     checkpoint = str(out / f"search-{home}-0" / "checkpoint.pt")
@@ -353,18 +354,17 @@ def _time(
             journal.once(f"ms {runtime} {name}", measured)
 
 
-def _worth(
-    journal: Journal, networks: dict[str, Architecture], home: Runtime, scale: Scale
-) -> None:
+def _worth(journal: Journal, networks: dict[str, Architecture], home: Runtime, seeds: int) -> None:
+    """Print the accuracies of every group of networks; each network's is the mean over `seeds`."""
     groups = {"searched": f"search {home}", "random": "random", "uniform": "uniform",
               "mobilenetv2": "mobilenetv2", "log macs": "log macs"}  # fmt: skip
-    print(f"\n{'':12} nets   accuracy (mean ± s.d. over nets)   best   measured ms")
+    print(f"\n{seeds} trainings a network")
+    print(f"{'':12} nets   accuracy (mean ± s.d. over nets)   best   measured ms")
     means: dict[str, list[float]] = {}
     for group, prefix in groups.items():
         names = [name for name in networks if name.startswith(prefix)]
-        seeds = range(scale.train_seeds)
         means[group] = [
-            statistics.mean(journal.results[f"train {name} {seed}"] for seed in seeds)
+            statistics.mean(journal.results[f"train {name} {seed}"] for seed in range(seeds))
             for name in names
         ]
         times = [journal.results[f"ms {home} {name}"] for name in names]
