@@ -1,8 +1,10 @@
 """How much a model's speed depends on where its memory lies: `python bench/placement.py`.
 
-Several runner processes load the same random networks and take turns at them. What a network takes in
-one process beyond the median of all, once each process's own level is taken out, is persistent: it is
-compared with how far single visits scatter inside a process.
+Several runner processes load the same random networks and ops and take turns at them: once as they
+were loaded first, once loaded anew. What one takes in one process beyond the median of all, once each
+process's own level is taken out, is persistent. It is compared with how far medians of single visits
+would scatter if there were nothing but noise. A model that is loaded anew lies elsewhere each time: then
+what persists should be noise alone, and the visits should scatter more instead.
 """
 
 import argparse
@@ -11,57 +13,82 @@ import statistics
 
 import numpy as np
 
-from latbench.export import ArtifactStore, export_architecture
+from latbench.export import ArtifactStore, export_architecture, export_op
+from latbench.measure.statistics import MAD_TO_SIGMA
 from latbench.opening import open_target
 from latbench.space import SearchSpace
 from latbench.space.design import varied_architectures
 from latbench.target import Precision, Runtime
+
+WAYS = ("kept", "loaded anew")
+MEDIAN_ERROR = 1.2533  # of normal values, in standard errors of their mean
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", type=Runtime, default=Runtime.TFLITE)
     parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--networks", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--networks", type=int, default=6)
+    parser.add_argument("--ops", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
     unit, target = open_target("host", options.runtime, Precision.FP32, 1, None)
-    store = ArtifactStore()
-    paths = [
-        str(export_architecture(network, target.runtime, target.precision, store).path)
-        for network in varied_architectures(SearchSpace.named(), options.networks)
-    ]
+    store, space = ArtifactStore(), SearchSpace.named()
+    networks = varied_architectures(space, options.networks)
+    ops = random.Random(0).sample(space.unique_ops, options.ops)
+    made = [export_architecture(one, target.runtime, target.precision, store) for one in networks]
+    made += [export_op(op, target.runtime, target.precision, store) for op in ops]
+    paths = [str(one.path) for one in made]
     runners = [unit.open_runner() for _ in range(options.processes)]
-    handles = []
     for runner in runners:
         runner.hello()
-        loaded = [runner.load(path, target.runtime, cores=target.cores) for path in paths]
-        handles.append([one.handle for one in loaded])
-    taken = np.empty((options.rounds, options.processes, options.networks))
+    kept = [
+        [runner.load(path, target.runtime, cores=target.cores).handle for path in paths]
+        for runner in runners
+    ]
+    taken = np.empty((len(WAYS), options.rounds, options.processes, len(paths)))
+    load_ms = []
     for number in range(options.rounds):
-        order = [(p, n) for p in range(options.processes) for n in range(options.networks)]
+        order = list(np.ndindex(len(WAYS), options.processes, len(paths)))
         random.Random(number).shuffle(order)
-        for process, network in order:
-            reply = runners[process].run(
-                handles[process][network], warmups=1, min_samples=5, seconds=0.01
-            )
-            taken[number, process, network] = statistics.median(reply.samples_ns)
+        for way, process, model in order:
+            runner, handle = runners[process], kept[process][model]
+            if way:
+                loaded = runner.load(paths[model], target.runtime, cores=target.cores)
+                handle = loaded.handle
+                load_ms.append(loaded.load_ms)
+            reply = runner.run(handle, warmups=2, min_samples=5, seconds=0.01)
+            taken[way, number, process, model] = statistics.median(reply.samples_ns)
+            if way:
+                runner.unload(handle)
     for runner in runners:
         runner.quit()
-    logs = np.log(taken)
-    medians = np.median(logs, axis=0)
-    own = medians - np.median(medians, axis=0)
-    own -= np.median(own, axis=1, keepdims=True)
-    visits = logs - medians
     print(
-        f"{target}: {options.networks} networks in {options.processes} processes, "
-        f"{options.rounds} rounds\n"
-        f"a network in one process: sd {100 * own.std():.2f} %, half of them within "
-        f"{100 * np.median(np.abs(own)):.2f} %, worst {100 * np.abs(own).max():.1f} %\n"
-        f"a single visit: half within {100 * np.median(np.abs(visits)):.2f} % of its process's "
-        f"median\nso a median of {options.rounds} visits scatters by about "
-        f"{100 * 1.2533 * 1.4826 * np.median(np.abs(visits)) / options.rounds**0.5:.2f} % (sd)"
+        f"{target}: {options.processes} processes, {options.rounds} rounds, "
+        f"loading takes {statistics.median(load_ms):.1f} ms (median)"
     )
+    print(f"{'':24} persists, sd  as robust sd  noise would be  a visit, robust sd")
+    for name, part in (
+        ("networks", slice(options.networks)),
+        ("ops", slice(options.networks, None)),
+    ):
+        logs = np.log(taken[..., part])
+        for way, of_way in zip(WAYS, logs, strict=True):
+            medians = np.median(of_way, axis=0)
+            own = medians - np.median(medians, axis=0)
+            own -= np.median(own, axis=1, keepdims=True)
+            visit = _robust(of_way - medians)
+            noise = MEDIAN_ERROR * visit / options.rounds**0.5
+            print(
+                f"{f'{name}, {way}':24} {100 * own.std():11.2f}%{100 * _robust(own):13.2f}%"
+                f"{100 * noise:15.2f}%{100 * visit:19.2f}%"
+            )
+        levels = np.median(logs[1] - logs[0], axis=(0, 1))
+        print(f"{name}: loaded anew {100 * levels.mean():+.2f} %, sd {100 * levels.std():.2f} %")
+
+
+def _robust(values: np.ndarray) -> float:
+    return MAD_TO_SIGMA * float(np.median(np.abs(values)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 from latbench.errors import BadRequest
 from latbench.files import sha256_of
 from latbench.measure.statistics import MIN_ROUNDS
-from latbench.target import Target
+from latbench.target import Runtime, Target
 
 
 class Role(StrEnum):
@@ -82,6 +82,8 @@ class Settings:
             level needs few.
         runners: runner processes that share the rounds, each in its turn. How fast a model is
             depends on where its memory happens to lie, and stays so while it is loaded.
+        reload: so it is loaded anew for every visit, where that is cheap (`Plan.reloads`): then the
+            rounds of a subject are rounds over placements, and its interval holds their spread.
         cool_down_s: seconds a call of `measure` may wait, all in all, for a sentinel that stays off
             its level; after them it goes on, and what it takes is tainted.
         seed: of the orders of the rounds.
@@ -103,6 +105,7 @@ class Settings:
     sentinel_every: int = 24
     network_min_samples: int = 5
     runners: int = 3
+    reload: bool = True
     cool_down_s: float = 30.0
     seed: int = 0
     timeout_s: float = 60.0
@@ -185,6 +188,16 @@ class Plan:
         """The subjects, and the sentinel and the reference last if there are any."""
         watching = (self.sentinel, self.reference)
         return (*self.subjects, *(subject for subject in watching if subject is not None))
+
+    @property
+    def reloads(self) -> bool:
+        """Whether models are loaded anew for every visit.
+
+        TorchScript's first runs compile, and so does bringing a model to an accelerator: what is loaded
+        there stays loaded.
+        """
+        cheap = self.target.runtime is not Runtime.TORCHSCRIPT and self.target.accelerator == "cpu"
+        return self.settings.reload and cheap
 
     @cached_property
     def identity(self) -> str:

@@ -14,7 +14,8 @@ from latbench.measure.plan import Plan, Role, Subject
 if TYPE_CHECKING:
     from latbench.device.runner_client import RunnerClient, RunReply
 
-#: Models kept loaded at once, in all runners; beyond it the one visited longest ago is unloaded.
+#: Models kept loaded at once, in all runners, where a plan does not reload; beyond it the one visited
+#: longest ago is unloaded.
 MAX_LOADED = 512
 
 
@@ -54,18 +55,22 @@ class Workbench:
         self._paths = {key: paths[path] for key, path in files.items()}
 
     def load(self, subject: Subject, place: int) -> str:
-        """Return the handle of `subject` in the runner at `place`, loading it if it is not."""
+        """Return the handle of `subject` in the runner at `place`, loading it if it is not.
+
+        Where the plan reloads, it is loaded anew; all that stays loaded is the sentinel, whose level is
+        that of one placement.
+        """
         handles = self._places[place].handles
         if subject.role is Role.REFERENCE:
             if not handles:  # a runner takes on its cores when it first loads something
                 self.load(self._plan.subjects[0], place)
             return HANDLE
         with self._replacing(place) as runner:
-            if subject.key in handles:
+            if subject.key in handles and (subject.role.watches or not self._plan.reloads):
                 handles.move_to_end(subject.key)
                 return handles[subject.key]
-            while len(handles) >= MAX_LOADED // len(self._places):
-                runner.unload(handles.popitem(last=False)[1])
+            for key in self._to_unload(handles):
+                runner.unload(handles.pop(key))
             target = self._plan.target
             loaded = runner.load(
                 self._paths[subject.key],
@@ -78,6 +83,13 @@ class Workbench:
             )
             handles[subject.key] = loaded.handle
             return loaded.handle
+
+    def _to_unload(self, handles: "OrderedDict[str, str]") -> list[str]:
+        """What has to go before a place loads one more model."""
+        if self._plan.reloads:
+            sentinel = self._plan.sentinel
+            return [key for key in handles if sentinel is None or key != sentinel.key]
+        return list(handles)[: max(0, len(handles) + 1 - MAX_LOADED // len(self._places))]
 
     def run(self, subject: Subject, handle: str, place: int) -> "RunReply":
         """Time `subject` once at `place`, as the plan's settings say."""

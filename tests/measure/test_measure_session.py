@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import measuring
 import numpy as np
@@ -16,6 +17,8 @@ import pytest
 from measuring import QUICK, small_plan, subject, write_endless_model, write_model
 
 from latbench.device.host import HostDevice
+from latbench.device.protocol import Loaded
+from latbench.device.runner_client import RunnerClient
 from latbench.errors import JournalRefused, LatbenchError, RunnerFailed
 from latbench.measure import Journal, Plan, Progress, Standing, measure
 from latbench.measure.ledger import Ledger
@@ -352,13 +355,76 @@ def test_another_version_of_the_runtime_does_not_continue_a_run(
     assert measure(plan, device, journal, fresh=True).complete
 
 
-def test_many_models_are_kept_loaded_and_the_oldest_unloaded(
-    plan: Plan, device: HostDevice, journal: Journal, monkeypatch: pytest.MonkeyPatch
+class NotingDevice(HostDevice):
+    """A host that counts what its runners load, and how much is loaded at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: Counter[str] = Counter()
+        self.loaded: set[str] = set()
+        self.most = 0
+
+    def open_runner(self) -> RunnerClient:
+        runner = super().open_runner()
+        load, unload = runner.load, runner.unload
+
+        def noted_load(path: str, *arguments: Any, **named: Any) -> Loaded:
+            loaded = load(path, *arguments, **named)
+            self.loads[Path(path).stem] += 1
+            self.loaded.add(loaded.handle)
+            self.most = max(self.most, len(self.loaded))
+            return loaded
+
+        def noted_unload(handle: str) -> None:
+            unload(handle)
+            self.loaded.remove(handle)
+
+        runner.load, runner.unload = noted_load, noted_unload  # type: ignore[method-assign]
+        return runner
+
+
+def test_models_are_loaded_anew_for_every_visit_but_the_sentinel(
+    plan: Plan, journal: Journal
 ) -> None:
-    monkeypatch.setattr("latbench.measure.workbench.MAX_LOADED", 2)
+    device = NotingDevice()
     report = measure(plan, device, journal)
     assert report.complete
+    made = Counter(trial.subject for trial in journal.trials(report.run.id))
+    assert device.loads.pop("network") == 1 < made.pop("network")
+    assert device.loads == made
+    assert device.most == 2
+
+
+@pytest.mark.parametrize("most", [2, 512])
+def test_without_reloading_models_stay_loaded_and_the_oldest_goes_first(
+    plan: Plan, journal: Journal, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("latbench.measure.workbench.MAX_LOADED", most)
+    kept = dataclasses.replace(plan, settings=dataclasses.replace(QUICK, reload=False))
+    device = NotingDevice()
+    report = measure(kept, device, journal)
+    assert report.complete
     assert (report.failed, report.runners_started) == (0, 1)
+    assert device.most == min(most, len(plan.all_subjects))
+    assert (set(device.loads.values()) == {1}) == (most > len(plan.all_subjects))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "accelerator", "reloads"),
+    [
+        ("onnx", "cpu", True),
+        ("tflite", "cpu", True),
+        ("torchscript", "cpu", False),
+        ("tflite", "gpu", False),
+    ],
+)
+def test_what_compiles_when_loaded_stays_loaded(
+    plan: Plan, runtime: str, accelerator: str, reloads: bool
+) -> None:
+    target = plan.target.model_copy(
+        update={"runtime": Runtime(runtime), "accelerator": accelerator}
+    )
+    assert dataclasses.replace(plan, target=target).reloads == reloads
 
 
 def test_tflite_and_onnx_targets_do_not_mix(plan: Plan) -> None:
