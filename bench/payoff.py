@@ -259,36 +259,43 @@ def main() -> None:
     space()
     luts = {runtime: _lut(runtime, out, scale) for runtime in scale.runtimes}
     files = {runtime: str(_file(runtime, out)) for runtime in luts}
-    home = scale.runtimes[0]
-    tasks: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
-    for runtime in luts:
-        for seed in range(scale.searches if runtime is home else min(scale.searches, 1)):
-            folder = str(out / f"search-{runtime}-{seed}")
-            tasks[f"search {runtime} {seed}"] = (
-                searched,
-                (files[runtime], data, folder, scale, seed),
-            )
-    journal.all(options.jobs, tasks)
+    home, *others = scale.runtimes
 
+    def search_for(runtime: Runtime, seeds: int) -> None:
+        journal.all(options.jobs, {
+            f"search {runtime} {seed}": (
+                searched, (files[runtime], data, str(out / f"search-{runtime}-{seed}"), scale, seed)
+            )
+            for seed in range(seeds)
+        })  # fmt: skip
+
+    def train_all(networks: dict[str, Architecture], seed: int) -> None:
+        journal.all(options.jobs, {
+            f"train {name} {seed}": (
+                trained,
+                (one.notation, data, str(out / f"train-{name.replace(' ', '-')}-{seed}"), scale, seed),
+            )
+            for name, one in networks.items()
+        })  # fmt: skip
+
+    search_for(home, scale.searches)
     networks = _contenders(journal, luts[home], home, scale)
-    _time(journal, networks, luts, scale)
-    extra = random_networks(
-        latency_model(luts[home]), middle(latency_model(luts[home])), scale.ranked, 1
-    )
-    plain = {name: one for name, one in networks.items() if name.startswith("random")}
-    plain |= {f"ranked {n}": one for n, one in enumerate(extra[: scale.ranked - len(plain)])}
+    _time(journal, networks, home, luts[home], scale)
     for seed in range(scale.train_seeds):
-        tasks = {}
-        for name, network in {**networks, **plain}.items():
-            if seed and name.startswith("ranked"):
-                continue
-            folder = str(out / f"train-{name.replace(' ', '-')}-{seed}")
-            tasks[f"train {name} {seed}"] = (
-                trained, (network.notation, data, folder, scale, seed)
-            )  # fmt: skip
-        journal.all(options.jobs, tasks)
+        train_all(networks, seed)
         _worth(journal, networks, home, seed + 1)
+
+    for runtime in others:
+        search_for(runtime, 1)
+    for runtime, lut in luts.items():
+        _time(journal, _found(journal), runtime, lut, scale)
+    train_all(_found(journal), 0)
     _transfer(journal, list(luts))
+    model = latency_model(luts[home])
+    plain = {name: one for name, one in networks.items() if name.startswith("random")}
+    more = random_networks(model, middle(model), scale.ranked - len(plain), 1)
+    plain |= {f"ranked {n}": one for n, one in enumerate(more)}
+    train_all(plain, 0)
     notations = [one.notation for one in plain.values()]
     checkpoint = str(out / f"search-{home}-0" / "checkpoint.pt")
     shared = journal.once("ranking", lambda: ranked(notations, data, checkpoint, scale))
@@ -317,41 +324,42 @@ def _lut(runtime: Runtime, out: Path, scale: Scale) -> Lut:
     return Lut.load(path)
 
 
-def _contenders(journal: Journal, lut: Lut, home: Runtime, scale: Scale) -> dict[str, Architecture]:
-    """The networks to compare, all of about the same latency on `home`, and those of other targets."""
-    model = latency_model(lut)
-    target = middle(model)
-    found = {
+def _found(journal: Journal, runtime: str = "") -> dict[str, Architecture]:
+    """What searches found, by their names in the journal."""
+    return {
         key: Architecture.parse(result["layers"], space())
         for key, result in journal.results.items()
-        if key.startswith("search ")
+        if key.startswith(f"search {runtime}")
     }
+
+
+def _contenders(journal: Journal, lut: Lut, home: Runtime, scale: Scale) -> dict[str, Architecture]:
+    """The networks to compare, all of about the same latency on `home`."""
+    model = latency_model(lut)
+    target = middle(model)
     drawn = random_networks(model, target, scale.random, 0)
-    return found | {
-        **{f"random {n}": one for n, one in enumerate(drawn)},
+    return _found(journal, home) | {
+        "log macs": most_of(log_macs(), model, target),
         "uniform k3e3": most_of(by_candidate({"k3e3": 0, "k3e1": -1, "k3e6": -1}), model, target),
         "uniform k5e3": most_of(by_candidate({"k5e3": 0, "k5e1": -1, "k5e6": -1}), model, target),
         "mobilenetv2": most_of(
             by_candidate({"k3e6": 0, "skip": -1, "k3e3": -1.1, "k3e1": -1.2}), model, target
         ),
-        "log macs": most_of(log_macs(), model, target),
+        **{f"random {n}": one for n, one in enumerate(drawn)},
     }
 
 
 def _time(
-    journal: Journal, networks: dict[str, Architecture], luts: dict[Runtime, Lut], scale: Scale
+    journal: Journal, networks: dict[str, Architecture], runtime: Runtime, lut: Lut, scale: Scale
 ) -> None:
-    """Measure every network on the first runtime, and what was searched for on all of them."""
-    for number, (runtime, lut) in enumerate(luts.items()):
-        for name, network in networks.items():
-            if number and not name.startswith("search"):
-                continue
+    """Measure networks on a runtime, at the level of its LUT."""
+    for name, network in networks.items():
 
-            def measured(network: Architecture = network, lut: Lut = lut) -> float:
-                timed = measure_latency(network, lut=lut, ci=scale.ci, budget_s=scale.measuring_s)
-                return timed.anchored_ms
+        def measured(network: Architecture = network) -> float:
+            timed = measure_latency(network, lut=lut, ci=scale.ci, budget_s=scale.measuring_s)
+            return timed.anchored_ms
 
-            journal.once(f"ms {runtime} {name}", measured)
+        journal.once(f"ms {runtime} {name}", measured)
 
 
 def _worth(journal: Journal, networks: dict[str, Architecture], home: Runtime, seeds: int) -> None:
