@@ -1,7 +1,7 @@
 """Build a LUT from the trials of one run.
 
-An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`). Where several
-units took part, all trials are levelled by their units' sentinels first. An op that was timed in a
+An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`), all brought to
+the middle level of the run first (`latbench.measure.level`). An op that was timed in a
 sandwich had its frames timed in the same rounds; half of each pair of them is taken off
 (`latbench.space.sandwich`). The whole networks of the run become the correction
 (`latbench.lut.calibrate`).
@@ -26,7 +26,8 @@ from latbench.lut.schema import Entry, Lut, Reference, Sentinel, TimedNetwork
 from latbench.measure import taint
 from latbench.measure.diagnostics import outliers, warnings_of, within_rounds
 from latbench.measure.journal import Journal
-from latbench.measure.ledger import Result, best_trials, level_factors, levelled, result_of
+from latbench.measure.ledger import Result, result_of
+from latbench.measure.level import best_trials, levelled, trial_factors
 from latbench.measure.plan import Role
 from latbench.measure.records import Run, Trial
 from latbench.measure.report import unit_parts
@@ -64,7 +65,7 @@ def build_lut(
     chosen = journal.run(run)
     space = _space(journal, chosen)
     trials = journal.trials(chosen.id)
-    factors = level_factors(trials)
+    factors = trial_factors(trials)
     by_subject: dict[str, list[Trial]] = {key: [] for key in chosen.subjects}
     for trial in trials:
         by_subject[trial.subject].append(levelled(trial, factors))
@@ -297,7 +298,7 @@ def _method(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
     hello = run.hello or {}
     return {
         "settings": dict(run.settings),
-        "statistic": "median of round medians; interpolated order-statistic interval",
+        "statistic": "median of round medians at the middle level; interpolated order-statistic interval",
         "context": run.about.get("context", "alone"),
         "runner": hello.get("runner"),
         "engine": dict(_engine(run)),

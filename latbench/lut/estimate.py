@@ -43,7 +43,6 @@ _BYTES_PER_CYCLE, _BYTES_SPREAD = 3.0, 0.6
 #: Milliseconds to get to the next part.
 _OVERHEAD_MS, _OVERHEAD_SPREAD = 0.003, 0.8
 
-_BYTES = {Precision.FP32: 4, Precision.INT8: 1}
 _STEPS = 60
 
 Vector = NDArray[np.float64]
@@ -68,7 +67,7 @@ class Part:
 
 def parts_of(op: OpSpec, precision: Precision) -> tuple[Part, ...]:
     """The parts of `op` in order."""
-    size = _BYTES[precision]
+    size = precision.bytes
     before, after = op.height * op.width, math.prod(op.output_shape[2:])
 
     def convolution(work: Work, weights: int, read: int, channels: int, pixels: int) -> Part:

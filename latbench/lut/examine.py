@@ -30,8 +30,6 @@ from latbench.target import Precision
 #: Half an interval, relative, beyond which an entry is called wide.
 WIDE = 0.05
 
-_BYTES = {Precision.FP32: 4, Precision.INT8: 1}
-
 #: What a block must not be faster than: the same with less of one thing.
 _LESS_KERNEL, _LESS_EXPANSION = {7: 5, 5: 3}, {6: 3, 3: 1}
 
@@ -62,12 +60,12 @@ def bytes_of(op: OpSpec, precision: Precision) -> int:
     """Bytes of an op's input, output and weights."""
     _, *read = op.input_shape
     _, *written = op.output_shape
-    return _BYTES[precision] * (math.prod(read) + math.prod(written) + op.params)
+    return precision.bytes * (math.prod(read) + math.prod(written) + op.params)
 
 
 def traffic_of(op: OpSpec, precision: Precision) -> int:
     """Bytes of every value that passes between an op's layers, and of its weights, once each."""
-    return _BYTES[precision] * (op.activations + op.params)
+    return precision.bytes * (op.activations + op.params)
 
 
 def roofline_of(lut: Lut) -> Roofline:

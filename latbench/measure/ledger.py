@@ -1,9 +1,7 @@
 """Where each subject of a run stands, computed from its trials alone.
 
-So a run that is continued decides as the uninterrupted one would have.
-
-Where several units take part, one may be faster than another, all the time and at everything. How much
-is what their sentinels say, and every trial is levelled by it before it is made anything of.
+Every trial is brought to the middle level of the run (`latbench.measure.level`) before it is made anything
+of. Levels follow from later trials too, so while a run lasts they are found anew now and then.
 """
 
 import math
@@ -13,14 +11,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-import numpy as np
-
+from latbench.measure.level import best_trials, trial_factors
 from latbench.measure.plan import Plan, Role
 from latbench.measure.records import Trial
 from latbench.measure.statistics import Summary, drift, median_ci95, summarise
 
 #: A subject that failed this often is given up.
 MAX_FAILURES = 3
+
+#: Trials after which levels are found anew within a round.
+_LEVELLED_EVERY = 64
 
 
 class Standing(StrEnum):
@@ -38,15 +38,6 @@ class Standing(StrEnum):
     GIVEN_UP = "given up"
 
 
-def best_trials(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials of one subject that its statistic is made of.
-
-    They are those that nothing speaks against; where there are none, those that are tainted.
-    """
-    timed = [trial for trial in trials if trial.failure is None]
-    return [trial for trial in timed if trial.taint is None] or timed
-
-
 @dataclass(frozen=True)
 class Result(Summary):
     """The statistic of one subject's best trials; `tainted` counts those that are distrusted.
@@ -56,32 +47,6 @@ class Result(Summary):
 
     tainted: int
     distrusted: bool
-
-
-def level_factors(trials: Iterable[Trial]) -> dict[str, float]:
-    """How slow each unit of a run is, relative to the middle of them all, as its sentinel says.
-
-    It is the median of a unit's best visits to the sentinel over the median of all units' medians: 1 for
-    a unit that is alone. A unit whose sentinel was never timed is left out.
-    """
-    visits: dict[str, list[Trial]] = defaultdict(list)
-    for trial in trials:
-        if trial.role is Role.SENTINEL and trial.failure is None:
-            visits[trial.unit].append(trial)
-    levels = {
-        unit: statistics.median(trial.median_ms for trial in best_trials(of_unit))
-        for unit, of_unit in visits.items()
-    }
-    middle = statistics.median(levels.values()) if levels else 1.0
-    return {unit: level / middle for unit, level in levels.items()}
-
-
-def levelled(trial: Trial, factors: Mapping[str, float]) -> Trial:
-    """`trial` as the middle of all units would have had it, to the nanosecond."""
-    factor = factors.get(trial.unit, 1.0)
-    if factor == 1:
-        return trial
-    return replace(trial, samples_ns=np.rint(trial.samples_ns / factor).astype(np.int64))
 
 
 def result_of(trials: Iterable[Trial]) -> Result | None:
@@ -104,13 +69,16 @@ class Ledger:
     def __init__(self, plan: Plan, trials: Iterable[Trial]) -> None:
         self._settings = plan.settings
         self._keys = [subject.key for subject in plan.subjects]
-        self._sentinel = None if plan.sentinel is None else plan.sentinel.key
         self._trials: dict[str, dict[int, Trial]] = defaultdict(dict)
         self._medians: dict[int, float] = {}  # by trial, milliseconds
         self._rounds: set[tuple[str, int]] = set()
         self._visits: Counter[tuple[str, str]] = Counter()  # by subject and unit
         self._half_widths: dict[str, float] = {}  # forgotten whenever a subject's trials change
-        self._factors: dict[str, float] | None = None  # forgotten whenever the sentinel's do
+        self._factors: dict[int, float] = {}  # by trial
+        self._latest: dict[
+            str, float
+        ] = {}  # the factor of each unit's last trial that was levelled
+        self._levelled_at: tuple[int, int] | None = None
         self._levels: dict[
             str, list[float]
         ] = {}  # medians of all its visits, by unit, milliseconds
@@ -128,7 +96,7 @@ class Ledger:
             self._medians[trial.id] = trial.median_ms
             if trial.role is Role.SENTINEL:
                 self._levels.setdefault(trial.unit, []).append(trial.median_ms)
-        self._changed(trial.subject)
+        self._half_widths.pop(trial.subject, None)
 
     def taint(self, trials: Collection[int], reason: str) -> None:
         """Take note that `trials` (ids) are distrusted."""
@@ -137,22 +105,29 @@ class Ledger:
                 trial = by_id[number]
                 taint = reason if trial.taint is None else f"{trial.taint}; {reason}"
                 by_id[number] = replace(trial, taint=taint)
-                self._changed(key)
-
-    def _changed(self, key: str) -> None:
-        self._half_widths.pop(key, None)
-        if key == self._sentinel:
-            self._factors = None
-            if len(self._levels) > 1:  # every interval depends on all levels
-                self._half_widths.clear()
+                self._half_widths.pop(key, None)
 
     @property
-    def factors(self) -> Mapping[str, float]:
-        """How slow each unit is (`level_factors`)."""
-        if self._factors is None:
-            sentinel = [] if self._sentinel is None else self.trials(self._sentinel)
-            self._factors = level_factors(sentinel)
-        return self._factors
+    def factors(self) -> Mapping[int, float]:
+        """How slow the unit was at each trial, by the trial's id (`trial_factors`)."""
+        return trial_factors(self.trials())
+
+    def _factor(self, trial: Trial) -> float:
+        """How slow the unit was at a trial; one that is newer than the levels gets the last of them."""
+        return self._factors.get(trial.id, self._latest.get(trial.unit, 1.0))
+
+    def _relevel(self) -> None:
+        """Find the levels anew, with every round and every so many trials."""
+        now = len(self._medians) // _LEVELLED_EVERY, self.last_round
+        if self._levelled_at == now:
+            return
+        self._levelled_at = now
+        self._factors = trial_factors(self.trials())
+        in_order = sorted(self.trials(), key=lambda trial: trial.started)
+        self._latest = {
+            trial.unit: self._factors[trial.id] for trial in in_order if trial.id in self._factors
+        }
+        self._half_widths.clear()
 
     def sentinel_levels(self, unit: str) -> list[float]:
         """The medians of all visits to the sentinel on `unit`, milliseconds."""
@@ -187,13 +162,14 @@ class Ledger:
 
         Infinite as long as there are fewer of them than the plan asks for at least.
         """
+        self._relevel()
         if key not in self._half_widths:
             self._half_widths[key] = self._computed_half_width(key)
         return self._half_widths[key]
 
     def _computed_half_width(self, key: str) -> float:
         medians = [
-            self._medians[trial.id] / self.factors.get(trial.unit, 1.0)
+            self._medians[trial.id] / self._factor(trial)
             for trial in self.trials(key)
             if trial.trusted
         ]

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Trial:
         """Whether it has samples that nothing speaks against."""
         return self.failure is None and self.taint is None
 
-    @property
+    @cached_property
     def median_ms(self) -> float:
         """The median of its samples, milliseconds."""
         return float(np.median(self.samples_ns)) / 1e6

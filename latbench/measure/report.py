@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from latbench.errors import LatbenchError, RunnerFailed
-from latbench.measure.ledger import Ledger, Result, Standing, level_factors, levelled, result_of
+from latbench.measure.ledger import Ledger, Result, Standing, result_of
+from latbench.measure.level import levelled, unit_factors
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState, Trial
 from latbench.measure.taint import tally
@@ -57,7 +58,7 @@ class UnitPart:
 def unit_parts(run: Run, trials: Iterable[Trial]) -> dict[str, UnitPart]:
     """What each unit that takes part in `run` did; `trials` are those of the run, as journalled."""
     trials = list(trials)
-    factors = level_factors(trials)
+    factors = unit_factors(trials)
     noted = run.device.get("units", {})
     parts = {}
     for unit in run.units:
@@ -162,10 +163,12 @@ def report_of(
 ) -> RunReport:
     """Report on `run`; `first` trials of it were there before this session."""
     trials = sorted(ledger.trials(), key=lambda trial: trial.id)
+    factors = ledger.factors
     results = {
         subject.key: result
         for subject in plan.all_subjects
-        if (result := result_of(_levelled(ledger, subject.key))) is not None
+        if (result := result_of(levelled(one, factors) for one in ledger.trials(subject.key)))
+        is not None
     }
     failures = {trial.subject: trial.failure for trial in trials if trial.failure is not None}
     return RunReport(
@@ -185,7 +188,3 @@ def report_of(
         session_timed_s=sum(trial.timed_s for trial in trials[first:]),
         session_wall_s=wall_s,
     )
-
-
-def _levelled(ledger: Ledger, key: str) -> list[Trial]:
-    return [levelled(trial, ledger.factors) for trial in ledger.trials(key)]

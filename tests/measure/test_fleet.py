@@ -17,7 +17,8 @@ from latbench.device.host import HostDevice
 from latbench.errors import BadRequest, DeviceLost, JournalRefused, OutputFailed
 from latbench.lut.build import build_lut
 from latbench.measure import Journal, Plan, Progress, Role, Subject, measure, measure_fleet
-from latbench.measure.ledger import Ledger, best_trials, level_factors
+from latbench.measure.ledger import Ledger
+from latbench.measure.level import best_trials, unit_factors
 from latbench.measure.records import RunState, Trial
 from latbench.measure.rounds import Rounds
 from latbench.space import SearchSpace, parse_key
@@ -155,9 +156,9 @@ def test_levels_are_the_middle_of_all_units(journal: Journal) -> None:
         *(("b", 12.0, None), ("c", 9.0, "trend: up")),
     ):
         journalled(journal, run.id, plan.sentinel, 0, unit, ms, taint)
-    factors = level_factors(journal.trials(run.id))
+    factors = unit_factors(journal.trials(run.id))
     assert factors == pytest.approx({"a": 1.0, "b": 1.2, "c": 0.9})
-    assert level_factors([]) == {}
+    assert unit_factors([]) == {}
 
 
 def test_a_unit_that_drops_out_leaves_its_work_and_comes_back(

@@ -1,0 +1,169 @@
+"""Levels: what a unit's speed does to all trials of a moment is taken off each of them."""
+
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+
+from latbench.measure.level import levelled, trial_factors, unit_factors
+from latbench.measure.plan import Role
+from latbench.measure.records import Failure, Trial
+
+NOISE = 0.005
+SUBJECTS = {f"op{number}": 0.1 * 1.3**number for number in range(20)} | {"network": 9.0}
+
+Slowness = Callable[[float], float]
+
+
+def trial(number: int, subject: str, ms: float, started: float, **fields: object) -> Trial:
+    role = Role.NETWORK if subject == "network" else Role.OP
+    known: dict[str, object] = {
+        "role": role, "round": 0, "unit": "a", "place": 0, "clocks_khz": None, "warmups": 0,
+        "duration_s": 0.0,
+    }  # fmt: skip
+    return Trial(
+        id=number,
+        run=1,
+        subject=subject,
+        started=started,
+        samples_ns=np.full(5, round(1e6 * ms)),
+        **(known | fields),  # type: ignore[arg-type]
+    )
+
+
+def visits(slowness: Slowness, rounds: int = 8, seed: int = 0, unit: str = "a") -> list[Trial]:
+    """Rounds over all subjects in orders of their own, 20 ms a visit, on a unit of changing speed."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(rounds):
+        for subject in rng.sample(sorted(SUBJECTS), len(SUBJECTS)):
+            started = 0.02 * len(made)
+            ms = SUBJECTS[subject] * slowness(started) * rng.normalvariate(1, NOISE)
+            made.append(trial(1000 * ord(unit) + len(made), subject, ms, started, unit=unit))
+    return made
+
+
+def errors(trials: Iterable[Trial], factors: dict[int, float]) -> list[float]:
+    """How far the median of each subject's trials is from the truth, once what is common is taken out."""
+    medians: dict[str, list[float]] = defaultdict(list)
+    for one in trials:
+        medians[one.subject].append(levelled(one, factors).median_ms)
+    ratios = {key: statistics.median(of) / SUBJECTS[key] for key, of in medians.items()}
+    middle = statistics.median(ratios.values())
+    return [abs(ratio / middle - 1) for ratio in ratios.values()]
+
+
+def two_speeds(seed: int) -> Slowness:
+    """A machine that is 30 % slower for some of the time, a quarter of a second at a time."""
+    rng = random.Random(seed)
+    slow = [rng.random() < 0.5 for _ in range(100)]
+    return lambda now: 1.3 if slow[int(now / 0.25)] else 1.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_machine_of_two_speeds_tells_what_a_calm_one_does(seed: int) -> None:
+    trials = visits(two_speeds(seed), seed=seed)
+    calm = errors(visits(lambda _: 1.0, seed=seed), {})
+    found = errors(trials, trial_factors(trials))
+    assert statistics.fmean(errors(trials, {})) > 5 * statistics.fmean(found)
+    assert statistics.fmean(found) < 3 * statistics.fmean(calm)
+
+
+def test_a_calm_machine_is_left_as_it_is() -> None:
+    trials = visits(lambda _: 1.0)
+    factors = trial_factors(trials)
+    assert factors.keys() == {one.id for one in trials}
+    assert statistics.pstdev(factors.values()) < NOISE
+    assert statistics.median(factors.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_drift_of_the_machine_is_followed() -> None:
+    trials = visits(lambda now: 1 + now / 5)  # up by 67 % in the end
+    factors = trial_factors(trials)
+    truth = [1 + one.started / 5 for one in trials]
+    ratios = [factors[one.id] / true for one, true in zip(trials, truth, strict=True)]
+    assert max(ratios) / min(ratios) < 1.05
+    assert statistics.fmean(errors(trials, factors)) < 0.01
+
+
+def test_what_one_subject_does_alone_is_its_own() -> None:
+    trials = [
+        trial(one.id, one.subject, 2 * one.median_ms, one.started)
+        if one.subject == "op3" and one.started > 1.6
+        else one
+        for one in visits(lambda _: 1.0)
+    ]
+    factors = trial_factors(trials)
+    assert all(factors[one.id] == pytest.approx(1, abs=0.02) for one in trials)
+
+
+def test_a_subject_is_no_neighbour_of_itself() -> None:
+    alone = [trial(number, "op0", 1 + number % 3, 0.02 * number) for number in range(30)]
+    assert set(trial_factors(alone).values()) == {1.0}
+
+
+def test_trials_long_apart_tell_nothing_of_each_other() -> None:
+    trials = visits(two_speeds(1))
+    apart = [trial(one.id, one.subject, one.median_ms, 500 * one.started) for one in trials]
+    assert set(trial_factors(apart).values()) == {1.0}
+
+
+def test_tainted_trials_tell_of_levels_and_failed_ones_do_not() -> None:
+    speed = two_speeds(2)
+    trials = visits(speed, seed=2)
+    tainted = [
+        trial(one.id, one.subject, one.median_ms, one.started, taint="sentinel: off its level")
+        for one in trials
+    ]
+    assert trial_factors(tainted) == pytest.approx(trial_factors(trials))
+    failed = trial(7, "op0", 1.0, 0.5, failure=Failure("run", "crash", "gone"))
+    assert trial_factors([*trials, failed]) == trial_factors(trials)
+
+
+def test_the_reference_is_levelled_by_its_unit_alone() -> None:
+    trials = visits(two_speeds(3), seed=3)
+    reference = [
+        trial(number, "reference:numpy", 5.0, 0.2 * number, role=Role.REFERENCE)
+        for number in range(10)
+    ]
+    factors = trial_factors([*trials, *reference])
+    assert {factors[one.id] for one in reference} == {1.0}
+    assert {one.id: factors[one.id] for one in trials} == trial_factors(trials)
+
+
+def test_units_of_several_speeds_each_with_levels_of_its_own() -> None:
+    speeds = {"a": two_speeds(4), "b": two_speeds(5), "c": lambda _: 1.0}
+    slowness = {"a": 1.0, "b": 1.4, "c": 0.9}
+    trials = []
+    for unit, speed in speeds.items():
+        of_unit = visits(lambda now, s=speed, u=unit: slowness[u] * s(now), unit=unit)  # type: ignore[misc]
+        watching = [
+            trial(
+                one.id + 500,
+                "sentinel",
+                9 * slowness[unit],
+                one.started,
+                role=Role.SENTINEL,
+                unit=unit,
+            )
+            for one in of_unit[::24]
+        ]
+        trials += [*of_unit, *watching]
+    units = unit_factors(trials)
+    assert units == pytest.approx(slowness, rel=1e-6)
+    factors = trial_factors(trials)
+    for unit, speed in speeds.items():
+        of_unit = [one for one in trials if one.unit == unit and one.role is Role.OP]
+        ratios = [factors[one.id] / speed(one.started) for one in of_unit]
+        near = [abs(ratio / statistics.median(ratios) - 1) < 0.02 for ratio in ratios]
+        assert statistics.fmean(near) > 0.9
+    ops = [one for one in trials if one.role is not Role.SENTINEL]
+    assert statistics.fmean(errors(ops, factors)) < 0.006
+
+
+def test_nothing_was_measured() -> None:
+    assert trial_factors([]) == {}
+    assert unit_factors([]) == {}
