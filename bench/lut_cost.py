@@ -1,10 +1,11 @@
 """What a LUT costs, beside the way it is done by hand: `python bench/lut_cost.py --runtime tflite`.
 
 First `latbench profile` as users run it: the full space, 1 % intervals, calibration included. Then
-ops as people time them today: a process an op, 10 warm-ups, 50 runs, their mean. `--by-hand` of them,
-evenly over the space, are timed so twice, in two processes each; the seconds of one time are scaled up
-to all ops, and how far the two disagree is how far such a number can be trusted. With `--union`,
-all inputs and widths too: seconds an op and memory should stay what they are.
+ops as people time them today: a process an op, 10 warm-ups, 50 runs, their mean. Every fifth op is timed
+so twice: how far the two disagree is how far such a number can be trusted. Then `--networks` whole
+networks that neither has seen are timed, and predicted by the LUT and by the sum of what was timed by
+hand, as it is and with the best common factor that could have been known. With `--union`, all inputs and
+widths too: seconds an op and memory should stay what they are.
 """
 
 import argparse
@@ -14,34 +15,40 @@ import tempfile
 import time
 from pathlib import Path
 
-from latbench.api import profile
+from latbench.api import build_lut, profile
 from latbench.export import ArtifactStore, export_op
+from latbench.lut import Lut
 from latbench.opening import open_target
 from latbench.space import SearchSpace
+from latbench.space.design import varied_architectures
 from latbench.target import Precision, Runtime
+from latbench.validation import validate
 
 WARM_UPS, RUNS = 10, 50
+EVERY = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", type=Runtime, default=Runtime.TFLITE)
-    parser.add_argument("--by-hand", type=int, default=20, metavar="N", help="ops timed by hand")
+    parser.add_argument("--networks", type=int, default=30, help="to judge both ways by")
     parser.add_argument("--union", action="store_true", help="all inputs and widths, at 5 %%")
     options = parser.parse_args()
-    _latbench(SearchSpace.named(), options.runtime, 0.01)
-    _by_hand(SearchSpace.named(), options.runtime, options.by_hand)
+    lut = _latbench(SearchSpace.named(), options.runtime, 0.01)
+    _accuracy(lut, _by_hand(SearchSpace.named(), options.runtime), options.networks)
     if options.union:
         for size in (224, 192, 128, 96):
             for width in (1.0, 0.75, 0.5, 0.35):
                 _latbench(SearchSpace.named(input_size=size, width=width), options.runtime, 0.05)
 
 
-def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> None:
+def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> Lut:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        report = profile(space=space, runtime=runtime, ci=ci, journal=Path(folder) / "j").report
-    whole = time.perf_counter() - started
+        journal = Path(folder) / "j"
+        report = profile(space=space, runtime=runtime, ci=ci, journal=journal).report
+        whole = time.perf_counter() - started
+        lut = build_lut(journal)
     ops = len(space.unique_ops)
     wall, timed = report.session_wall_s, report.session_timed_s
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -53,36 +60,63 @@ def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> None:
         f"host process at most {peak:.0f} MiB",
         flush=True,
     )
+    return lut
 
 
-def _by_hand(space: SearchSpace, runtime: Runtime, count: int) -> None:
+def _by_hand(space: SearchSpace, runtime: Runtime) -> dict[str, float]:
+    """What every op takes, ms, as people time it today."""
     unit, target = open_target("host", runtime, Precision.FP32, 1, None)
     store = ArtifactStore()
-    step = max(1, len(space.unique_ops) // count)
-    chosen = space.unique_ops[::step]
-    seconds, repeated = [], []
-    for op in chosen:
-        path = str(export_op(op, target.runtime, target.precision, store).path)
-        means = []
-        for _ in range(2):
-            started = time.perf_counter()
-            runner = unit.open_runner()
-            runner.hello()
-            handle = runner.load(path, target.runtime, threads=1, cores=target.cores).handle
-            reply = runner.run(
-                handle, warmups=WARM_UPS, min_samples=RUNS, max_samples=RUNS, seconds=0.0
-            )
-            runner.quit()
-            seconds.append(time.perf_counter() - started)
-            means.append(statistics.fmean(reply.samples_ns))
-        repeated.append(abs(means[1] / means[0] - 1))
-    total = statistics.fmean(seconds) * len(space.unique_ops)
+    paths = {
+        op.key: str(export_op(op, target.runtime, target.precision, store).path)
+        for op in space.unique_ops
+    }
+
+    def timed(path: str) -> float:
+        runner = unit.open_runner()
+        runner.hello()
+        handle = runner.load(path, target.runtime, threads=1, cores=target.cores).handle
+        reply = runner.run(handle, warmups=WARM_UPS, min_samples=RUNS, max_samples=RUNS, seconds=0)
+        runner.quit()
+        return statistics.fmean(reply.samples_ns) / 1e6
+
+    started = time.perf_counter()
+    found = {key: timed(path) for key, path in paths.items()}
+    whole = time.perf_counter() - started
+    twice = [abs(timed(paths[key]) / found[key] - 1) for key in list(found)[::EVERY]]
     print(
-        f"by hand, {runtime}: {total:.1f} s for all ops, scaled up from {len(chosen)}; the same op "
-        f"twice differs by {statistics.median(repeated):.1%} (median), "
-        f"{max(repeated):.1%} (worst)",
+        f"by hand, {runtime}: {whole:.1f} s for all ops; the same op twice differs by "
+        f"{statistics.median(twice):.1%} (median of {len(twice)}), {max(twice):.1%} (worst)",
         flush=True,
     )
+    return found
+
+
+def _accuracy(lut: Lut, by_hand: dict[str, float], networks: int) -> None:
+    """How far either way is from whole networks, measured at the level of the LUT's run."""
+    validation = validate(lut, networks=networks, seed=networks)
+    figures = validation.figures
+    learnt = len(lut.correction.calibration) if lut.correction else 0
+    drawn = varied_architectures(lut.search_space, networks + learnt, seed=networks)
+    ops = {str(one): one.ops for one in drawn}
+    sums = [
+        sum(by_hand[op.key] for op in ops[one.name]) / one.measured_ms
+        for one in validation.networks
+    ]
+    middle = statistics.median(sums)
+    print(f"{networks} unseen networks, drift {figures.drift:.0f} %")
+    print(
+        f"  the LUT                   mean error {figures.mape:.2f} %, worst {figures.worst:.1f} %"
+    )
+    for name, ratios in (
+        ("by hand, sums", sums),
+        ("by hand, best factor", [ratio / middle for ratio in sums]),
+    ):
+        errors = [100 * abs(ratio - 1) for ratio in ratios]
+        print(
+            f"  {name:25} mean error {statistics.fmean(errors):.2f} %, worst {max(errors):.1f} %",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,77 +1,22 @@
 """The model card of a trained network: what it is, how good, how fast, and what it follows from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fbnet_search.result import versions
-from latbench.api import measure_latency
-from latbench.lut import Lut
-from latbench.space import Architecture
+from fbnet_search.verify import Measured, TargetLatency
+from latbench.lut import Prediction
 
 if TYPE_CHECKING:
     from fbnet_search.retrain import TrainResult
 
 
-@dataclass(frozen=True)
-class TargetLatency:
-    """A network's latency on one target, milliseconds at batch 1, with 95 % intervals.
-
-    What was not measured is None. `measured` is at the level of the LUT's run.
-    """
-
-    target: str
-    predicted: float
-    predicted_interval: tuple[float, float]
-    measured: float | None = None
-    measured_interval: tuple[float, float] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The latency as JSON data."""
-        return {
-            "target": self.target,
-            "predicted_ms": self.predicted,
-            "predicted_interval": list(self.predicted_interval),
-            "measured_ms": self.measured,
-            "measured_interval": self.measured_interval and list(self.measured_interval),
-        }
-
-
-def latency_on(lut: Lut, architecture: Architecture) -> TargetLatency:
-    """Predict the latency of `architecture` on the LUT's target, and time it there.
-
-    Raises:
-        MissingOps: the LUT lacks ops of it.
-        DeviceUnavailable, RunnerFailed, ExportFailed: see `latbench.api.measure_latency`.
-    """
-    measured = measure_latency(architecture, lut.target.device, lut=lut)
-    prediction = measured.predicted
-    assert prediction is not None
-    level = measured.anchor or 1.0
-    low, high = measured.ci95
-    return TargetLatency(
-        str(lut.target),
-        prediction.ms,
-        (prediction.low, prediction.high),
-        measured.anchored_ms,
-        (low / level, high / level),
-    )
-
-
-def latency_found(found: Mapping[str, Any]) -> list[TargetLatency]:
-    """What a search's architecture.json says of the latency on its target, if it says anything."""
+def latencies_found(found: Mapping[str, Any]) -> list[TargetLatency]:
+    """What a search's architecture.json says of the latency on its targets, if it says anything."""
     try:
-        timed = [one for one in found["finalists"] if one["layers"] == found["layers"]]
-        told = TargetLatency(
-            found["lut_target"],
-            found["predicted_ms"],
-            (found["predicted_low"], found["predicted_high"]),
-            timed[0]["measured_ms"] if timed else None,
-            (timed[0]["measured_low"], timed[0]["measured_high"]) if timed else None,
-        )
-    except (KeyError, TypeError, IndexError):  # of an architecture that no search found
+        return [TargetLatency.from_dict(one) for one in found.get("latencies", ())]
+    except (KeyError, TypeError, AttributeError):  # of an architecture that no search found
         return []
-    return [told]
 
 
 def model_card(
@@ -119,11 +64,7 @@ def model_card(
 def _latencies(latencies: Sequence[TargetLatency], classes: int) -> list[str]:
     if not latencies:
         return ["Not known: no LUT was given (`fbnet-train --lut LUT` predicts and measures it)."]
-    rows = [
-        f"| {one.target} | {_ms(one.predicted, one.predicted_interval)} "
-        f"| {_ms(one.measured, one.measured_interval)} |"
-        for one in latencies
-    ]
+    rows = [f"| {one.target} | {_ms(one.predicted)} | {_measured(one)} |" for one in latencies]
     return [
         f"Milliseconds at batch 1 with {classes} classes; 95 % intervals in brackets; measured at the "
         "level of the LUT's run.",
@@ -131,25 +72,40 @@ def _latencies(latencies: Sequence[TargetLatency], classes: int) -> list[str]:
         "| target | predicted | measured |",
         "| --- | --- | --- |",
         *rows,
+        "",
+        *(
+            f"- predicted from the LUT of {one.target}: {one.provenance}, {one.lut_created}, "
+            f"`content_sha256` {one.lut_sha256}"
+            for one in latencies
+        ),
     ]
 
 
-def _ms(value: float | None, interval: tuple[float, float] | None) -> str:
-    if value is None or interval is None:
-        return "not measured"
-    return f"{value:.4g} [{interval[0]:.4g}, {interval[1]:.4g}]"
+def _measured(one: TargetLatency) -> str:
+    if one.measured is not None:
+        return _ms(one.measured)
+    why = " ".join(one.unmeasured.replace("|", "\\|").split())
+    return f"not measured: {why}" if why else "not measured"
+
+
+def _ms(one: Prediction | Measured) -> str:
+    return f"{one.ms:.4g} [{one.low:.4g}, {one.high:.4g}]"
 
 
 def _provenance(found: Mapping[str, Any]) -> list[str]:
-    if "lut_sha256" not in found:
+    searched = latencies_found(found)
+    if not searched:
         return ["- the architecture was given, not searched for"]
     wanted = found.get("target_ms")
     budget = "the paper's loss, no target" if wanted is None else f"a target of {wanted:g} ms"
     return [
         f"- found by fbnet-search with {budget}, seed {found['seed']}, on {found['data']['name']}",
-        f"- LUT of {found['lut_target']}, {found['provenance']}, "
-        f"`content_sha256` {found['lut_sha256']}",
-        f"- searched with {_versions(found.get('versions', {}))}",
+        *(
+            f"- searched with the LUT of {one.target}: {one.provenance}, "
+            f"`content_sha256` {one.lut_sha256}"
+            for one in searched
+        ),
+        f"- searched by {_versions(found.get('versions', {}))}",
         f"- recipe: {', '.join(f'{name} {value}' for name, value in found['recipe'].items())}",
     ]
 

@@ -17,6 +17,8 @@ from latbench.cli.progress import reporter
 if TYPE_CHECKING:
     from fbnet_search.result import SearchResult
     from fbnet_search.retrain import TrainResult
+    from fbnet_search.verify import Measured
+    from latbench.lut import Prediction
 
 _DATA = (
     "digits (part of scikit-learn), imagefolder:PATH with one subfolder a class, or webdataset:PATH "
@@ -88,7 +90,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
     type=click.IntRange(0, 64),
     default=0,
     metavar="K",
-    help="Time the K most probable networks on the LUT's device, and choose by that.",
+    help="Time the K most probable networks on every LUT's device at hand, and choose by that.",
 )
 @click.option(
     "--compute",
@@ -164,7 +166,12 @@ def search_main(
             if several:
                 click.echo()
         if several:
-            emit_facts([("files", f"{out}: front.json, events.jsonl, tensorboard/, checkpoint.pt")])
+            emit_facts(
+                [
+                    ("files", f"{out}: front.json, events.jsonl, tensorboard/, checkpoint.pt"),
+                    ("plot", f"{out}/front.html: open it in a browser"),
+                ]
+            )
 
 
 @click.command(cls=ReportingCommand)
@@ -228,22 +235,23 @@ def train_main(
 
 
 def _search_facts(result: "SearchResult", data: str, *, several: bool) -> Iterator[tuple[str, str]]:
-    prediction, architecture = result.prediction, result.architecture
+    architecture, target_ms = result.architecture, result.target_ms
     yield "found", architecture.notation
     yield "space", f"{architecture.space}, head {architecture.head}"
-    bounds = interval((prediction.low, prediction.high))
-    budget = "" if result.target_ms is None else f", target {milliseconds(result.target_ms)} ms"
-    yield "predicted", f"{milliseconds(prediction.ms)} ms {bounds}{budget}"
-    for target, one in result.others.items():
-        bounds = interval((one.low, one.high))
-        yield "predicted", f"{milliseconds(one.ms)} ms {bounds} on {target}"
-    if result.target_ms is not None and result.slowest_ms < result.least_ms:
+    several_luts = len(result.latencies) > 1
+    for one in result.latencies:
+        on = f" on {one.target}" if several_luts else ""
+        budget = (
+            "" if several_luts or target_ms is None else f", target {milliseconds(target_ms)} ms"
+        )
+        yield "predicted", f"{_bounded(one.predicted)}{on}{budget}"
+    if several_luts and target_ms is not None:
+        yield "target", f"{milliseconds(target_ms)} ms on each"
+    if target_ms is not None and result.prediction.ms < result.least_ms:
         yield "unspent", "no network within the limits spends more of the target"
-    if result.finalists:
-        yield from _finalist_facts(result)
-    elif result.crosses_target:
-        yield "uncertain", "the interval crosses the target; time the finalists with --verify 5"
-    yield "on", f"{result.lut_target} ({result.provenance})"
+    yield from _finalist_facts(result)
+    for one in result.latencies:
+        yield "on", f"{one.target} ({one.provenance})"
     yield (
         "size",
         f"{architecture.macs / 1e6:.4g} M MACs, {architecture.params / 1e6:.4g} M weights",
@@ -264,14 +272,31 @@ def _search_facts(result: "SearchResult", data: str, *, several: bool) -> Iterat
 
 
 def _finalist_facts(result: "SearchResult") -> Iterator[tuple[str, str]]:
-    chosen = result.verified
-    assert chosen is not None
-    assert result.target_ms is not None
-    bounds = interval((chosen.low, chosen.high))
-    above = "" if chosen.measured <= result.target_ms else ", above the target as all finalists are"
-    yield "measured", f"{milliseconds(chosen.measured)} ms {bounds} at the LUT's level{above}"
-    within = sum(one.measured <= result.target_ms for one in result.finalists)
+    target_ms, several = result.target_ms, len(result.latencies) > 1
+    if not result.finalists:
+        if result.crosses_target:
+            yield (
+                "uncertain",
+                "the interval crosses the target; time the finalists with --verify 5",
+            )
+        return
+    assert target_ms is not None
+    for one in result.latencies:
+        on = f" on {one.target}" if several else ""
+        if one.measured is None:
+            yield "unmeasured", f"{one.target}: {one.unmeasured}"
+        else:
+            yield "measured", f"{_bounded(one.measured)} at the LUT's level{on}"
+    within = sum(one.worst_ms <= target_ms for one in result.finalists)
     yield "finalists", f"{within} of {len(result.finalists)} measured within the target"
+    if not within:
+        yield "too slow", "the least slow of the finalists is what was found"
+    elif result.crosses_target:
+        yield "uncertain", "an interval crosses the target, which a second look could find missed"
+
+
+def _bounded(one: "Prediction | Measured") -> str:
+    return f"{milliseconds(one.ms)} ms {interval((one.low, one.high))}"
 
 
 def _train_facts(result: "TrainResult") -> Iterator[tuple[str, str]]:
@@ -283,9 +308,12 @@ def _train_facts(result: "TrainResult") -> Iterator[tuple[str, str]]:
     )
     yield "took", f"{result.seconds:.0f} s, {result.recipe.epochs} epochs"
     for one in result.latencies:
-        measured = (
-            "not measured" if one.measured is None else f"{milliseconds(one.measured)} ms measured"
+        measured = "not measured"
+        if one.measured is not None:
+            measured = f"{milliseconds(one.measured.ms)} ms measured"
+        yield (
+            "latency",
+            f"{milliseconds(one.predicted.ms)} ms predicted, {measured} on {one.target}",
         )
-        yield "latency", f"{milliseconds(one.predicted)} ms predicted, {measured} on {one.target}"
     yield "files", f"{result.out}: MODEL_CARD.md, training.json, weights.pth, network.py"
     yield from ((runtime, str(path)) for runtime, path in result.artifacts.items())

@@ -29,8 +29,8 @@ KINDS = ("macs", "params", "activations", "bytes")
 _SUFFIXES = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 #: Bytes of a file's structure, besides weights and biases: (a node, an output channel). Fitted to
-#: exports of fbnet-cifar at 16x16 and width 0.35, and found to hold within 2 % at width 1 (the tests
-#: export networks and compare); int8 has scales and zero points for every channel.
+#: exports of fbnet-cifar at 16x16 and width 0.35, where they hold within 2 % (the tests export a
+#: network for every format and compare); int8 has scales and zero points for every channel.
 _STRUCTURE = {
     (Runtime.TFLITE, Precision.FP32): (365.0, 0.0),
     (Runtime.ONNX, Precision.FP32): (485.0, 0.0),
@@ -163,9 +163,8 @@ def _peak(graph: Graph) -> int:
 
 def _bytes(graph: Graph, runtime: Runtime, precision: Precision) -> float:
     a_node, a_channel = _STRUCTURE[runtime, precision]
-    a_weight = 4 if precision is Precision.FP32 else 1
     total = a_node * len(graph.nodes)
     for node in graph.nodes:
         if isinstance(node, Conv | Linear):
-            total += a_weight * node.weight.size + (4 + a_channel) * node.bias.size
+            total += precision.bytes * node.weight.size + (4 + a_channel) * node.bias.size
     return total

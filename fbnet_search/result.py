@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fbnet_search.recipe import Recipe
-from fbnet_search.verify import Verified
+from fbnet_search.verify import Finalist, Measured, TargetLatency
 from latbench import __version__
+from latbench.files import write_atomically
 from latbench.lut import Lut, Prediction
 from latbench.space import Architecture
 
@@ -28,26 +29,32 @@ class Limit:
 class SearchResult:
     """What a search found, and where it is.
 
-    Latencies are in milliseconds at batch 1; `expected_ms` is the expectation over softmax(θ). With
+    Latencies are in milliseconds at batch 1: `latencies` are those of the found network on the targets
+    of all LUTs, in the LUTs' order, and `expected_ms` is the expectation over softmax(θ). With
     `--verify`, `finalists` are the networks that were timed, and `architecture` is one of them.
-    `prediction` is the first LUT's, `others` are those of further LUTs, by target.
     """
 
     architecture: Architecture
-    prediction: Prediction
+    latencies: tuple[TargetLatency, ...]
     target_ms: float | None
     expected_ms: float
-    lut_sha256: str
-    provenance: str
-    lut_target: str
-    lut_created: str
     data: dict[str, str | int]
     recipe: Recipe
     seed: int
     out: Path
     limits: dict[str, Limit] = field(default_factory=dict)
-    finalists: tuple[Verified, ...] = ()
-    others: dict[str, Prediction] = field(default_factory=dict)
+    finalists: tuple[Finalist, ...] = ()
+
+    @property
+    def prediction(self) -> Prediction:
+        """What is predicted for the target on which the network takes the longest."""
+        return max((one.predicted for one in self.latencies), key=lambda one: one.ms)
+
+    @property
+    def measured(self) -> Measured | None:
+        """What was measured on the target on which that is the longest; None if nothing was."""
+        timed = (one.measured for one in self.latencies if one.measured is not None)
+        return max(timed, key=lambda one: one.ms, default=None)
 
     @property
     def least_ms(self) -> float:
@@ -56,47 +63,26 @@ class SearchResult:
 
     @property
     def crosses_target(self) -> bool:
-        """Whether the 95 % interval of the prediction reaches above the target."""
-        highest = max(one.high for one in (self.prediction, *self.others.values()))
+        """Whether a 95 % interval reaches above the target: a measured one, else the predicted one."""
+        highest = max(one.best_known.high for one in self.latencies)
         return self.target_ms is not None and highest > self.target_ms
-
-    @property
-    def slowest_ms(self) -> float:
-        """The latency predicted for the target on which the network takes the longest."""
-        return max(one.ms for one in (self.prediction, *self.others.values()))
-
-    @property
-    def verified(self) -> Verified | None:
-        """What was measured of `architecture`, if it was."""
-        timed = (one for one in self.finalists if one.architecture == self.architecture)
-        return next(timed, None)
 
     def to_dict(self) -> dict[str, Any]:
         """What `architecture.json` holds; `Architecture.from_dict` reads it."""
+        predicted, measured = self.prediction, self.measured
         return self.architecture.to_dict() | {
-            "predicted_ms": self.prediction.ms,
-            "predicted_low": self.prediction.low,
-            "predicted_high": self.prediction.high,
-            "others": {
-                target: {
-                    "predicted_ms": one.ms,
-                    "predicted_low": one.low,
-                    "predicted_high": one.high,
-                }
-                for target, one in self.others.items()
-            },
+            "predicted_ms": predicted.ms,
+            "predicted_low": predicted.low,
+            "predicted_high": predicted.high,
+            "measured_ms": measured and measured.ms,
+            "latencies": [one.to_dict() for one in self.latencies],
             "target_ms": self.target_ms,
             "crosses_target": self.crosses_target,
             "expected_ms": self.expected_ms,
-            "measured_ms": None if self.verified is None else self.verified.measured,
             "finalists": [one.to_dict() for one in self.finalists],
             "limits": {
                 kind: {"limit": one.limit, "spent": one.spent} for kind, one in self.limits.items()
             },
-            "lut_sha256": self.lut_sha256,
-            "lut_target": self.lut_target,
-            "lut_created": self.lut_created,
-            "provenance": self.provenance,
             "seed": self.seed,
             "data": self.data,
             "recipe": self.recipe.to_dict(),
@@ -115,7 +101,7 @@ def front_of(results: Sequence[SearchResult]) -> list[dict[str, Any]]:
         {
             "target_ms": one.target_ms,
             "predicted_ms": one.prediction.ms,
-            "slowest_ms": one.slowest_ms,
+            "measured_ms": one.measured and one.measured.ms,
             "macs": one.architecture.macs,
             "params": one.architecture.params,
             "layers": one.architecture.notation,
@@ -125,14 +111,19 @@ def front_of(results: Sequence[SearchResult]) -> list[dict[str, Any]]:
     ]
 
 
-def lut_facts(lut: Lut) -> dict[str, str]:
-    """What a result says of the LUT it follows from."""
-    return {
-        "lut_sha256": lut.content_sha256,
-        "provenance": lut.provenance,
-        "lut_target": str(lut.target),
-        "lut_created": lut.created.isoformat(),
-    }
+def write_front_page(folder: Path, luts: Sequence[Lut]) -> Path:
+    """Draw the front of the search in `folder` as a page of its own, `front.html`, beside `front.json`.
+
+    Raises:
+        OutputFailed: it cannot be written.
+    """
+    from latbench.report.html import report_html
+    from latbench.report.html.searching import search
+
+    section = search(folder, {str(lut.target): lut for lut in luts})
+    page = folder / "front.html"
+    write_atomically(page, report_html(f"fbnet-search: the front in {folder.name}", (section,)))
+    return page
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fbnet_search.batches import batch_count, batches
-from fbnet_search.card import TargetLatency, latency_found, latency_on, model_card
+from fbnet_search.card import latencies_found, model_card
 from fbnet_search.checkpoint import Checkpoints, save_tensors
 from fbnet_search.data import ImageData, open_data
 from fbnet_search.distributed import Peers
@@ -24,6 +24,7 @@ from fbnet_search.run import Run
 from fbnet_search.standalone import standalone_source
 from fbnet_search.supernet import start_as_identity
 from fbnet_search.timm_arch import timm_file
+from fbnet_search.verify import TargetLatency, latency_on
 from latbench.errors import BadRequest, LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
@@ -133,7 +134,7 @@ def train(
         numbers = torch.arange(min(_SAMPLES, len(images.test)))
         samples, _ = next(batches(images.test, numbers, _SAMPLES))
         artifacts = export_formats(network, deployed, out, samples)
-    latencies = [latency_on(lut, architecture) for lut in luts] or latency_found(found)
+    latencies = [latency_on(lut, architecture) for lut in luts] or latencies_found(found)
     result = TrainResult(
         architecture=architecture,
         test_accuracy=test_accuracy,
@@ -283,10 +284,10 @@ class _Training(Run):
         """Train; returns the last epoch's mean loss and accuracy on (augmented) training images."""
         if resume:
             self.resume()
+        else:
+            self.save()  # before the logs start anew: what cannot be begun leaves them as they were
         log = EventLog(self.folder, resume_after=self.epoch if resume else None)
         try:
-            if not resume:
-                self.save()
             self.epochs(self.recipe.epochs, log, checkpoint_s, progress)
         finally:
             log.close()

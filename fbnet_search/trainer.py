@@ -18,20 +18,21 @@ from fbnet_search.checkpoint import Checkpoints
 from fbnet_search.constraints import spent
 from fbnet_search.data import ImageData, open_data, some_classes
 from fbnet_search.derive import Budget, finalists_on_all
-from fbnet_search.distributed import Peers, joined
+from fbnet_search.distributed import Peers, is_first, joined
 from fbnet_search.events import EventLog
 from fbnet_search.latency import LatencyModel, latency_model
 from fbnet_search.passes import Pass, cosine, threads, two_parts
 from fbnet_search.recipe import OnProgress, Progress, Recipe
 from fbnet_search.request import Luts, budgets_of, loaded, require_compute
-from fbnet_search.result import Limit, SearchResult, front_of, lut_facts
+from fbnet_search.result import Limit, SearchResult, front_of, write_front_page
 from fbnet_search.run import Run
 from fbnet_search.steps import Steps
 from fbnet_search.supernet import Supernet, probabilities
-from fbnet_search.verify import Verified, pick, verified
-from latbench.errors import BadRequest
+from fbnet_search.verify import Finalist, pick, predicted_on, require_at_hand, verified
+from latbench.errors import BadRequest, LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut, predict_latency
+from latbench.space import Architecture
 
 
 def search(
@@ -85,14 +86,15 @@ def search_front(
     Args:
         lut, data: as `search`.
         out: as `search`; with several targets each network's `architecture.json` is in a folder named
-            like `12.5ms`, and `front.json` tells of all.
+            like `12.5ms`, and `front.json` and its plot, `front.html`, tell of all.
         targets_ms: rising; each costs θ-steps of its own, while w-steps are shared.
         recipe: its name or file (`Recipe.named`); by default the one that suits the data.
         epochs: instead of the recipe's; its schedules stretch with it.
         constraints: what else the found network may cost, by kind (`fbnet_search.constraints`).
             They take part in the derivation, not in the loss.
-        verify: how many of the most probable networks within the target to time on the LUT's device
-            at the end; the first that was measured to keep the target is the one that is found.
+        verify: how many of the most probable networks within the target to time at the end, on the
+            device of every LUT that is at hand; the first that was measured to keep the target on all
+            is the one that is found.
         resume: go on from `out`'s checkpoint, which must be of the same search.
         checkpoint_s: seconds between checkpoints; there is one after every epoch besides.
         compute: the type of PyTorch's device: `cpu`, or that of an accelerator such as `cuda`, where
@@ -104,6 +106,7 @@ def search_front(
         UnknownName, BadRequest: data, recipe, constraints or checkpoint make no sense; no network
             is as fast as a target (the message names the fastest).
         LatbenchError: the search diverged again and again; the message says when, and which number.
+        DeviceUnavailable, RunnerFailed: finalists cannot be timed on the device of any LUT.
         OutputFailed: `out` cannot be written to; earlier files are intact.
     """
     luts = loaded(lut)
@@ -116,11 +119,8 @@ def search_front(
     budgets = budgets_of(targets_ms, dict(constraints or {}), recipe, luts, latencies)
     if verify and None in targets_ms:
         raise BadRequest("what is measured must be held against something", hint="give --target-ms")
-    if verify and len(luts) > 1:
-        raise BadRequest(
-            "finalists are timed on the device of one LUT, and there are several",
-            hint="time what is found with: latbench measure",
-        )
+    if verify and is_first():
+        require_at_hand(luts)
     require_compute(compute)
     images = open_data(data, luts[0].search_space.input_size) if isinstance(data, str) else data
     images = some_classes(images, recipe.classes)
@@ -197,6 +197,8 @@ class _Search(Run):
         self, resume: bool, checkpoint_s: float, verify: int, progress: OnProgress | None
     ) -> list[SearchResult]:
         checkpoint = self.resume().name if resume else None
+        if not resume:
+            self.save()  # before the logs start anew: what cannot be begun leaves them as they were
         folder = self.out if self.peers.first else None
         log = EventLog(folder, resume_after=self.epoch if resume else None)
         try:
@@ -215,8 +217,6 @@ class _Search(Run):
                 processes=self.peers.world,
                 compute=self.peers.device.type,
             )
-            if not resume:
-                self.save()
             self.epochs(self.recipe.epochs, log, checkpoint_s, progress)
             results = [self._result(number, verify) for number in range(len(self.budgets))]
             if self.peers.first:
@@ -228,6 +228,7 @@ class _Search(Run):
                     target_ms=result.target_ms,
                     predicted_ms=result.prediction.ms,
                     expected_ms=result.expected_ms,
+                    measured_ms=result.measured and result.measured.ms,
                     finalists=[one.to_dict() for one in result.finalists],
                 )
         finally:
@@ -335,17 +336,19 @@ class _Search(Run):
         self.phase, self.told = state["phase"], state["told"]
 
     def _result(self, number: int, verify: int) -> SearchResult:
-        theta, lut, budget = self.supernet.thetas[number], self.luts[0], self.budgets[number]
+        theta, budget = self.supernet.thetas[number], self.budgets[number]
         found = finalists_on_all(theta, self.latencies, self.luts, budget, max(verify, 1))
-        timed: list[Verified] = []
-        architecture = found[0]
+        architecture, timed = found[0], list[Finalist]()
+        latencies = tuple(predicted_on(lut, architecture) for lut in self.luts)
         if verify and budget.target_ms is not None:
-            timed = self.peers.told_by_first(verified(found, lut) if self.peers.first else None)
-            architecture = pick(timed, budget.target_ms).architecture
-        costs = spent(budget.limits, architecture, lut.target.runtime, lut.target.precision)
+            timed = self._timed(found)
+            chosen = pick(timed, budget.target_ms)
+            architecture, latencies = chosen.architecture, chosen.latencies
+        target = self.luts[0].target
+        costs = spent(budget.limits, architecture, target.runtime, target.precision)
         return SearchResult(
             architecture=architecture,
-            prediction=predict_latency(lut, architecture),
+            latencies=latencies,
             target_ms=budget.target_ms,
             expected_ms=float(self.steps.latency_of(probabilities(theta))),
             data=self.data.to_dict(),
@@ -354,11 +357,23 @@ class _Search(Run):
             out=self._folder(budget),
             limits={kind: Limit(limit, costs[kind]) for kind, limit in budget.limits.items()},
             finalists=tuple(timed),
-            others={
-                str(other.target): predict_latency(other, architecture) for other in self.luts[1:]
-            },
-            **lut_facts(lut),
         )
+
+    def _timed(self, found: Sequence[Architecture]) -> list[Finalist]:
+        """The finalists, timed by the first process."""
+        if self.peers.alone:
+            return verified(found, self.luts)
+        failed: LatbenchError | None = None
+        timed: list[Finalist] = []
+        if self.peers.first:
+            try:
+                timed = verified(found, self.luts)
+            except LatbenchError as error:  # the others wait for an answer
+                failed = LatbenchError(error.message, details=error.details, hint=error.hint)
+        failed, timed = self.peers.told_by_first((failed, timed))
+        if failed is not None:
+            raise failed
+        return timed
 
     def _folder(self, budget: Budget) -> Path:
         return self.out if len(self.budgets) == 1 else self.out / f"{budget.target_ms:g}ms"
@@ -368,9 +383,11 @@ class _Search(Run):
             content = json.dumps(result.to_dict(), indent=1) + "\n"
             write_atomically(result.out / "architecture.json", content)
         # What an earlier search of another kind left here would be taken for this one's.
-        stale = "architecture.json" if len(results) > 1 else "front.json"
-        (self.out / stale).unlink(missing_ok=True)
-        if len(results) > 1:
+        several = len(results) > 1
+        for stale in ("architecture.json",) if several else ("front.json", "front.html"):
+            (self.out / stale).unlink(missing_ok=True)
+        if several:
             write_atomically(
                 self.out / "front.json", json.dumps(front_of(results), indent=1) + "\n"
             )
+            write_front_page(self.out, self.luts)

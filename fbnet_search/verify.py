@@ -1,39 +1,132 @@
-"""Finalists timed on the LUT's device, and the choice among them by what was measured."""
+"""What a network takes on the targets of LUTs: predicted, and measured where the device is at hand.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+A search's finalists are timed on every device that can be reached, and the choice among them is by what
+was measured on the target where each takes the longest.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from latbench.api import Measurement, measure_latency
+from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError, RunnerFailed
 from latbench.lut import Lut, Prediction, predict_latency
+from latbench.opening import reopen_target
 from latbench.space import Architecture
+
+#: What says that a device is not at hand, or not as the LUT's run had it; anything else is a failure.
+NOT_AT_HAND = (DeviceUnavailable, RunnerFailed, BadRequest)
+
+Measure = Callable[[Architecture, Lut], Measurement]
 
 
 @dataclass(frozen=True)
-class Verified:
-    """A finalist: what its LUT predicts, and what it was measured to take.
+class Measured:
+    """A measured latency, ms at batch 1 and at the level of the LUT's run; [low, high] is its 95 % interval.
 
-    Milliseconds at batch 1. `measured` is at the level of the LUT's run, [low, high] its 95 %
-    interval; `level` is how much slower (above 1) the device is now than it was then.
+    `level` is how much slower (above 1) the device is now than it was in that run.
     """
 
-    architecture: Architecture
-    prediction: Prediction
-    measured: float
+    ms: float
     low: float
     high: float
     level: float
+
+
+@dataclass(frozen=True)
+class TargetLatency:
+    """What a network takes on the target of one LUT.
+
+    `measured` is None where it was not measured, and `unmeasured` says why, if it was asked for.
+    """
+
+    target: str
+    lut_sha256: str
+    lut_created: str
+    provenance: str
+    predicted: Prediction
+    measured: Measured | None = None
+    unmeasured: str = ""
+
+    @property
+    def best_known(self) -> Prediction | Measured:
+        """What was measured, else what was predicted."""
+        return self.predicted if self.measured is None else self.measured
+
+    def to_dict(self) -> dict[str, Any]:
+        """The latency as JSON data; `from_dict` reads it."""
+        measured = self.measured
+        return {
+            "target": self.target,
+            "lut_sha256": self.lut_sha256,
+            "lut_created": self.lut_created,
+            "provenance": self.provenance,
+            "predicted_ms": self.predicted.ms,
+            "predicted_low": self.predicted.low,
+            "predicted_high": self.predicted.high,
+            "measured_ms": measured and measured.ms,
+            "measured_low": measured and measured.low,
+            "measured_high": measured and measured.high,
+            "level": measured and measured.level,
+            "unmeasured": self.unmeasured,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "TargetLatency":
+        """The latency that `to_dict` gave.
+
+        Raises:
+            KeyError: it was not `to_dict` that gave it.
+        """
+        measured = [
+            data[name] for name in ("measured_ms", "measured_low", "measured_high", "level")
+        ]
+        return cls(
+            data["target"],
+            data["lut_sha256"],
+            data["lut_created"],
+            data["provenance"],
+            Prediction(data["predicted_ms"], data["predicted_low"], data["predicted_high"]),
+            None if None in measured else Measured(*measured),
+            data["unmeasured"],
+        )
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A network that was timed, and its latency on each LUT's target, in the LUTs' order."""
+
+    architecture: Architecture
+    latencies: tuple[TargetLatency, ...]
+
+    @property
+    def worst_ms(self) -> float:
+        """The latency where it takes the longest; the predicted one where none was measured."""
+        return max(one.best_known.ms for one in self.latencies)
 
     def to_dict(self) -> dict[str, Any]:
         """The finalist as JSON data."""
         return {
             "layers": self.architecture.notation,
-            "predicted_ms": self.prediction.ms,
-            "measured_ms": self.measured,
-            "measured_low": self.low,
-            "measured_high": self.high,
-            "level": self.level,
+            "worst_ms": self.worst_ms,
+            "latencies": [one.to_dict() for one in self.latencies],
         }
+
+
+def predicted_on(lut: Lut, architecture: Architecture, unmeasured: str = "") -> TargetLatency:
+    """What `architecture` is predicted to take on the LUT's target.
+
+    Raises:
+        MissingOps: the LUT lacks ops of it.
+    """
+    return TargetLatency(
+        str(lut.target),
+        lut.content_sha256,
+        lut.created.isoformat(),
+        lut.provenance,
+        predict_latency(lut, architecture),
+        unmeasured=unmeasured,
+    )
 
 
 def on_the_luts_device(architecture: Architecture, lut: Lut) -> Measurement:
@@ -45,27 +138,72 @@ def on_the_luts_device(architecture: Architecture, lut: Lut) -> Measurement:
     return measure_latency(architecture, lut.target.device, lut=lut)
 
 
-def verified(
-    finalists: Sequence[Architecture],
-    lut: Lut,
-    measure: Callable[[Architecture, Lut], Measurement] = on_the_luts_device,
-) -> list[Verified]:
-    """Time `finalists`, in their order.
+def latency_on(
+    lut: Lut, architecture: Architecture, measure: Measure = on_the_luts_device
+) -> TargetLatency:
+    """Predict the latency of `architecture` on the LUT's target, and time it there.
 
     Raises:
+        MissingOps: the LUT lacks ops of it.
         LatbenchError: as `measure`.
     """
-    timed = []
+    told, measured = predicted_on(lut, architecture), measure(architecture, lut)
+    level = measured.level
+    low, high = (bound / level for bound in measured.ci95)
+    return replace(told, measured=Measured(measured.ms / level, low, high, level))
+
+
+def require_at_hand(luts: Sequence[Lut]) -> None:
+    """Make sure that finalists can be timed on the device of one of `luts` at least.
+
+    Raises:
+        LatbenchError: they can on none; the message is that of the first.
+    """
+    failures: list[LatbenchError] = []
+    for lut in luts:
+        try:
+            unit, _ = reopen_target(lut.target)
+        except NOT_AT_HAND as error:
+            failures.append(error)
+        else:
+            unit.close()
+            return
+    raise failures[0]
+
+
+def verified(
+    finalists: Sequence[Architecture], luts: Sequence[Lut], measure: Measure = on_the_luts_device
+) -> list[Finalist]:
+    """Time `finalists`, in their order, on the devices of `luts` that are at hand.
+
+    A device that once could not be measured on is not asked again.
+
+    Raises:
+        LatbenchError: no device is left that one could be timed on, or something else failed; as
+            `measure`.
+    """
+    failures: dict[int, LatbenchError] = {}
+    timed: list[Finalist] = []
     for architecture in finalists:
-        measured = measure(architecture, lut)
-        level = measured.anchor or 1.0
-        low, high = (bound / level for bound in measured.ci95)
-        prediction = predict_latency(lut, architecture)
-        timed.append(Verified(architecture, prediction, measured.anchored_ms, low, high, level))
+        latencies = []
+        for number, lut in enumerate(luts):
+            if number not in failures:
+                try:
+                    latencies.append(latency_on(lut, architecture, measure))
+                    continue
+                except NOT_AT_HAND as error:
+                    failures[number] = error
+                if len(failures) == len(luts):
+                    raise failures[0]
+            latencies.append(predicted_on(lut, architecture, failures[number].message))
+        timed.append(Finalist(architecture, tuple(latencies)))
     return timed
 
 
-def pick(timed: Sequence[Verified], target_ms: float) -> Verified:
-    """The first, which is the most probable, that was measured within the target; else the fastest."""
-    within = [one for one in timed if one.measured <= target_ms]
-    return within[0] if within else min(timed, key=lambda one: one.measured)
+def pick(timed: Sequence[Finalist], target_ms: float) -> Finalist:
+    """The first, which is the most probable, that keeps the target everywhere; else the fastest.
+
+    The fastest is the one whose worst latency is the least.
+    """
+    within = [one for one in timed if one.worst_ms <= target_ms]
+    return within[0] if within else min(timed, key=lambda one: one.worst_ms)

@@ -58,9 +58,8 @@ class Profile:
 class Measurement:
     """The latency of one model, milliseconds at batch 1.
 
-    `predicted` is what a LUT said, if one was given; `anchor` is how much slower (above 1) networks
-    that the LUT was made from ran beside this model (`latbench.lut.anchor`), and the prediction is
-    for the device at the LUT's own level.
+    `predicted` is what a LUT said, at its own level, if one was given; `anchor` is how much slower
+    (above 1) networks that it was made from ran beside this model (`latbench.lut.anchor`).
     """
 
     name: str
@@ -74,9 +73,9 @@ class Measurement:
     anchor: float | None = None
 
     @property
-    def anchored_ms(self) -> float:
-        """The measured latency at the level of the LUT's run."""
-        return self.ms / (self.anchor or 1.0)
+    def level(self) -> float:
+        """How much slower the device is than in the LUT's run; 1 where nothing tells."""
+        return self.anchor or 1.0
 
 
 def silent(what: str, done: int, total: int) -> None:

@@ -39,6 +39,26 @@ class Space(_Exact):
     keeps_first_1x1: bool
 
 
+class TargetLatencyOutput(_Exact):
+    """A network's latency on one LUT's target, ms at batch 1; what was not measured is null.
+
+    `unmeasured` says why it was not.
+    """
+
+    target: str
+    lut_sha256: str
+    lut_created: str
+    provenance: str
+    predicted_ms: float
+    predicted_low: float
+    predicted_high: float
+    measured_ms: float | None
+    measured_low: float | None
+    measured_high: float | None
+    level: float | None
+    unmeasured: str
+
+
 class ArchitectureFile(BaseModel):
     """One network of a space: `layers` has one token a layer, and '|' between stages."""
 
@@ -48,6 +68,7 @@ class ArchitectureFile(BaseModel):
     space: Space
     layers: str
     head: int = Field(ge=1)
+    latencies: list[TargetLatencyOutput] | None = None
 
 
 class ComparedLut(_Exact):

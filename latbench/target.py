@@ -43,6 +43,11 @@ class Precision(StrEnum):
     FP32 = "fp32"
     INT8 = "int8"
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of one weight or activation."""
+        return {"fp32": 4, "int8": 1}[self.value]
+
     @classmethod
     def named(cls, name: str) -> "Precision":
         """Return the precision called `name`.

@@ -130,7 +130,7 @@ def _facts_for_machines(measurement: "Measurement") -> dict[str, Any]:
         predicted = measurement.predicted
         facts["predicted"] = {"ms": predicted.ms, "low": predicted.low, "high": predicted.high}
         facts["anchor"] = measurement.anchor
-        facts["anchored_ms"] = measurement.anchored_ms
+        facts["anchored_ms"] = measurement.ms / measurement.level
     return facts
 
 
@@ -146,7 +146,7 @@ def _print(measurement: "Measurement") -> None:
     if predicted is not None:
         bounds = interval((predicted.low, predicted.high))
         facts.append(("predicted", f"{milliseconds(predicted.ms)} ms, 95 % interval {bounds}"))
-        difference = measurement.anchored_ms / predicted.ms - 1
+        difference = measurement.ms / measurement.level / predicted.ms - 1
         if measurement.anchor is not None:
             facts.append(
                 (

@@ -19,8 +19,9 @@ from latbench.measure.statistics import Summary, drift, median_ci95, summarise
 #: A subject that failed this often is given up.
 MAX_FAILURES = 3
 
-#: Trials after which levels are found anew within a round.
-_LEVELLED_EVERY = 64
+#: Trials after which levels are found anew within a round, and in another one.
+_LEVELLED_EVERY = 128
+_LEVELLED_LEAST = 16
 
 
 class Standing(StrEnum):
@@ -78,7 +79,7 @@ class Ledger:
         self._latest: dict[
             str, float
         ] = {}  # the factor of each unit's last trial that was levelled
-        self._levelled_at: tuple[int, int] | None = None
+        self._levelled_at = 0, 0  # how many trials there were, and in which round
         self._levels: dict[
             str, list[float]
         ] = {}  # medians of all its visits, by unit, milliseconds
@@ -117,11 +118,12 @@ class Ledger:
         return self._factors.get(trial.id, self._latest.get(trial.unit, 1.0))
 
     def _relevel(self) -> None:
-        """Find the levels anew, with every round and every so many trials."""
-        now = len(self._medians) // _LEVELLED_EVERY, self.last_round
-        if self._levelled_at == now:
+        """Find the levels anew, where enough trials came since that was done."""
+        trials, in_round = self._levelled_at
+        more = len(self._medians) - trials
+        if more < (_LEVELLED_EVERY if in_round == self.last_round else _LEVELLED_LEAST):
             return
-        self._levelled_at = now
+        self._levelled_at = len(self._medians), self.last_round
         self._factors = trial_factors(self.trials())
         in_order = sorted(self.trials(), key=lambda trial: trial.started)
         self._latest = {

@@ -1,17 +1,19 @@
 """How slow a unit was at each trial of a run, so that trials of different moments can be compared.
 
 A machine changes its speed while it is measured: with its clock, its heat, its neighbours. It does so for
-everything at a time, and all trials show it: each is timed against its subject's own middle,
+everything at a time, for some things more than for others, and all trials show it:
 
-    ln(trial) = ln(subject) + ln(level at that moment) + noise,
+    ln(trial) = ln(subject) + sensitivity of the subject * level at that moment + noise.
 
-and the level at a trial is the median of what its nearest neighbours in time, of other subjects, deviate.
-Subjects and levels are found in turn, each from the other, by medians. Rounds visit subjects in orders of
-their own, so what stands beside a trial is another choice each time, and no subject's own share of a
-change settles on another. `bench/additivity.py` shows what it does.
+The level at a trial is what its nearest neighbours in time, of other subjects, deviate from their own
+subjects: their median, nearer ones weighing more, each divided by its sensitivity. A subject's
+sensitivity is the slope of its trials over their levels, drawn towards 1 as far as the levels do not
+tell it (a ridge regression whose prior is `_SENSITIVITY_SD`). Subjects, levels and sensitivities are
+found in turn, each from the others. Rounds visit subjects in orders of their own, so what stands beside
+a trial is another choice each time, and no subject's own share of a change settles on another.
 
-Where several units take part, one may be faster than another, all the time and at everything. How much
-is what their sentinels say.
+`bench/additivity.py` shows what it does. Where several units take part, one may be faster than another,
+all the time and at everything. How much is what their sentinels say.
 """
 
 import statistics
@@ -24,16 +26,27 @@ from numpy.typing import NDArray
 
 from latbench.measure.plan import Role
 from latbench.measure.records import Trial
+from latbench.measure.statistics import MAD_TO_SIGMA
 
-#: Neighbours on either side of a trial that tell its level, if they are that near: a level changes within
-#: tenths of a second, and a visit takes some hundredths.
-_NEIGHBOURS = 4
+#: Neighbours on either side of a trial that tell its level, if they are that near; the weight of one falls by
+#: e with every `_REACH` further visits. A level changes within tenths of a second, and a visit takes some
+#: hundredths. In restless runs twice as many neighbours made no difference.
+_NEIGHBOURS = 6
+_REACH = 3.0
 _NEAR_S = 5.0
 
 #: Fewer than so many cannot tell a level from their own noise.
 _LEAST = 4
 
-_TURNS = 5  # of finding subjects and levels from each other; the third changes hardly anything
+#: How much sensitivities differ. In restless runs nine in ten lay between 0.75 and 1.35 (TFLite fp32), and
+#: between 0.6 and 1.6 (int8).
+_SENSITIVITY_SD = 0.2
+_SENSITIVITIES = (0.2, 5.0)
+
+#: Deviations beyond so many times the noise count less (Huber's weights).
+_USUAL = 2.0
+
+_TURNS = 6  # of finding subjects, levels and sensitivities from one another; the last change hardly anything
 
 
 def unit_factors(trials: Iterable[Trial]) -> dict[str, float]:
@@ -75,8 +88,8 @@ def trial_factors(trials: Iterable[Trial]) -> dict[int, float]:
     factors = {trial.id: units.get(trial.unit, 1.0) for trial in timed}
     telling = [trial for trial in timed if trial.role is not Role.REFERENCE]
     telling.sort(key=lambda trial: (trial.unit, trial.started))
-    for trial, level in zip(telling, np.exp(_levels(telling, factors)), strict=True):
-        factors[trial.id] *= float(level)
+    for trial, shift in zip(telling, np.exp(_shifts(telling, factors)), strict=True):
+        factors[trial.id] *= float(shift)
     return factors
 
 
@@ -88,29 +101,61 @@ def levelled(trial: Trial, factors: Mapping[int, float]) -> Trial:
     return replace(trial, samples_ns=np.rint(trial.samples_ns / factor).astype(np.int64))
 
 
-def _levels(trials: Sequence[Trial], factors: Mapping[int, float]) -> NDArray[np.float64]:
-    """ln of the level at each trial, `factors` divided out; on every unit their median is 0.
+def _shifts(trials: Sequence[Trial], factors: Mapping[int, float]) -> NDArray[np.float64]:
+    """Each trial's sensitivity times its level, which is 0 in the middle of every unit's levels.
 
-    The trials stand by units, and in the order taken.
+    `factors` are divided out first. The trials stand by units, and in the order taken.
     """
     if not trials:
         return np.zeros(0)
     logs = np.log([trial.median_ms / factors[trial.id] for trial in trials])
     subjects = _groups([trial.subject for trial in trials])
     units = _groups([trial.unit for trial in trials])
-    places, known = _neighbours(trials, subjects)
-    enough = known.sum(axis=1) >= _LEAST
-    levels = np.zeros(logs.size)
-    for _ in range(_TURNS):
+    places, weights = _neighbours(trials, subjects)
+    told = (weights > 0).sum(axis=1) >= _LEAST
+    levels, sensitivities = np.zeros(logs.size), np.ones(logs.size)
+    for turn in range(_TURNS):
         deviations = logs.copy()
         for group in subjects:
-            deviations[group] -= np.median((logs - levels)[group])
-        levels = np.where(enough, _medians(np.where(known, deviations[places], np.inf)), 0.0)
-    for group in units:
-        told = group[enough[group]]
-        if told.size:
-            levels[told] -= np.median(levels[told])
-    return levels
+            deviations[group] -= np.median((logs - sensitivities * levels)[group])
+        if turn > 1:
+            sensitivities = _sensitivities(deviations, levels, sensitivities, subjects)
+        seen = deviations / sensitivities
+        # What a neighbour says errs the less, the more sensitive it is.
+        heard = weights * sensitivities[places]
+        levels = np.where(told, _weighted_medians(seen[places], heard), 0.0)
+        for group in units:
+            known = group[told[group]]
+            if known.size:
+                levels[known] -= np.median(levels[known])
+    return sensitivities * levels
+
+
+def _sensitivities(
+    deviations: NDArray[np.float64],
+    levels: NDArray[np.float64],
+    before: NDArray[np.float64],
+    subjects: Sequence[NDArray[np.intp]],
+) -> NDArray[np.float64]:
+    """For each trial, how much of a level its subject shows; the middle subject shows it as it is."""
+    left = np.abs(deviations - before * levels)
+    noise = MAD_TO_SIGMA * float(np.median(left))
+    if noise == 0:
+        return before
+    weights = np.minimum(1.0, _USUAL * noise / np.maximum(left, 1e-12))
+    prior = (noise / _SENSITIVITY_SD) ** 2
+    slopes = []
+    for group in subjects:
+        weight = weights[group] / weights[group].sum()
+        level = levels[group] - (weight * levels[group]).sum()
+        deviation = deviations[group] - (weight * deviations[group]).sum()
+        along, across = weights[group] * level * deviation, weights[group] * level**2
+        slopes.append((along.sum() + prior) / (across.sum() + prior))
+    bounded = np.clip(slopes, *_SENSITIVITIES)
+    found = np.empty_like(before)
+    for group, slope in zip(subjects, bounded / np.median(bounded), strict=True):
+        found[group] = slope
+    return found
 
 
 def _groups(names: Sequence[str]) -> list[NDArray[np.intp]]:
@@ -121,29 +166,32 @@ def _groups(names: Sequence[str]) -> list[NDArray[np.intp]]:
 
 def _neighbours(
     trials: Sequence[Trial], subjects: Sequence[NDArray[np.intp]]
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Where the neighbours of each trial stand, and which of them can tell its level."""
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Where the neighbours of each trial stand, and what each weighs: 0 where it cannot tell a level."""
     subject = np.empty(len(trials), np.intp)
     for number, group in enumerate(subjects):
         subject[group] = number
     unit = np.unique([trial.unit for trial in trials], return_inverse=True)[1]
     times = np.array([trial.started for trial in trials])
-    offsets = [step for step in range(-_NEIGHBOURS, _NEIGHBOURS + 1) if step]
-    places = np.arange(len(trials))[:, None] + np.array(offsets)
+    steps = np.array([step for step in range(-_NEIGHBOURS, _NEIGHBOURS + 1) if step])
+    places = np.arange(len(trials))[:, None] + steps
     there = (places >= 0) & (places < len(trials))
     places = np.clip(places, 0, len(trials) - 1)
     near = np.abs(times[places] - times[:, None]) <= _NEAR_S
     others = (subject[places] != subject[:, None]) & (unit[places] == unit[:, None])
-    return places, there & near & others
+    return places, np.where(there & near & others, np.exp(-np.abs(steps) / _REACH), 0.0)
 
 
-def _medians(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The median of each row's finite values; infinity where there is none."""
-    ordered = np.sort(rows, axis=1)
-    counts = np.isfinite(rows).sum(axis=1)
-    row = np.arange(rows.shape[0])
-    low, high = (
-        ordered[row, np.maximum(counts - 1, 0) // 2],
-        ordered[row, counts // 2 % rows.shape[1]],
-    )
-    return np.where(counts > 0, (low + high) / 2, np.inf)
+def _weighted_medians(
+    values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The median of each row: the middle between what half of its weight lies below, and what above."""
+    order = np.argsort(values, axis=1)
+    values = np.take_along_axis(values, order, axis=1)
+    below = np.take_along_axis(weights, order, axis=1).cumsum(axis=1)
+    half = below[:, -1:] / 2
+    row = np.arange(values.shape[0])
+    low = (below >= half * (1 - 1e-9)).argmax(axis=1)
+    high = (below > half * (1 + 1e-9)).argmax(axis=1)
+    middle: NDArray[np.float64] = (values[row, low] + values[row, high]) / 2
+    return middle

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -48,6 +49,7 @@ class SharedRun:
         self._at_work: set[str] = set()
         self._out: dict[str, LatbenchError] = {}  # units that tried to come (back) in vain, and why
         self._open_brackets: set[str] = set()
+        self._sentinel_every: tuple[int, int] | None = None  # a round, and what holds in it
 
     # Visits
 
@@ -93,6 +95,20 @@ class SharedRun:
         """Whether a subject needs more visits."""
         with self.changed:
             return Standing.PENDING in self.ledger.standings().values()
+
+    @property
+    def sentinel_every(self) -> int:
+        """Visits between two visits to a sentinel: as the plan says, or as many as subjects are left.
+
+        The last subjects need neighbours to tell the level by (`latbench.measure.level`).
+        """
+        with self.changed:
+            number = self.rounds.number
+            if self._sentinel_every is None or self._sentinel_every[0] != number:
+                standings = Counter(self.ledger.standings().values())
+                left = max(1, standings[Standing.PENDING])
+                self._sentinel_every = number, min(self.plan.settings.sentinel_every, left)
+            return self._sentinel_every[1]
 
     # Units
 

@@ -52,6 +52,7 @@ class UnitAtWork:
         self.begun = 0  # how often it got so far as to visit subjects
         self._since_sentinel: list[int] = []  # ids of trials
         self._visits_since_sentinel = 0
+        self._visits_since_reference = 0
         self._since_reading: list[int] = []
         self._cooled_s = 0.0
         self._off: str | None = None  # why trials are distrusted as they are taken
@@ -94,13 +95,12 @@ class UnitAtWork:
         self.begun += 1
 
     def _visit_until_done(self) -> None:
-        every = self._plan.settings.sentinel_every
         while not self._shared.over:
             if self._shared.over_budget:
                 if self._visits_since_sentinel:
                     self._close_bracket()
                 return
-            if self._visits_since_sentinel >= every:
+            if self._visits_since_sentinel >= self._shared.sentinel_every:
                 self._close_bracket()
             visit = self._shared.take(self.name)
             if visit is not None:
@@ -118,6 +118,7 @@ class UnitAtWork:
             self._shared.give_back(visit)
             raise
         self._visits_since_sentinel += 1
+        self._visits_since_reference += 1
         self._shared.end(visit, self.name)
         self._visited()
 
@@ -223,10 +224,16 @@ class UnitAtWork:
         return reason
 
     def _visit_reference(self, round_number: int) -> None:
-        """Visit the reference, in the next place each time; what taints its neighbours taints it."""
-        reference = self._plan.reference
-        if reference is not None and not self._given_up(reference):
+        """Visit the reference, in the next place each time; what taints its neighbours taints it.
+
+        It is as long in coming back as the sentinel is where much is left to visit.
+        """
+        reference, since = self._plan.reference, self._visits_since_reference
+        if reference is None or self._given_up(reference):
+            return
+        if since == 0 or since >= self._plan.settings.sentinel_every:
             self._visit(reference, round_number)
+            self._visits_since_reference = 0
 
     def _given_up(self, watching: Subject) -> bool:
         with self._shared.changed:

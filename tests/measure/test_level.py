@@ -3,7 +3,7 @@
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pytest
@@ -34,14 +34,21 @@ def trial(number: int, subject: str, ms: float, started: float, **fields: object
     )
 
 
-def visits(slowness: Slowness, rounds: int = 8, seed: int = 0, unit: str = "a") -> list[Trial]:
+def visits(
+    slowness: Slowness,
+    rounds: int = 8,
+    seed: int = 0,
+    unit: str = "a",
+    sensitivities: Mapping[str, float] | None = None,
+) -> list[Trial]:
     """Rounds over all subjects in orders of their own, 20 ms a visit, on a unit of changing speed."""
     rng = random.Random(seed)
     made = []
     for _ in range(rounds):
         for subject in rng.sample(sorted(SUBJECTS), len(SUBJECTS)):
             started = 0.02 * len(made)
-            ms = SUBJECTS[subject] * slowness(started) * rng.normalvariate(1, NOISE)
+            shown = 1.0 if sensitivities is None else sensitivities[subject]
+            ms = SUBJECTS[subject] * slowness(started) ** shown * rng.normalvariate(1, NOISE)
             made.append(trial(1000 * ord(unit) + len(made), subject, ms, started, unit=unit))
     return made
 
@@ -70,6 +77,22 @@ def test_a_machine_of_two_speeds_tells_what_a_calm_one_does(seed: int) -> None:
     found = errors(trials, trial_factors(trials))
     assert statistics.fmean(errors(trials, {})) > 5 * statistics.fmean(found)
     assert statistics.fmean(found) < 3 * statistics.fmean(calm)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_shows_a_level_less_than_others_is_levelled_less(seed: int) -> None:
+    rng = random.Random(seed)
+    sensitivities = {subject: rng.uniform(0.6, 1.4) for subject in SUBJECTS}
+    speed = two_speeds(seed)
+    trials = visits(speed, 24, seed, sensitivities=sensitivities)
+    factors = trial_factors(trials)
+    for subject in SUBJECTS:
+        of_subject = [one for one in trials if one.subject == subject]
+        # Where the middle of the levels lies, an odd trial or two decide.
+        slow = [factors[one.id] for one in of_subject if speed(one.started) > 1]
+        fast = [factors[one.id] for one in of_subject if speed(one.started) == 1]
+        seen = statistics.median(slow) / statistics.median(fast)
+        assert seen == pytest.approx(1.3 ** sensitivities[subject], rel=0.04)
 
 
 def test_a_calm_machine_is_left_as_it_is() -> None:

@@ -61,7 +61,19 @@ def write_search(folder: Path, lut: Lut) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     told = {"predicted_ms": predict_latency(lut, found).ms, "target_ms": 9.0}
     (folder / "architecture.json").write_text(
-        json.dumps(found.to_dict() | told | {"lut_sha256": lut.content_sha256})
+        json.dumps(
+            found.to_dict()
+            | told
+            | {
+                "latencies": [
+                    {
+                        "target": str(lut.target),
+                        "provenance": lut.provenance,
+                        "lut_sha256": lut.content_sha256,
+                    }
+                ]
+            }
+        )
     )
     events = [{"event": "start", "epoch": 0, "target_ms": 9.0}]
     for epoch in range(1, 7):

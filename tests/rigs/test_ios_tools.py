@@ -82,7 +82,9 @@ def forwarding(command: Sequence[str], env: dict[str, str]) -> Iterator[None]:
 def converse(port: int) -> None:
     """Pair and measure through a forwarded port, over one connection.
 
-    iproxy mixes connections up where one ends while another begins, so there is no second.
+    iproxy waits by select(2) for descriptors up to that of its connection to usbmuxd alone. Where an earlier
+    connection has freed a lower number for that one, what the client sends is never looked at, and both
+    ends wait for ever. So there is no second connection.
     """
     deadline = time.monotonic() + 30
     while True:

@@ -14,15 +14,16 @@ import pytest
 
 from latbench.device.android.keys import own_key, signer
 from latbench.device.android.runner_files import build, install
-from latbench.errors import LatbenchError
 from latbench.lut import Lut
-from tests.rigs.parts import RigMissing, default_cache, parts
+from tests.rigs.parts import default_cache, parts
 from tests.rigs.phone import Phone
 
 pytestmark = pytest.mark.rig
 
 SPACE = ("--space", "fbnet-cifar", "--input", "16", "--width", "0.35")
 LIBRARIES = {"onnx": "libonnxruntime.so", "tflite": "libLiteRt.so"}
+#: Asked for before a test has a HOME of its own.
+CACHE = default_cache()
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +32,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("built")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LATBENCH_HOME", str(home))
-        try:
-            compiler = parts(default_cache()).compiler / "bin/python"
-            own = str(compiler) if compiler.exists() else sys.executable
-            build("arm64-linux", zig_python=os.environ.get("LATBENCH_ZIG_PYTHON", own))
-        except LatbenchError as error:
-            if "takes" not in error.message:
-                raise
-            pytest.skip(f"{error.message}: {error.hint}")
+        compiler = parts(CACHE).compiler / "bin/python"
+        own = str(compiler) if compiler.exists() else sys.executable
+        build("arm64-linux", zig_python=os.environ.get("LATBENCH_ZIG_PYTHON", own))
     return home / "runners"
 
 
@@ -49,11 +45,7 @@ def phone(
     """A phone that lets this test in, and a home with what it runs."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")  # nothing listens there
-    try:
-        switched_on = Phone("galaxy-s8")
-    except RigMissing as error:
-        pytest.skip(str(error))
-    with switched_on:
+    with Phone("galaxy-s8", cache=CACHE) as switched_on:
         (_own_home / "runners").symlink_to(built)
         for library in LIBRARIES.values():
             install(switched_on.parts.runtimes / library)

@@ -196,8 +196,15 @@ def test_a_file_that_cannot_grow_is_an_error_and_earlier_files_are_intact(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    earlier = {"architecture.json": b"earlier", "checkpoint.pt": b"earlier"}
+    names = (
+        "architecture.json",
+        "checkpoint.pt",
+        "events.jsonl",
+        "tensorboard/events.out.tfevents.1",
+    )
+    earlier = dict.fromkeys(names, b"earlier")
     for name, content in earlier.items():
+        (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_bytes(content)
     code, stdout, stderr = Started(arguments, tmp_path, most_bytes=1 << 16).ended()
     assert code == 1, stderr
@@ -205,6 +212,9 @@ def test_a_file_that_cannot_grow_is_an_error_and_earlier_files_are_intact(
     assert f"error: cannot write {out / 'checkpoint.pt'}: File too large" in stderr
     assert "Traceback" not in stderr
     assert {name: (out / name).read_bytes() for name in earlier} == earlier
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {
+        *(Path(name).name for name in names), "checkpoint.1.pt",
+    }  # fmt: skip
 
 
 def test_importing_the_package_and_its_commands_is_light() -> None:

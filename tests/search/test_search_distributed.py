@@ -15,6 +15,7 @@ from fbnet_search import Recipe, search
 from fbnet_search.data import ImageData
 from fbnet_search.latency import latency_model
 from fbnet_search.recipe import Progress
+from fbnet_search.relaxation import gumbel_softmax
 from latbench.lut import Lut
 
 #: All candidates in the first epoch, then two; batches that do not part evenly among two.
@@ -97,3 +98,24 @@ def test_two_processes_that_are_started_again_find_the_theta_of_one(
     events = [json.loads(line) for line in (parted / "events.jsonl").read_text().splitlines()]
     assert [e["event"] for e in events] == ["start", "epoch", "resume", "epoch", "end"]
     assert events[0]["processes"] == 2
+
+
+def test_two_processes_go_on_when_weights_are_exactly_0(
+    micro_lut: Lut, few_digits: ImageData, tmp_path: Path
+) -> None:
+    # So cold that most candidates of the whole mixture have no weight, and so no gradient.
+    cold = replace(
+        RECIPE, paths=9, last_paths=9, changing_paths=9, temperature=1e-3, temperature_decay=0.0
+    )
+    drawn = gumbel_softmax(torch.zeros(3, 9), cold.temperature, torch.Generator().manual_seed(1))
+    assert (drawn == 0).sum() > 9
+    target_ms = 1.3 * latency_model(micro_lut).fastest_ms
+    alone, parted = tmp_path / "alone", tmp_path / "parted"
+
+    def run(out: Path) -> None:
+        search(micro_lut, few_digits, out, recipe=cold, seed=1, target_ms=target_ms)
+
+    run(alone)
+    assert under_torchrun(lambda: run(parted)) == [0, 0]
+    assert torch.allclose(thetas(parted), thetas(alone), atol=2e-4)
+    assert thetas(alone).abs().max() > 0.1

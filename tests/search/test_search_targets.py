@@ -1,6 +1,7 @@
 """What is found: known optima on two targets, several targets in one run, several LUTs in one run."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from fbnet_search.supernet import probabilities
 from fbnet_search.trainer import search_front
 from latbench.errors import BadRequest
 from latbench.lut import Lut, predict_latency
+from latbench.report.html.searching import search as drawn_front
 from latbench.space import CANDIDATES, Architecture, OpSpec, SearchSpace, read_architecture
 from latbench.target import Runtime
 
@@ -134,17 +136,34 @@ def test_several_targets_share_one_supernet_and_each_gets_its_network(
         assert row["predicted_ms"] == one.prediction.ms
         file = tmp_path / row["folder"] / "architecture.json"
         assert read_architecture(str(file)) == one.architecture
+    # The plot stands beside the table, and says the same.
+    page = (tmp_path / "front.html").read_text()
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert data is not None
+    points = json.loads(data[1])[0]["points"]
+    assert [one["label"] for one in points] == [row["folder"] for row in told]
+    assert [one["x"] for one in points] == [row["predicted_ms"] for row in told]
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     last = [event for event in events if event["event"] == "epoch"][-1]
     assert [last[f"expected_ms@{target:g}ms"] for target in targets] == [
         one.expected_ms for one in found
     ]
+    # What the supernet says they are worth; what their trainings say, once there are some.
+    accuracies = [last[f"theta_accuracy@{target:g}ms"] for target in targets]
+    assert [one["y"] for one in points] == accuracies
+    for row, accuracy in zip(told, (0.9, 0.8), strict=True):
+        trained = json.dumps({"test_accuracy": accuracy})
+        (tmp_path / row["folder"] / "training.json").write_text(trained)
+    again = drawn_front(tmp_path, {str(tiny_lut.target): tiny_lut}).figures[0]
+    assert again.chart is not None
+    assert [one["y"] for one in again.chart.data["points"]] == [0.9, 0.8]
+    assert [row[-2] for row in again.table.rows] == ["yes", "no"]  # the slower is the worse
     with pytest.raises(BadRequest, match="twice"):
         search_front(tiny_lut, few_digits, tmp_path, recipe=SHORT, targets_ms=[0.2, 0.2])
     # A search for one target in the same folder leaves no front that would be taken for its own.
     search(tiny_lut, few_digits, tmp_path, recipe=SHORT, target_ms=targets[0])
     assert (tmp_path / "architecture.json").exists()
-    assert not (tmp_path / "front.json").exists()
+    assert not list(tmp_path.glob("front.*"))
 
 
 def test_with_several_luts_the_target_holds_on_all(
@@ -154,12 +173,17 @@ def test_with_several_luts_the_target_holds_on_all(
     target = middle(*both)
     found = search(both, few_digits, tmp_path, recipe=SHORT, target_ms=target)
     slowest = max(predict_latency(lut, found.architecture).ms for lut in both)
-    assert found.slowest_ms == slowest
+    assert found.prediction.ms == slowest
     assert 0.99 * target <= slowest <= target
     told = json.loads((tmp_path / "architecture.json").read_text())
-    assert told["others"][str(other_lut.target)]["predicted_ms"] == pytest.approx(
-        predict_latency(other_lut, found.architecture).ms
-    )
+    assert told["predicted_ms"] == slowest
+    for one, lut in zip(told["latencies"], both, strict=True):
+        assert (one["target"], one["lut_sha256"]) == (str(lut.target), lut.content_sha256)
+        assert (one["provenance"], one["lut_created"]) == ("modelled", lut.created.isoformat())
+        assert one["predicted_ms"] == predict_latency(lut, found.architecture).ms
+        assert one["predicted_low"] < one["predicted_ms"] < one["predicted_high"]
+        assert one["measured_ms"] is None
+        assert one["unmeasured"] == ""
 
 
 def test_on_several_targets_no_network_is_more_probable(tiny_lut: Lut, other_lut: Lut) -> None:

@@ -285,8 +285,9 @@ def test_what_is_written_says_what_was_found_and_from_what(
         prediction.high,
     )
     assert written["target_ms"] is None
-    assert written["lut_sha256"] == tiny_lut.content_sha256
-    assert written["provenance"] == "modelled"
+    (latency,) = written["latencies"]
+    assert latency["lut_sha256"] == tiny_lut.content_sha256
+    assert latency["provenance"] == "modelled"
     assert written["seed"] == 2
     assert written["layers"] == found.architecture.notation
 

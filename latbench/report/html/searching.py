@@ -21,13 +21,14 @@ def search(folder: Path, luts: Mapping[str, Lut]) -> Section:
     """
     found = _found(folder)
     epochs, start = _events(folder / "events.jsonl")
-    figures = [_networks(found)] if len(found) > 1 else []
+    figures = [_networks(folder, found, epochs)] if len(found) > 1 else []
     for tag in _tags(epochs):
         figures += _trajectory(
             _of(epochs, tag), _target(tag, start), f", target {tag}" if tag else ""
         )
     figures += _front([one for tag in _tags(epochs) for one in _of(epochs, tag)])
     for name, told, architecture in found:
+        figures += _latencies(name, told)
         figures.append(_network(name, architecture, _lut_of(told, luts)))
     text = " ".join(_told(told) for _, told, _ in found)
     return Section("search", "Search: trajectory and what it found", tuple(figures), text)
@@ -55,28 +56,99 @@ def _one_found(name: str, path: Path) -> Found:
     return name, told, architecture
 
 
-def _networks(found: Sequence[Found]) -> Figure:
-    """The networks of several targets, side by side."""
+def _networks(folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str, Any]]) -> Figure:
+    """The networks of several targets by latency and worth, and those that no other beats in both."""
+    axis, note, worths = _worths(folder, found, epochs)
     rows, points = [], []
-    for name, told, architecture in found:
+    front = _undominated(
+        [
+            (float(told["predicted_ms"]), worth)
+            for (_, told, _), worth in zip(found, worths, strict=True)
+        ]
+    )
+    for number, ((name, told, architecture), worth) in enumerate(zip(found, worths, strict=True)):
         ms = float(told["predicted_ms"])
+        shown = f"{worth:.1%}" if axis == "accuracy" else f"{worth:.1f}"
+        measured = told.get("measured_ms")
         size = (f"{architecture.macs / 1e6:.1f}", f"{architecture.params / 1e6:.2f}")
-        rows.append((name, milliseconds(ms), *size, architecture.notation))
+        timed = "" if measured is None else milliseconds(measured)
+        own = () if axis == "M MACs" else (shown,)
+        on_front = "yes" if number in front else "no"
+        rows.append((name, milliseconds(ms), timed, *own, *size, on_front, architecture.notation))
         points.append(
             {
                 "x": ms,
-                "y": architecture.macs / 1e6,
+                "y": worth,
                 "label": name,
-                "t": f"{name}\n{milliseconds(ms)} ms, {size[0]} M MACs",
+                "s": 0 if number in front else 5,
+                "t": f"{name}\n{milliseconds(ms)} ms, {axis} {shown}",
             }
         )
-    columns = ("target", "predicted ms>", "M MACs>", "M weights>", "layers")
-    label = f"MACs against predicted latency of {len(points)} found networks"
+    worth_column = () if axis == "M MACs" else (f"{axis}>",)
+    columns = (
+        "target", "predicted ms>", "measured ms>", *worth_column, "M MACs>", "M weights>",
+        "on the front", "layers",
+    )  # fmt: skip
+    line = [[points[number]["x"], points[number]["y"]] for number in front]
     return Figure(
         "Found networks",
         Table("networks of several targets", columns, rows),
-        Chart("scatter", label, {"points": points, "xlabel": "predicted ms", "ylabel": "M MACs"}),
+        Chart(
+            "scatter",
+            f"{axis} against predicted latency of {len(points)} found networks; "
+            f"{len(front)} are on the front",
+            {
+                "points": points,
+                "lines": [{"points": line, "step": True}],
+                "xlabel": "predicted ms",
+                "ylabel": axis,
+            },
+            ("on the front", "", "", "", "", "beaten in both"),
+        ),
+        note,
     )
+
+
+def _worths(
+    folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str, Any]]
+) -> tuple[str, str, list[float]]:
+    """What the networks are held to be worth: the axis, a note on it, and a value for each."""
+    trained = [_test_accuracy(folder / name / "training.json") for name, _, _ in found]
+    tested = [one for one in trained if one is not None]
+    if len(tested) == len(found):
+        return "accuracy", "Accuracy is that of the trained networks on the test images.", tested
+    last = epochs[-1] if epochs else {}
+    supernet = [last.get(f"theta_accuracy@{name}") for name, _, _ in found]
+    told = [float(one) for one in supernet if one is not None]
+    if len(told) == len(found):
+        note = (
+            "Accuracy is that of the supernet in the last epoch, with networks drawn for each target, on "
+            "the images that train its choices. Train each (fbnet-train, into its own folder) and make "
+            "this page again with latbench report --search to see the networks' own."
+        )
+        return "accuracy", note, told
+    return "M MACs", "", [architecture.macs / 1e6 for _, _, architecture in found]
+
+
+def _test_accuracy(path: Path) -> float | None:
+    """What fbnet-train wrote of a network, if it has trained it."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return float(told["test_accuracy"])
+    except OSError:
+        return None
+    except (ValueError, TypeError, KeyError):
+        raise BadRequest(f"{path} is not what fbnet-train writes") from None
+
+
+def _undominated(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The numbers of the (latency, worth) that no other beats in both, the fastest first."""
+    front: list[int] = []
+    order = sorted(range(len(points)), key=lambda number: (points[number][0], -points[number][1]))
+    for number in order:
+        if not front or points[number][1] > points[front[-1]][1]:
+            front.append(number)
+    return front
 
 
 def _tags(epochs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -113,7 +185,8 @@ def _told(found: Mapping[str, Any]) -> str:
         parts.append(f"for a target of {milliseconds(found['target_ms'])} ms")
     if found.get("measured_ms") is not None:
         parts.append(f"measured {milliseconds(found['measured_ms'])} ms")
-    on = f" on {found['lut_target']} ({found.get('provenance')})" if "lut_target" in found else ""
+    targets = [f"{one['target']} ({one['provenance']})" for one in found.get("latencies", ())]
+    on = f" on {' and '.join(targets)}" if targets else ""
     return f"{', '.join(parts)}{on}."
 
 
@@ -211,12 +284,8 @@ def _front(epochs: Sequence[Mapping[str, Any]]) -> list[Figure]:
     searched = [one for one in epochs if "theta_accuracy" in one]
     if len(searched) < 2:
         return []
-    best = -1.0
-    front = []
-    for one in sorted(searched, key=lambda one: (one["expected_ms"], -one["theta_accuracy"])):
-        if one["theta_accuracy"] > best:
-            best = one["theta_accuracy"]
-            front.append(one)
+    numbers = _undominated([(one["expected_ms"], one["theta_accuracy"]) for one in searched])
+    front = [searched[number] for number in numbers]
     on_front = {id(one) for one in front}
     points = [
         {
@@ -267,11 +336,37 @@ def _front(epochs: Sequence[Mapping[str, Any]]) -> list[Figure]:
     ]
 
 
+def _latencies(name: str, found: Mapping[str, Any]) -> list[Figure]:
+    """The latency of a network on each of several targets, predicted and measured."""
+    told = found.get("latencies", ())
+    if len(told) < 2:
+        return []
+    rows = [
+        (
+            one["target"],
+            milliseconds(one["predicted_ms"]),
+            one["unmeasured"] or ""
+            if one["measured_ms"] is None
+            else milliseconds(one["measured_ms"]),
+            one["lut_sha256"],
+        )
+        for one in told
+    ]
+    columns = ("target", "predicted ms>", "measured ms>", "LUT")
+    of = f" for {name}" if name else ""
+    return [
+        Figure(
+            f"Latency of the found network{of} on each target",
+            Table(f"latency of the found network{of}", columns, rows),
+        )
+    ]
+
+
 def _lut_of(found: Mapping[str, Any], luts: Mapping[str, Lut]) -> tuple[str, Lut] | None:
     """The LUT that the search used, else the first of the same space."""
+    used = [one.get("lut_sha256") for one in found.get("latencies", ())]
     for name, lut in luts.items():
-        used = found.get("lut_sha256")
-        if lut.content_sha256 in (used if isinstance(used, list) else [used]):
+        if lut.content_sha256 in used:
             return f"{name}, which the search used", lut
     for name, lut in luts.items():
         if lut.space == found.get("space"):
