@@ -391,3 +391,18 @@ def journalled(
         warmups=0,
         taint=taint,
     )
+
+
+def test_the_last_subjects_have_the_sentinel_for_a_neighbour(journal: Journal) -> None:
+    plan = fixed_plan(12, ci=0.0012, max_rounds=30)
+    report = measure(plan, FixedUnit("alone"), journal)
+    trials = journal.trials(report.run.id)
+    visited = Counter(trial.round for trial in ops(trials))
+    few = [number for number in visited if visited[number] <= 3]
+    assert len(few) >= 2, "some subjects take longer than others"
+    between, longest = 0, 0
+    for trial in trials:
+        between = 0 if trial.role is Role.SENTINEL else between + 1
+        if trial.round in few[1:]:
+            longest = max(longest, between)
+    assert longest <= 3 < plan.settings.sentinel_every
