@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 STAY = "settings/global.stay_on_while_plugged_in"
 BRIGHTNESS = "settings/system.screen_brightness"
 MODE = "fixed_performance"
+AIRPLANE = "airplane_mode"
 
 
 def on_this_machine(profile: Profile) -> Profile:
@@ -183,6 +185,8 @@ def test_a_phone_is_profiled_into_a_lut(
     lut = api.build_lut(journal)
     assert {op.key for op in SPACE.unique_ops} == set(lut.entries)
     assert (lut.target.device, lut.target.runtime) == ("galaxy-s8", runtime)
+    assert lut.reference is not None
+    assert lut.reference.workload.startswith("1x1 convolutions of MobileNetV2")
     assert lut.conditions["emulated"] is True
     assert lut.conditions["description"] == "samsung SM-G950U, Android 9"
     assert lut.conditions["build"].startswith("samsung/dreamqltesq/")
@@ -476,13 +480,43 @@ def test_settings_are_put_back(new: DeviceDaemon) -> None:
         "10",
     )
     assert device.description.endswith(
-        "; prepared: fixed-performance mode, stay on, steady brightness, dim screen"
+        "; prepared: fixed-performance mode, stay on, steady brightness, dim screen, airplane mode"
     )
+    assert rig_file(new, AIRPLANE) == "enabled"
     device.close()
+    assert rig_file(new, AIRPLANE) == "disabled"
     assert (rig_file(new, STAY), rig_file(new, MODE), rig_file(new, BRIGHTNESS)) == (
         *("2", "false"),
         "180",
     )
+
+
+def test_a_phone_that_flies_already_goes_on_flying(new: DeviceDaemon) -> None:
+    (new.phone.root / "rig" / AIRPLANE).write_text("enabled\n")
+    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    assert "airplane" not in device.description
+    device.close()
+    assert rig_file(new, AIRPLANE) == "enabled"
+
+
+@pytest.mark.parametrize(
+    ("serial", "made"),
+    [
+        ("RIG0P8", True),
+        ("127.0.0.1:5555", True),
+        ("[::1]:5555", True),
+        ("192.168.1.20:5555", False),
+        ("phone.lan:41231", False),
+        ("adb-RIG0P8-x._adb-tls-connect._tcp", False),
+    ],
+)
+def test_no_phone_is_cut_off_by_airplane_mode(new: DeviceDaemon, serial: str, made: bool) -> None:
+    with closing(DirectLink.tcp(new.address)) as link:
+        link.serial = serial
+        assert ("airplane mode" in prepare(link, "unit")) == made
+        assert (rig_file(new, AIRPLANE) == "enabled") == made
+        assert restore(link, "unit")
+        assert rig_file(new, AIRPLANE) == "disabled"
 
 
 def test_a_phone_that_restarts_is_prepared_again(new: DeviceDaemon, tmp_path: Path) -> None:

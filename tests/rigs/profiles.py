@@ -22,7 +22,7 @@ class Profile:
         version: of the ADB protocol; from 0x01000001 on sums are not checked.
         dumps: what dumpsys prints, by service; others are not there.
         files: contents of files below /proc and /sys, by path.
-        fixed_performance: whether `cmd power` knows fixed-performance mode (Android 11).
+        fixed_performance: whether `cmd` knows fixed-performance mode and airplane mode (Android 11).
     """
 
     name: str
@@ -52,6 +52,7 @@ class Profile:
             target.write_text(text)
         if self.fixed_performance:
             (root / "rig/fixed_performance").write_text("false\n")
+            (root / "rig/airplane_mode").write_text("disabled\n")
         for tool, script in _TOOLS.items():
             target = root / "system/bin" / tool
             target.write_text(f"#!/bin/sh\nrig='{root}/rig'\n{script}")
@@ -83,6 +84,14 @@ esac
     "cmd": r"""
 if [ "$1 $2" = "power set-fixed-performance-mode-enabled" ] && [ -f "$rig/fixed_performance" ]; then
   echo "$3" > "$rig/fixed_performance"
+  exit 0
+fi
+if [ "$1 $2" = "connectivity airplane-mode" ] && [ -f "$rig/fixed_performance" ]; then
+  case $3 in
+    "") cat "$rig/airplane_mode";;
+    enable|disable) echo "${3}d" > "$rig/airplane_mode";;
+    *) exit 255;;
+  esac
   exit 0
 fi
 echo "Unknown command: $2"

@@ -5,6 +5,7 @@ What lies on the phone is in `artifacts.FOLDER`; what is kept here about it, in 
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,6 @@ class AndroidDevice:
         OutputFailed: latbench's home cannot be written.
     """
 
-    reference: str | None = None
-
     def __init__(
         self,
         link: AdbLink,
@@ -82,6 +81,16 @@ class AndroidDevice:
         except BaseException:  # Ctrl-C included
             self.close()
             raise
+
+    @cached_property
+    def reference(self) -> str | None:
+        """The workload without an engine that the phone's runner has; it is asked once.
+
+        Raises:
+            RunnerFailed, DeviceUnavailable: as `open_runner`.
+        """
+        with self.open_runner() as runner:
+            return runner.hello().reference
 
     def open_runner(self, max_seconds: int = _MAX_SECONDS) -> RunnerClient:
         """Start a runner on the phone, which is sent there if it is not, with the engines.

@@ -9,6 +9,8 @@ Changed are:
                              cannot be asked whether it was on, and is switched off afterwards.
     stay on while plugged in   so that the screen, and with it the cores, stay awake.
     brightness               steady and low: a screen that is bright heats the phone.
+    airplane mode            Android 11 and later: radios heat the phone and wake it. Not where the phone is
+                             reached by a radio. Before Android 11 only the phone's own menu or root can.
 """
 
 import json
@@ -22,6 +24,7 @@ from latbench.files import write_atomically
 
 _MODE = "cmd power set-fixed-performance-mode-enabled"
 _MODE_ON = f"{_MODE} true"
+_AIRPLANE = "cmd connectivity airplane-mode"
 #: Name, setting and value of each setting that is changed.
 _SETTINGS = (
     # Mains 1, USB 2, wireless 4 (BatteryManager.BATTERY_PLUGGED_…).
@@ -50,6 +53,7 @@ def prepare(link: AdbLink, unit: str) -> tuple[str, ...]:
     changes = (
         Change("fixed-performance mode", _MODE_ON, f"{_MODE} false"),
         *(_changed(link, *setting) for setting in _SETTINGS),
+        *_grounded(link),
     )
     note = {"unit": unit, "undo": [change.undo for change in changes]}
     write_atomically(_file(unit), json.dumps(note, indent=1) + "\n")
@@ -87,6 +91,26 @@ def restore(link: AdbLink, unit: str) -> bool:
         link.shell(command)  # one that the phone does not know had no effect either
     path.unlink(missing_ok=True)
     return True
+
+
+def _grounded(link: AdbLink) -> tuple[Change, ...]:
+    """Airplane mode, where it can be switched, is off, and does not cut the way to the phone."""
+    if _on_a_network(link.serial):
+        return ()
+    told = link.shell(_AIRPLANE)
+    if told.exit_code != 0 or told.stdout.strip() != "disabled":
+        return ()
+    return (Change("airplane mode", f"{_AIRPLANE} enable", f"{_AIRPLANE} disable"),)
+
+
+def _on_a_network(serial: str) -> bool:
+    """Whether a unit's name is an address: of the phone itself, unless this machine forwards it."""
+    host, colon, port = serial.rpartition(":")
+    if "._tcp" in serial:  # as adb lists what it found by multicast DNS
+        return True
+    return (
+        bool(colon) and port.isdigit() and host.strip("[]") not in ("127.0.0.1", "::1", "localhost")
+    )
 
 
 def _changed(link: AdbLink, name: str, setting: str, value: int) -> Change:

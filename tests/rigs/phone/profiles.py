@@ -45,7 +45,7 @@ class Profile:
         governor: of every clock.
         temperatures: the sensors; each is a thermal zone too.
         thermalservice: whether `dumpsys thermalservice` tells status and temperatures (Android 10).
-        fixed_performance: whether `cmd power set-fixed-performance-mode-enabled` works (Android 11).
+        fixed_performance: whether `cmd` knows fixed-performance mode and airplane mode (Android 11).
         denied: folders below /sys that a shell may not enter.
     """
 

@@ -11,6 +11,7 @@ The folder of a phone's state is /rig inside it. The stand-ins read it anew each
     battery/level, status, temperature, usb     percent; Android's number; tenths of a degree; true
     wakefulness                     Awake or Asleep; a shell may change it, by input
     fixed_performance               true or false, where the phone has that mode; by cmd power
+    airplane_mode                   enabled or disabled, likewise; by cmd connectivity
     settings/NAMESPACE/KEY          one value each; by settings and svc
 """
 
@@ -41,6 +42,8 @@ class PhoneState:
         self.set_battery(level=80, charging=True, celsius=30.0)
         for path in profile.denied:
             (folder / "sys" / path).chmod(0o700)
+        if profile.fixed_performance:
+            self._write("airplane_mode", "disabled", shell_may_write=True)
         self.boot()
 
     def boot(self) -> None:
@@ -134,7 +137,7 @@ class PhoneState:
     def _write_identity(self, serial: str) -> None:
         self._write_properties({**self.profile.properties, "ro.serialno": serial})
         self._write("cpuinfo", _cpuinfo(self.profile))
-        for service in ("battery", "power"):
+        for service in ("battery", "connectivity", "power"):
             self._write(f"services/{service}", "")
         if self.profile.thermalservice:
             self._write("services/thermalservice", "")
