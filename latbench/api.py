@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from latbench.delegation import CPU, Delegation, require_delegation
+from latbench.delegation import CPU, Delegation, require_delegations
 from latbench.device.base import Device
 from latbench.device.catalogue import CatalogueDevice, find_device
 from latbench.device.open import ANYWHERE, Where
@@ -71,6 +71,7 @@ class Measurement:
     tainted: int
     predicted: Prediction | None = None
     anchor: float | None = None
+    delegated: tuple[Delegation, ...] = ()
 
     @property
     def level(self) -> float:
@@ -97,7 +98,7 @@ def profile(
     journal: Path | None = None,
     fresh: bool = False,
     verify: bool = False,
-    accelerator: str = CPU,
+    accelerator: str | None = None,
     allow_partial: bool = False,
     progress: Progress = silent,
 ) -> Profile:
@@ -134,7 +135,7 @@ def profile(
         units,
         target,
     ):
-        target = target.model_copy(update={"accelerator": accelerator})
+        target = target.model_copy(update={"accelerator": accelerator or CPU})
         if verify:
             require_verifiable(target)
         plan, about = planned(
@@ -147,18 +148,10 @@ def profile(
             progress,
             sandwiched=bool(networks),
         )
-        delegated: tuple[Delegation, ...] = ()
-        if accelerator != CPU:
-            delegated = tuple(
-                require_delegation(
-                    unit,
-                    target,
-                    plan.all_subjects,
-                    allow_partial=allow_partial,
-                    progress=lambda done, total: progress("asking what runs where", done, total),
-                )
-                for unit in units
-            )
+        delegated = require_delegations(
+            units, target, plan.all_subjects, allow_partial=allow_partial, progress=progress
+        )
+        if delegated:
             about |= {"delegated": [asdict(one) for one in delegated]}
         verified: tuple[Verification, ...] = ()
         if verify:
@@ -294,6 +287,8 @@ def measure_latency(
     threads: int | None = None,
     cores: Sequence[int] | None = None,
     where: Where = ANYWHERE,
+    accelerator: str | None = None,
+    allow_partial: bool = False,
     lut: Lut | None = None,
     input_shape: tuple[int, ...] | None = None,
     ci: float = 0.01,
@@ -304,16 +299,20 @@ def measure_latency(
 
     Args:
         model: a .tflite, .onnx or .pt file, or an architecture.
-        where: as `profile`.
+        where, accelerator, allow_partial: as `profile`; the accelerator is the LUT's where there is one.
         lut: predict the latency too, and time networks it was made from beside the model.
         input_shape: for files that do not say theirs.
 
     Raises:
         BadRequest: there is no such file, or it needs what was not given.
         LutRefused: the LUT is of another target.
+        LatbenchError: the accelerator does not take all of the model.
         RunnerFailed: the model does not load or run.
     """
     if lut is not None:
+        if accelerator not in (None, lut.target.accelerator):
+            raise LutRefused(f"the LUT is of {lut.target}, but {accelerator} was asked for")
+        accelerator = lut.target.accelerator
         lut.require_target(device=device, runtime=runtime, precision=precision, threads=threads)
         runtime, precision = lut.target.runtime, lut.target.precision
         threads = lut.target.threads
@@ -342,8 +341,7 @@ def measure_latency(
         (unit,),
         target,
     ):
-        if lut is not None:
-            target = target.model_copy(update={"accelerator": lut.target.accelerator})
+        target = target.model_copy(update={"accelerator": accelerator or CPU})
         if architecture is not None:
             progress("exporting", 0, 1)
             made = export_architecture(architecture, target.runtime, target.precision, store)
@@ -355,6 +353,9 @@ def measure_latency(
         networks = [network_subject(anchor.architecture, target, store) for anchor in anchors]
         sentinel = sentinel_subject(anchors[0].architecture, target, store) if anchors else None
         plan = Plan(target, (subject, *networks), sentinel, Settings(ci=ci, budget_s=budget_s))
+        delegated = require_delegations(
+            (unit,), target, plan.subjects, allow_partial=allow_partial, progress=progress
+        )
         with Journal(journals() / "measure.sqlite") as opened:
             report = measured(plan, unit, opened, progress, {}, fresh=True)
     result = report.result(subject.key)
@@ -369,6 +370,7 @@ def measure_latency(
         result.tainted,
         predicted=_prediction(lut, architecture, metadata),
         anchor=level_of(anchors, latencies) if anchors else None,
+        delegated=delegated,
     )
 
 

@@ -34,6 +34,27 @@ class Delegation:
     fell_back: Mapping[str, str]
 
 
+def require_delegations(
+    units: Sequence[Device],
+    target: Target,
+    subjects: Sequence[Subject],
+    *,
+    allow_partial: bool,
+    progress: Callable[[str, int, int], None],
+) -> tuple[Delegation, ...]:
+    """`require_delegation` of each unit; nothing where the target is the CPU."""
+    if target.accelerator == CPU:
+        return ()
+
+    def tell(done: int, total: int) -> None:
+        progress("asking what runs where", done, total)
+
+    return tuple(
+        require_delegation(unit, target, subjects, allow_partial=allow_partial, progress=tell)
+        for unit in units
+    )
+
+
 def require_delegation(
     device: Device,
     target: Target,
@@ -50,6 +71,7 @@ def require_delegation(
         DeviceUnavailable: the unit cannot be reached.
     """
     files = {one.key: one.path for one in subjects if one.path is not None}
+    shapes = {one.key: one.input_shapes for one in subjects}
     places = device.send(list(files.values()))
     fell_back: dict[str, str] = {}
     with device.open_runner() as runner:
@@ -60,6 +82,7 @@ def require_delegation(
                 threads=target.threads,
                 cores=target.cores,
                 accelerator=target.accelerator,
+                input_shapes=shapes[key],
             )
             runner.unload(loaded.handle)
             left = _left_to_cpu(loaded.coverage)

@@ -1,11 +1,13 @@
 """latbench measure: time one model file or architecture on a device."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from latbench.cli.options import (
+    accelerator_options,
     budget_option,
     interval_option,
     json_option,
@@ -16,7 +18,7 @@ from latbench.cli.options import (
     target_options,
     where_options,
 )
-from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
+from latbench.cli.output import emit_facts, emit_json, interval, milliseconds, tell_fallbacks
 from latbench.cli.progress import reporter
 from latbench.errors import LutRefused
 
@@ -47,6 +49,7 @@ MODEL_SUFFIXES = (".tflite", ".onnx", ".pt")
     metavar="SHAPE",
     help="Shape of the input, like 1x3x224x224, where the file does not say.",
 )
+@accelerator_options
 @interval_option("The model")
 @budget_option("2m")
 @json_option
@@ -60,6 +63,8 @@ def command(
     where: "Where",
     lut: "Lut | None",
     input_shape: tuple[int, ...] | None,
+    accelerator: str | None,
+    allow_partial: bool,
     ci: float,
     budget: float,
     as_json: bool,
@@ -86,6 +91,8 @@ def command(
             threads=threads,
             cores=cores,
             where=where,
+            accelerator=accelerator,
+            allow_partial=allow_partial,
             lut=lut,
             input_shape=input_shape,
             ci=ci,
@@ -96,6 +103,7 @@ def command(
         emit_json(_facts_for_machines(measurement))
     else:
         _print(measurement)
+        tell_fallbacks(measurement.delegated)
 
 
 def _read_architecture(text: str, lut: "Lut | None", chosen: dict[str, Any]) -> "Architecture":
@@ -125,6 +133,7 @@ def _facts_for_machines(measurement: "Measurement") -> dict[str, Any]:
         "samples": measurement.samples,
         "rounds": measurement.rounds,
         "tainted": measurement.tainted,
+        "delegated": [asdict(one) for one in measurement.delegated],
     }
     if measurement.predicted is not None:
         predicted = measurement.predicted

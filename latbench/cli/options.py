@@ -213,6 +213,22 @@ def fleet_options(command: F) -> F:
     return cast(F, wrapped)
 
 
+def accelerator_options(command: F) -> F:
+    """Add `--accelerator` and `--allow-partial`."""
+    accelerator = click.option(
+        "--accelerator",
+        metavar="NAME",
+        help="What to run on: gpu or npu (tflite), xnnpack, nnapi, qnn or coreml (onnx).  "
+        "[default: cpu]",
+    )
+    allowed = click.option(
+        "--allow-partial",
+        is_flag=True,
+        help="Also time what the accelerator leaves to the CPU in part.",
+    )
+    return accelerator(allowed(command))
+
+
 _treatment = (
     click.option("--as", "claimed", is_flag=True,
                  help="Take the phone for --device, whatever it says it is."),

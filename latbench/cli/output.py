@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from latbench.delegation import Delegation
     from latbench.lut import Correction
 
 
@@ -65,3 +66,10 @@ def described(correction: "Correction") -> str:
     plural = "s" if correction.networks > 1 else ""
     learnt = f"from {correction.networks} network{plural}"
     return f"sums x {correction.scale:.4f}{offset}{factors}; {learnt}"
+
+
+def tell_fallbacks(delegated: "Iterable[Delegation]") -> None:
+    """Print what accelerators left to the CPU, a line each."""
+    for one in delegated:
+        for key, left in one.fell_back.items():
+            click.echo(f"fell back on {one.unit}: {key}: {left}")

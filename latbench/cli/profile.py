@@ -9,6 +9,7 @@ import click
 
 from latbench.cli.group import interruptible
 from latbench.cli.options import (
+    accelerator_options,
     budget_option,
     fleet_options,
     interval_option,
@@ -18,7 +19,7 @@ from latbench.cli.options import (
     space_options,
     target_options,
 )
-from latbench.cli.output import emit_facts, emit_json
+from latbench.cli.output import emit_facts, emit_json, tell_fallbacks
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
@@ -50,18 +51,7 @@ if TYPE_CHECKING:
     help="Where trials are kept.  [default: one file a target, in latbench's home]",
 )
 @click.option("--fresh", is_flag=True, help="Measure anew what was measured already.")
-@click.option(
-    "--accelerator",
-    default="cpu",
-    show_default=True,
-    metavar="NAME",
-    help="What to run on: gpu or npu (tflite), xnnpack, nnapi, qnn or coreml (onnx).",
-)
-@click.option(
-    "--allow-partial",
-    is_flag=True,
-    help="Also time ops that the accelerator leaves to the CPU in part.",
-)
+@accelerator_options
 @click.option("--verify", is_flag=True, help="First compare what ops compute there with PyTorch.")
 @json_option
 def command(
@@ -77,7 +67,7 @@ def command(
     journal: Path | None,
     fresh: bool,
     verify: bool,
-    accelerator: str,
+    accelerator: str | None,
     allow_partial: bool,
     as_json: bool,
     **chosen: Any,
@@ -168,9 +158,7 @@ def _print(profile: "Profile") -> None:
         facts += [(f"unit {unit}", _told(part)) for unit, part in report.units.items()]
     facts.append(("journal", profile.journal))
     emit_facts(facts)
-    for one in profile.delegated:
-        for key, left in one.fell_back.items():
-            click.echo(f"fell back on {one.unit}: {key}: {left}")
+    tell_fallbacks(profile.delegated)
     for key in report.given_up:
         click.echo(f"given up: {key}: {report.failures[key]}")
     if report.distrusted:

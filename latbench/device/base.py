@@ -46,15 +46,17 @@ class Device(Protocol):
     """One attached unit that can run artifacts and report its own conditions.
 
     A unit is one physical device; `unit` tells it apart from others of the same device. `emulated`
-    units compute right but their times mean nothing. `reference` names the workload without an engine
-    that its runners have, None where they have none.
+    units compute right but their times mean nothing.
     """
 
     name: str
     unit: str
     description: str
     emulated: bool
-    reference: str | None
+
+    @property
+    def reference(self) -> str | None:
+        """The workload without an engine that its runners have; None where they have none."""
 
     def open_runner(self) -> "RunnerClient":
         """Start a runner on the unit and return the client that talks to it.

@@ -1,13 +1,18 @@
 """An accelerator that does not take whole ops is refused, or reported."""
 
+import json
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from latbench.cli import main
 from latbench.delegation import require_delegation
 from latbench.errors import LatbenchError
+from latbench.files import sha256_of
 from latbench.measure import Plan
 
 pytest.importorskip("adb_shell", reason="pip install adb-shell")
@@ -15,6 +20,10 @@ from tests.rigs import fixed_phone
 from tests.rigs.device_daemon import DeviceDaemon
 from tests.rigs.fault_bench import FaultBench
 from tests.rigs.profiles import GALAXY_S8
+
+# The small models that tests/measure has are good here too.
+sys.path.append(str(Path(__file__).parents[1] / "measure"))
+from measuring import write_model
 
 WHOLE = {"ops": 4, "delegate_nodes": 1, "ops_outside_delegates": 0}
 IN_PART = {"ops": 4, "delegate_nodes": 2, "ops_outside_delegates": 2}
@@ -55,4 +64,29 @@ def test_what_is_left_to_the_cpu_is_refused_or_reported(bench: FaultBench) -> No
         assert "--allow-partial" in str(left.value.hint)
         told = require_delegation(device, target, plan.all_subjects, allow_partial=True)
         assert set(told.fell_back) == {part, silent}
+    bench.require_quiet()
+
+
+def test_one_model_is_refused_or_measured_likewise(bench: FaultBench) -> None:
+    assert bench.root is not None
+    model = write_model(bench.root.parent / "model.onnx", 4, 12)
+    fixed_phone.tell(bench.root, coverage={sha256_of(model.read_bytes()): IN_PART})
+
+    def measure(*words: str) -> Result:
+        command = ["measure", str(model), "--device", "galaxy-s8", "--unit", bench.address]
+        return CliRunner().invoke(main, [*command, *words, "--accelerator", "nnapi", "--ci", "5%"])
+
+    refused = measure()
+    assert refused.exit_code == 1
+    assert "1 of 1 artifacts do not run wholly on nnapi" in refused.output
+    assert "2 nodes of 4 are left to the CPU" in refused.output
+    done = measure("--allow-partial")
+    assert done.exit_code == 0, done.output
+    assert "onnx fp32 on nnapi" in done.output
+    assert (
+        f"fell back on {bench.address}: model.onnx: 2 nodes of 4 are left to the CPU" in done.output
+    )
+    told = json.loads(measure("--allow-partial", "--json").output)
+    assert told["target"]["accelerator"] == "nnapi"
+    assert list(told["delegated"][0]["fell_back"]) == ["model.onnx"]
     bench.require_quiet()
