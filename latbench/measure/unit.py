@@ -33,6 +33,11 @@ _LONGEST_PAUSE_S = 16.0
 _CHEAP_READING_S = 0.001
 _PROBE_READINGS = 3
 
+#: The reference may take this share of a unit's time, once its visits took longer than these seconds: a slow
+#: phone, or an emulated one, would do little else.
+_REFERENCE_SHARE = 0.25
+_REFERENCE_FREE_S = 2.0
+
 #: The stages at which a runner fails before it can be asked for anything.
 _NOT_STARTED = ("start", "hello")
 
@@ -53,6 +58,8 @@ class UnitAtWork:
         self._since_sentinel: list[int] = []  # ids of trials
         self._visits_since_sentinel = 0
         self._visits_since_reference = 0
+        self._reference_s = 0.0  # what its visits took
+        self._opened = time.monotonic()
         self._since_reading: list[int] = []
         self._cooled_s = 0.0
         self._off: str | None = None  # why trials are distrusted as they are taken
@@ -226,13 +233,18 @@ class UnitAtWork:
     def _visit_reference(self, round_number: int) -> None:
         """Visit the reference, in the next place each time; what taints its neighbours taints it.
 
-        It is as long in coming back as the sentinel is where much is left to visit.
+        It is as long in coming back as the sentinel is where much is left to visit, and longer where it
+        would take more than its share of the unit's time.
         """
         reference, since = self._plan.reference, self._visits_since_reference
         if reference is None or self._given_up(reference):
             return
+        share_s = _REFERENCE_SHARE * (time.monotonic() - self._opened)
+        if self._reference_s > max(_REFERENCE_FREE_S, share_s):
+            return
         if since == 0 or since >= self._plan.settings.sentinel_every:
-            self._visit(reference, round_number)
+            trial = self._visit(reference, round_number)
+            self._reference_s += trial.duration_s
             self._visits_since_reference = 0
 
     def _given_up(self, watching: Subject) -> bool:

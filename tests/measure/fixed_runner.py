@@ -18,8 +18,8 @@ def latency_ns(path: str) -> int:
     return 1_000_000 + zlib.crc32(path.rpartition("/")[2].encode()) % 8_000_000
 
 
-def serve(sleep_s: float, slowness: float, noise: float, seed: str) -> None:
-    """Answer requests until the input ends."""
+def serve(sleep_s: float, slowness: float, noise: float, seed: str, reference_s: float) -> None:
+    """Answer requests until the input ends; a visit to the reference takes `reference_s`."""
     rng = random.Random(seed)
     loaded: dict[str, str] = {}
     tensor = {"name": "x", "shape": [1], "dtype": "float32"}
@@ -35,6 +35,9 @@ def serve(sleep_s: float, slowness: float, noise: float, seed: str) -> None:
                 handle = f"m{len(loaded)}"
                 loaded[handle] = request["path"]
                 answer |= {"handle": handle, "load_ms": 0.0, "inputs": [tensor], "engine": engine}
+            case "run" if request["handle"] == "reference":
+                time.sleep(reference_s)
+                answer["samples_ns"] = [10_000_000] * request["min_samples"]
             case "run":
                 runs = request["warmups"] + request["min_samples"]
                 time.sleep(runs * sleep_s)
@@ -56,5 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("--slowness", type=float, required=True)
     parser.add_argument("--noise", type=float, required=True)
     parser.add_argument("--seed", required=True)
+    parser.add_argument("--reference-s", type=float, required=True)
     options = parser.parse_args()
-    serve(options.sleep_s, options.slowness, options.noise, options.seed)
+    serve(options.sleep_s, options.slowness, options.noise, options.seed, options.reference_s)

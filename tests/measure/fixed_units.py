@@ -30,6 +30,7 @@ class FixedUnit:
         sleep_s: what a run really takes.
         slowness: what it tells that a run takes, relative to other units.
         noise: relative, of what it tells.
+        reference_s: what a visit to the reference really takes.
     """
 
     name = "host"
@@ -38,12 +39,18 @@ class FixedUnit:
     reference: str | None = None
 
     def __init__(
-        self, unit: str, *, sleep_s: float = 0.0, slowness: float = 1.0, noise: float = 0.002
+        self,
+        unit: str,
+        *,
+        sleep_s: float = 0.0,
+        slowness: float = 1.0,
+        noise: float = 0.002,
+        reference_s: float = 0.0,
     ) -> None:
         self.unit = unit
         self._arguments = [
             *("--sleep-s", str(sleep_s), "--slowness", str(slowness)),
-            *("--noise", str(noise), "--seed", unit),
+            *("--noise", str(noise), "--seed", unit, "--reference-s", str(reference_s)),
         ]
         self.plugged_in = threading.Event()
         self.plugged_in.set()

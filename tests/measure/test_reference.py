@@ -2,9 +2,11 @@
 
 import dataclasses
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
+from fixed_units import FixedUnit, fixed_plan
 from measuring import QUICK, small_plan
 
 from latbench.device.host import HostDevice
@@ -38,6 +40,25 @@ def test_the_reference_is_timed_between_the_others_in_every_place(
     assert not [trial for trial in trials if "affinity" in (trial.taint or "")]
     again = measure(plan, device, journal)
     assert again.taken == 0
+
+
+@pytest.mark.parametrize("free_s", [0.0, 1e9])
+def test_a_dear_reference_takes_no_more_than_its_share(
+    free_s: float, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latbench.measure.unit._REFERENCE_FREE_S", free_s)
+    plan = with_reference(fixed_plan(8, min_rounds=6), "a dear one")
+    unit = FixedUnit("slow", sleep_s=0.005, reference_s=0.4)
+    started = time.monotonic()
+    report = measure(plan, unit, journal)
+    took_s = time.monotonic() - started
+    trials = journal.trials(report.run.id)
+    visits = sum(trial.role is Role.REFERENCE for trial in trials)
+    assert report.complete
+    if free_s:
+        assert 0.4 * visits > 0.3 * took_s, "it would take more"
+    else:
+        assert 1 <= visits <= 1 + 0.25 * took_s / 0.4
 
 
 def test_a_runner_runs_it_without_loading_anything(device: HostDevice) -> None:
