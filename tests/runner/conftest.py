@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -19,6 +20,13 @@ from latbench.device.runner_client import RunnerClient
 from latbench.target import Runtime
 
 SOURCE = Path(__file__).parents[2] / "runner"
+
+
+def _unable(request: pytest.FixtureRequest, why: str) -> NoReturn:
+    """Skip; but fail where rigs were selected, since whoever does wants them run."""
+    if any(item.get_closest_marker("rig") for item in request.session.items):
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 def _library(package: str, pattern: str) -> Path:
@@ -35,11 +43,11 @@ def _run(command: Sequence[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     if sys.platform != "linux":
-        pytest.skip("the runner opens engines of Linux here")
+        _unable(request, "the runner opens engines of Linux here")
     if shutil.which("cmake") is None or not (shutil.which("cc") or os.environ.get("CC")):
-        pytest.skip("building the runner takes cmake and a C compiler: apt install cmake gcc")
+        _unable(request, "building the runner takes cmake and a C compiler: apt install cmake gcc")
     engines = {
         Runtime.ONNX: _library("onnxruntime", "capi/libonnxruntime.so*"),
         Runtime.TFLITE: _library("ai_edge_litert", "libLiteRt.so"),
