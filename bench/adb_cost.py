@@ -1,6 +1,7 @@
 """What measuring over adb costs: `sudo python bench/adb_cost.py` (it needs what `make rig` sets up).
 
-The other side is AOSP's own adbd on the loopback interface (tests/rigs/phone), and real adb clients.
+The other side is AOSP's own adbd on the loopback interface (tests/rigs/phone), and real adb clients. It is
+built without optimisation (tests/rigs/adbd/Makefile); both sides of every ratio wait for the same one.
 
 1. A trial, beyond inference: the wall time of one `run` request less the samples and warm-ups that the
    runner tells, by the same program (the runner in C, linked statically so that it runs on the rig's phone)

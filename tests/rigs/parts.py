@@ -55,9 +55,8 @@ def default_cache() -> Path:
 
 def parts(cache: Path) -> Parts:
     """Where the parts of this checkout are, or will be, below `cache`."""
-    adbd = [
-        (HERE / "adbd" / name).read_bytes() for name in ("Makefile", "properties.cpp", "build.py")
-    ]
+    made_of = ("Makefile", "standard.hpp", "properties.cpp", "build.py")
+    adbd = [(HERE / "adbd" / name).read_bytes() for name in made_of]
     system = [(HERE / "phone" / "arm64.py").read_bytes(), " ".join(ARM64_PACKAGES).encode()]
     versions = runtime_versions()
     return Parts(

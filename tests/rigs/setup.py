@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.rigs import debian
@@ -50,10 +51,16 @@ def prepare(cache: Path) -> Parts:
     _emulation()
     _namespaces()
     found = parts(cache)
-    _part("adbd", found.adbd, build_adbd)
-    _part("arm64 system", found.system, build_system)
-    _part("arm64 runtimes", found.runtimes, fetch_runtimes)
-    _part("compiler", found.compiler, _fetch_compiler)
+    # One of them compiles; the others wait for the network meanwhile.
+    with ThreadPoolExecutor() as pool:
+        made = [
+            pool.submit(_part, "adbd", found.adbd, build_adbd),
+            pool.submit(_part, "arm64 system", found.system, build_system),
+            pool.submit(_part, "arm64 runtimes", found.runtimes, fetch_runtimes),
+            pool.submit(_part, "compiler", found.compiler, _fetch_compiler),
+        ]
+    for one in made:
+        one.result()
     return found
 
 
@@ -105,9 +112,10 @@ def _namespaces() -> None:
 
 def _fetch_compiler(folder: Path) -> None:
     with making(folder) as new:
-        debian.call([sys.executable, "-m", "venv", str(new)])
-        pip = [str(new / "bin/python"), "-m", "pip", "install", "--quiet"]
-        debian.call([*pip, "--disable-pip-version-check", f"ziglang=={ZIG_VERSION}"])
+        debian.call([sys.executable, "-m", "venv", "--without-pip", str(new)])
+        pip = [sys.executable, "-m", "pip", "--python", str(new / "bin/python"), "install"]
+        quietly = ["--quiet", "--disable-pip-version-check", "--no-compile"]
+        debian.call([*pip, *quietly, f"ziglang=={ZIG_VERSION}"])
 
 
 def _part(name: str, folder: Path, make: Callable[[Path], None]) -> None:
@@ -121,7 +129,7 @@ def _part(name: str, folder: Path, make: Callable[[Path], None]) -> None:
 
 
 def _say(what: str, text: str) -> None:
-    print(f"{what:15} {text}", flush=True)
+    print(f"{what:15} {text}\n", end="", flush=True)  # at once, for parts are made side by side
 
 
 if __name__ == "__main__":
