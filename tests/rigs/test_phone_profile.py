@@ -1,4 +1,6 @@
-"""An arm64 phone behind AOSP's own adbd is profiled by the command line into a LUT marked emulated.
+"""Arm64 phones behind AOSP's own adbd are profiled by the command line into LUTs marked emulated.
+
+The one of Android 9 runs LiteRT and the one of Android 14 ONNX Runtime: together they cover both of each.
 
 The runner is built by Zig's compiler, which `tests.rigs.setup` fetches.
 """
@@ -8,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,12 +43,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def phone(
-    built: Path, _own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    built: Path,
+    _own_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Phone]:
     """A phone that lets this test in, and a home with what it runs."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")  # nothing listens there
-    with Phone("galaxy-s8", cache=CACHE) as switched_on:
+    with Phone(request.param, cache=CACHE) as switched_on:
         (_own_home / "runners").symlink_to(built)
         for library in LIBRARIES.values():
             install(switched_on.parts.runtimes / library)
@@ -62,40 +69,68 @@ def latbench(*words: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+@dataclass(frozen=True)
+class Expected:
+    """What a LUT says of a phone of the rig, in the catalogue's name, and of what is prepared there."""
+
+    device: str
+    core: int
+    build: str
+    prepared: str
+    thermal_status: list[int] | None
+
+
+EXPECTED = {
+    "galaxy-s8": Expected(
+        device="galaxy-s8",
+        core=7,
+        build="samsung/dreamqltesq/",
+        prepared="prepared: stay on, steady brightness, dim screen",
+        thermal_status=None,
+    ),
+    "current": Expected(
+        device="pixel-8",
+        core=8,
+        build="Google/shiba/",
+        prepared="prepared: fixed-performance mode, stay on, steady brightness, dim screen, airplane mode",
+        thermal_status=[0, 0],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("phone", "runtime"), [("galaxy-s8", "tflite"), ("current", "onnx")], indirect=["phone"]
+)
 def test_a_space_is_profiled_into_a_lut(phone: Phone, runtime: str, tmp_path: Path) -> None:
+    expected = EXPECTED[phone.profile.name]
     said = latbench(
-        *("profile", "--device", "galaxy-s8", "--unit", phone.address, "--runtime", runtime),
-        *(
-            *SPACE,
-            "--calibrate",
-            "3",
-            "--ci",
-            "20%",
-            "--prepare",
-            "--budget",
-            "30m",
-            "--verify",
-            "--json",
-        ),
+        *("profile", "--device", expected.device, "--unit", phone.address, "--runtime", runtime),
+        *(*SPACE, "--calibrate", "3", "--ci", "20%", "--budget", "30m"),
+        *("--prepare", "--verify", "--json"),
         cwd=tmp_path,
     )
     report = json.loads(said)
-    assert report["target"]["cores"] == [7], "the catalogue's, a big one"
+    assert report["target"]["cores"] == [expected.core], "the catalogue's, a big one"
     assert (report["given_up"], report["failed"]) == ([], 0)
     assert report["complete"]
     (verified,) = report["verified"]
     assert len(verified["errors"]) == 89, "every op was compared with PyTorch"
     assert verified["errors"][verified["worst"]] < 1e-4
     assert phone.state.setting("global", "stay_on_while_plugged_in") is None
-    latbench("build-lut", "--out", "s8.json", cwd=tmp_path)
-    lut = Lut.load(tmp_path / "s8.json")
+    assert not phone.state.fixed_performance
+    assert not phone.profile.fixed_performance or phone.state.read("airplane_mode") == "disabled"
+    latbench("build-lut", "--out", "lut.json", cwd=tmp_path)
+    lut = Lut.load(tmp_path / "lut.json")
     assert lut.conditions["emulated"] is True
     assert (lut.method["operating_system"], lut.method["abi"]) == ("linux", "aarch64")
     assert lut.method["engine"]["library"] == LIBRARIES[runtime]
-    assert lut.conditions["affinity"] == [7]
+    assert lut.conditions["affinity"] == [expected.core]
     assert lut.conditions["screen_on"] == [True]
-    assert lut.conditions["build"].startswith("samsung/dreamqltesq/")
+    assert lut.conditions["build"].startswith(expected.build)
+    assert lut.conditions["description"].endswith(expected.prepared)
+    assert lut.conditions.get("thermal_status") == expected.thermal_status
+    assert lut.reference is not None
+    assert lut.reference.visits >= 1
     on_phone = phone.data / "local/tmp/latbench"
     assert len(list(on_phone.glob("artifacts/*"))) >= len(lut.entries)
     latbench("devices", "clean", "--unit", phone.address, cwd=tmp_path)
