@@ -18,7 +18,8 @@ PACKAGES = {
     "libusbmuxd-tools": "iproxy",
     "libgnustep-base-dev": "Foundation's headers, for the shell's syntax",
     "gobjc": "the Objective-C runtime's headers",
-    "clang": "reads Objective-C, and has sanitizers and libFuzzer",
+    "clang": "reads Objective-C",
+    "libclang-rt-dev": "clang's sanitizers and libFuzzer",
     "cmake": "builds the companion app",
 }
 GO_IOS = "1.2.0"

@@ -16,17 +16,58 @@ static bool is_partial(const char *name) {
     return length > suffix && strcmp(name + length - suffix, PARTIAL) == 0;
 }
 
-// Remove the files that `wanted` says; returns their bytes.
+// What the Core ML engine makes beside an artifact (../shell/coreml_engine.m): folders.
+static const char *const MADE[] = {".mlmodelc", ".mlpackage"};
+
+// Whether `name` is an artifact's, or of something that was made of one.
+static bool is_of_artifact(const char *name) {
+    char artifact[SHA256_HEX_SIZE];
+    snprintf(artifact, sizeof artifact, "%s", name);
+    if (!cache_is_name(artifact)) return false;
+    const char *rest = name + strlen(artifact);
+    for (size_t i = 0; i < sizeof MADE / sizeof *MADE; i++)
+        if (strcmp(rest, MADE[i]) == 0) return true;
+    return *rest == '\0';
+}
+
+// Whether `name` is of something that was cut off: an upload, or a package that was to be compiled.
+static bool is_unfinished(const char *name) {
+    const char *suffix = strrchr(name, '.');
+    return is_partial(name) ||
+           (suffix != NULL && strcmp(suffix, ".mlpackage") == 0 && is_of_artifact(name));
+}
+
+// Remove a file, or a folder with all that is in it; links are not followed. Returns the files' bytes.
+static int64_t remove_all(const char *path) {
+    struct stat status;
+    if (lstat(path, &status) != 0) return 0;
+    if (!S_ISDIR(status.st_mode)) return unlink(path) == 0 ? status.st_size : 0;
+    DIR *entries = opendir(path);
+    if (entries == NULL) return 0;
+    int64_t bytes = 0;
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        char inner[CACHE_PATH_SIZE];
+        int length = snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || length < 0 ||
+            length >= (int)sizeof inner)
+            continue;
+        bytes += remove_all(inner);
+    }
+    closedir(entries);
+    rmdir(path);
+    return bytes;
+}
+
+// Remove what `wanted` says of the names in the folder; returns the bytes of its files.
 static int64_t sweep(const struct cache *cache, bool (*wanted)(const char *)) {
     DIR *entries = opendir(cache->folder);
     if (entries == NULL) return 0;
     int64_t bytes = 0;
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
         char path[CACHE_PATH_SIZE];
-        struct stat status;
         int length = snprintf(path, sizeof path, "%s/%s", cache->folder, entry->d_name);
         if (!wanted(entry->d_name) || length < 0 || length >= (int)sizeof path) continue;
-        if (lstat(path, &status) == 0 && unlink(path) == 0) bytes += status.st_size;
+        bytes += remove_all(path);
     }
     closedir(entries);
     return bytes;
@@ -38,7 +79,7 @@ bool cache_open(struct cache *cache, const char *folder, struct failure *failure
         return fail(failure, "the folder's name is too long");
     if (mkdir(folder, S_IRWXU) != 0 && errno != EEXIST)
         return fail(failure, "cannot make %s: %s", folder, strerror(errno));
-    sweep(cache, is_partial);
+    sweep(cache, is_unfinished);
     return true;
 }
 
@@ -57,7 +98,7 @@ bool cache_holds(const struct cache *cache, const char *name) {
     return false;
 }
 
-int64_t cache_clear(const struct cache *cache) { return sweep(cache, cache_is_name); }
+int64_t cache_clear(const struct cache *cache) { return sweep(cache, is_of_artifact); }
 
 void upload_drop(struct upload *upload) {
     if (upload->file == NULL) return;

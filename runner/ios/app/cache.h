@@ -19,7 +19,8 @@ struct cache {
     char folder[CACHE_PATH_SIZE - 128];
 };
 
-// Use `folder`, which is made if it is not there; whatever an upload left behind is removed.
+// Use `folder`, which is made if it is not there; what an upload, or the making of a compiled model, left
+// behind is removed.
 bool cache_open(struct cache *cache, const char *folder, struct failure *failure);
 
 // Whether `name` can be an artifact's.
@@ -31,7 +32,7 @@ void cache_path(const struct cache *cache, const char *name, char path[CACHE_PAT
 // Whether the artifact is there, whole: it is hashed, and removed if it is not what its name says.
 bool cache_holds(const struct cache *cache, const char *name);
 
-// Remove every artifact; returns the bytes that they took.
+// Remove every artifact, and what was compiled of them; returns the bytes that all that took.
 int64_t cache_clear(const struct cache *cache);
 
 // One artifact on its way, of one conversation. All zero: none.

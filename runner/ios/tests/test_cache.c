@@ -66,6 +66,47 @@ static void a_new_start_removes_what_was_cut_off(struct cache *cache, const char
     CHECK(cache_clear(cache) == 5 && !cache_holds(cache, HELLO) && cache_clear(cache) == 0);
 }
 
+static void make(const char *folder, const char *name, const char *text) {
+    char path[CACHE_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (text == NULL) {
+        CHECK(mkdir(path, S_IRWXU) == 0);
+        return;
+    }
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+static bool has(const char *folder, const char *name) {
+    char path[CACHE_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return is_there(path);
+}
+
+static void compiled_models_go_with_their_artifacts(struct cache *cache, const char *folder) {
+    struct failure failure = {0};
+    make(folder, HELLO, "hello");
+    make(folder, HELLO ".mlmodelc", NULL);
+    make(folder, HELLO ".mlmodelc/weights", NULL);
+    make(folder, HELLO ".mlmodelc/weights/w.bin", "1234567");
+    make(folder, HELLO ".mlpackage", NULL);  // of a compilation that was cut off
+    make(folder, HELLO ".mlpackage/Manifest.json", "{}");
+    make(folder, HELLO ".other", "somebody else's");
+    make(folder, "outside", NULL);
+    make(folder, "outside/kept", "!");
+    char link[CACHE_PATH_SIZE];
+    snprintf(link, sizeof link, "%s/" HELLO ".mlmodelc/link", folder);
+    CHECK(symlink("../outside", link) == 0);
+    CHECK(cache_open(cache, folder, &failure));
+    CHECK(!has(folder, HELLO ".mlpackage") && has(folder, HELLO ".mlmodelc/weights/w.bin"));
+    CHECK(cache_clear(cache) == 5 + 7 + 10);  // the link's own ten
+    CHECK(!has(folder, HELLO ".mlmodelc") && !has(folder, HELLO));
+    CHECK(has(folder, "outside/kept") && has(folder, HELLO ".other"));
+    char command[CACHE_PATH_SIZE];
+    snprintf(command, sizeof command, "rm -r %s/outside %s/" HELLO ".other", folder, folder);
+    CHECK(system(command) == 0);
+}
+
 int main(void) {
     char folder[] = "cache_test_XXXXXX";
     struct cache cache;
@@ -77,6 +118,7 @@ int main(void) {
     pieces_become_a_file(&cache);
     what_is_wrong_leaves_nothing(&cache);
     a_new_start_removes_what_was_cut_off(&cache, folder);
+    compiled_models_go_with_their_artifacts(&cache, folder);
     CHECK(rmdir(folder) == 0);
     return CHECKS_STATUS;
 }
