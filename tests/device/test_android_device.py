@@ -503,8 +503,8 @@ def test_a_phone_that_flies_already_goes_on_flying(new: DeviceDaemon) -> None:
     ("serial", "made"),
     [
         ("RIG0P8", True),
-        ("127.0.0.1:5555", True),
-        ("[::1]:5555", True),
+        ("127.0.0.1:5555", False),
+        ("[::1]:5555", False),
         ("192.168.1.20:5555", False),
         ("phone.lan:41231", False),
         ("adb-RIG0P8-x._adb-tls-connect._tcp", False),

@@ -76,7 +76,7 @@ class AndroidDevice:
             restore(link, self.unit)
             if prepared:
                 self._prepared = True
-                taken = ", ".join(prepare(link, self.unit)) or "nothing"
+                taken = ", ".join(prepare(link, self.unit, emulated=self.emulated)) or "nothing"
                 self.description += f"; prepared: {taken}"
         except BaseException:  # Ctrl-C included
             self.close()

@@ -43,8 +43,10 @@ class Change:
     undo: str
 
 
-def prepare(link: AdbLink, unit: str) -> tuple[str, ...]:
+def prepare(link: AdbLink, unit: str, *, emulated: bool = False) -> tuple[str, ...]:
     """Change the settings of the phone; returns the names of those that it took.
+
+    An emulated phone is not reached by its radio, whatever its address.
 
     Raises:
         DeviceLost: the phone went away; `restore` undoes what was done.
@@ -53,7 +55,7 @@ def prepare(link: AdbLink, unit: str) -> tuple[str, ...]:
     changes = (
         Change("fixed-performance mode", _MODE_ON, f"{_MODE} false"),
         *(_changed(link, *setting) for setting in _SETTINGS),
-        *_grounded(link),
+        *(_grounded(link) if emulated or not _on_a_network(link.serial) else ()),
     )
     note = {"unit": unit, "undo": [change.undo for change in changes]}
     write_atomically(_file(unit), json.dumps(note, indent=1) + "\n")
@@ -94,9 +96,7 @@ def restore(link: AdbLink, unit: str) -> bool:
 
 
 def _grounded(link: AdbLink) -> tuple[Change, ...]:
-    """Airplane mode, where it can be switched, is off, and does not cut the way to the phone."""
-    if _on_a_network(link.serial):
-        return ()
+    """Airplane mode, where it can be switched and is off."""
     told = link.shell(_AIRPLANE)
     if told.exit_code != 0 or told.stdout.strip() != "disabled":
         return ()
@@ -104,13 +104,10 @@ def _grounded(link: AdbLink) -> tuple[Change, ...]:
 
 
 def _on_a_network(serial: str) -> bool:
-    """Whether a unit's name is an address: of the phone itself, unless this machine forwards it."""
-    host, colon, port = serial.rpartition(":")
-    if "._tcp" in serial:  # as adb lists what it found by multicast DNS
-        return True
-    return (
-        bool(colon) and port.isdigit() and host.strip("[]") not in ("127.0.0.1", "::1", "localhost")
-    )
+    """Whether a unit's name is an address; this machine's own may lead on to a phone's, by a tunnel."""
+    _, colon, port = serial.rpartition(":")
+    # adb lists so what it found by multicast DNS.
+    return "._tcp" in serial or (bool(colon) and port.isdigit())
 
 
 def _changed(link: AdbLink, name: str, setting: str, value: int) -> Change:
