@@ -1,7 +1,7 @@
 """The commands `fbnet-search` and `fbnet-train`: parse, call, print."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,11 @@ import click
 
 from fbnet_search.recipe import OnProgress
 from latbench import __version__
-from latbench.cli.group import ReportingCommand, interruptible
+from latbench.cli.group import ReportingCommand
 from latbench.cli.options import output_path
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
 from latbench.cli.progress import reporter
+from latbench.errors import LatbenchError
 
 if TYPE_CHECKING:
     from fbnet_search.result import SearchResult
@@ -31,6 +32,33 @@ def _progress(what: str) -> Iterator[OnProgress]:
     """A bar with the time left on stderr; nothing where stderr is no terminal."""
     with reporter() as report:
         yield lambda progress: report(what, progress.done, progress.total)
+
+
+@contextmanager
+def _interruptible(folder: Path, resume: bool) -> Iterator[None]:
+    """Turn Ctrl-C into an error that says whether a checkpoint in `folder` is of this run."""
+    before = _checkpoints(folder)
+    try:
+        yield
+    except KeyboardInterrupt:
+        now = _checkpoints(folder)
+        if now and (resume or now != before):
+            hint = f"{folder} keeps its checkpoint: go on with the same command and --resume"
+        elif resume:
+            hint = f"{folder} has no checkpoint to go on from: start anew, without --resume"
+        else:
+            hint = "nothing of this run was kept yet: the same command starts anew"
+        raise LatbenchError("interrupted", hint=hint) from None
+
+
+def _checkpoints(folder: Path) -> set[tuple[str, int, int]]:
+    """Name, inode and time of each; a new one is another file, also where it has the same name."""
+    found = set()
+    for path in folder.glob("checkpoint*.pt"):
+        with suppress(OSError):
+            facts = path.stat()
+            found.add((path.name, facts.st_ino, facts.st_mtime_ns))
+    return found
 
 
 _data_option = click.option("--data", required=True, metavar="DATA", help=_DATA)
@@ -125,7 +153,7 @@ def search_main(
     one that spends that budget and no more.
     """
 
-    with interruptible(f"{out} keeps its checkpoint: go on with the same command and --resume"):
+    with _interruptible(out, resume):
         from fbnet_search.constraints import parse_constraints
         from fbnet_search.distributed import is_first
         from fbnet_search.trainer import search_front
@@ -210,9 +238,7 @@ def train_main(
     MODEL_CARD.md and training.json.
     """
 
-    with interruptible(
-        f"{out} keeps its checkpoint in training/: go on with the same command and --resume"
-    ):
+    with _interruptible(out / "training", resume):
         from fbnet_search.retrain import train
         from latbench.lut import Lut
 

@@ -133,6 +133,35 @@ def test_train_says_what_it_cannot_find(tmp_path: Path) -> None:
     refused(CliRunner().invoke(train_main, [str(tmp_path), *common]), 2, "not an architecture")
 
 
+def pressed(*_: object) -> None:
+    """Ctrl-C, where the data would be opened."""
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_the_first_checkpoint_does_not_promise_one(
+    arguments: list[str], digit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    finished = CliRunner().invoke(search_main, [*arguments, "--epochs", "1"])
+    assert finished.exit_code == 0, finished.output
+    training = [str(out), "--data", f"imagefolder:{digit_folder}", "--out", str(out)]
+    monkeypatch.setattr("fbnet_search.trainer.open_data", pressed)
+    monkeypatch.setattr("fbnet_search.retrain.open_data", pressed)
+    empty = ["--out", str(tmp_path / "empty")]
+    for command, words in (
+        (search_main, [*arguments, *empty]),
+        (search_main, arguments),  # what is there is the earlier search's
+        (train_main, training),
+    ):
+        stopped = CliRunner().invoke(command, words)
+        refused(stopped, 1, "interrupted", "nothing of this run was kept yet")
+        assert "--resume" not in stopped.stderr
+    resumed = CliRunner().invoke(search_main, [*arguments, "--resume"])
+    refused(resumed, 1, f"{out} keeps its checkpoint", "the same command and --resume")
+    nowhere = CliRunner().invoke(search_main, [*arguments, *empty, "--resume"])
+    refused(nowhere, 1, "no checkpoint to go on from", "without --resume")
+
+
 # What only a process of its own can show
 
 
