@@ -1,9 +1,14 @@
 """What a search step costs against candidates and layers: `python bench/search_scale.py`.
 
-A w-step and a θ-step of supernets with 1 to 9 candidates a layer computed (`paths`), and with 4 to 22
-layers of one shape, timed in turns. A straight line is fitted to the medians of each; what is printed
-is the cost of one more and how far the points are from the line, at most. Linear is what it should be:
-nothing is shared between candidates, and nothing is computed twice.
+A w-step and a θ-step of supernets with k of 9 candidates computed in each layer, and with 4 to 22 layers
+of one shape, timed in turns. Which k they are is not drawn: in a round, a layer computes the candidates
+(layer + round + j) mod 9 for j < k, so that over nine rounds each layer computes every candidate k times.
+All counts thus do the same mixture of cheap and dear candidates, and the mean of nine rounds is linear
+but for what is really not.
+
+A point is the median of such means, one for each cycle of nine rounds, with the least and the largest. A
+straight line is fitted to the medians. Linear is what it should be: nothing is shared between candidates,
+and nothing is computed twice.
 """
 
 import argparse
@@ -16,9 +21,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fbnet_search.relaxation import gumbel_softmax
 from fbnet_search.supernet import Supernet
-from latbench.space import SearchSpace
+from latbench.space import CANDIDATES, SearchSpace
 from latbench.space.fbnet import MacroArchitecture, Stage
 
 SIZE, CHANNELS = 16, 32
@@ -41,52 +45,73 @@ class Timed:
             memory_format=torch.channels_last
         )
         self.labels = torch.randint(10, (batch,))
-        self.generator = torch.Generator().manual_seed(0)
 
-    def pair(self) -> None:
+    def pair(self, number: int) -> None:
+        """Time a pair with the candidates of a round."""
+        kept = self._kept(number)
         started = time.perf_counter()
-        self._backward()
+        self._backward(kept)
         with self.net.frozen_weights():
-            self._backward()
+            self._backward(kept)
         self.seconds.append(time.perf_counter() - started)
 
-    def _backward(self) -> None:
+    def cycles(self) -> list[float]:
+        """Milliseconds of a pair, the mean of each cycle of nine rounds."""
+        starts = range(0, len(self.seconds), len(CANDIDATES))
+        return [1e3 * statistics.fmean(self.seconds[n : n + len(CANDIDATES)]) for n in starts]
+
+    def _kept(self, number: int) -> torch.Tensor:
+        """Which candidates each layer computes, (layers, candidates) of 0 and 1."""
+        layers = torch.arange(len(self.net.layers))[:, None]
+        place = (torch.arange(len(CANDIDATES)) - layers - number) % len(CANDIDATES)
+        return (place < self.paths).float()
+
+    def _backward(self, kept: torch.Tensor) -> None:
         self.net.zero_grad()
-        mix = gumbel_softmax(self.net.theta, 5.0, self.generator)
-        logits = self.net(self.images, mix, self.paths, self.paths)
-        functional.cross_entropy(logits, self.labels).backward()
+        chances = torch.softmax(self.net.theta, 1) * kept
+        mix = chances / chances.sum(1, keepdim=True)
+        functional.cross_entropy(self.net(self.images, mix), self.labels).backward()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--cycles", type=int, default=3, help="of nine rounds each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(
         f"{CHANNELS} channels at {SIZE}x{SIZE}, batch {options.batch}, 1 thread, "
-        f"PyTorch {torch.__version__}, {platform.machine()}, {options.rounds} rounds"
+        f"PyTorch {torch.__version__}, {platform.machine()}, {options.cycles} cycles of nine rounds"
     )
     paths, layers = (1, 2, 3, 5, 7, 9), (4, 8, 12, 17, 22)
     by_paths = [Timed(8, count, options.batch) for count in paths]
     by_layers = [Timed(count, 9, options.batch) for count in layers]
-    for number in range(options.rounds + 1):
-        for one in (*by_paths, *by_layers):
-            one.pair()
-            if not number:
-                one.seconds.clear()  # that was the warm-up
+    everyone = [*by_paths, *by_layers]
+    for one in everyone:
+        one.pair(0)
+        one.seconds.clear()  # that was the warm-up
+    for number in range(options.cycles * len(CANDIDATES)):
+        for one in everyone if number % 2 else reversed(everyone):
+            one.pair(number)
     _line("paths of 8 layers", paths, by_paths)
     _line("layers of 9 paths", layers, by_layers)
 
 
 def _line(what: str, counts: Sequence[int], subjects: Sequence[Timed]) -> None:
-    medians = np.array([statistics.median(one.seconds) for one in subjects]) * 1e3
+    cycles = [one.cycles() for one in subjects]
+    medians = np.array([statistics.median(one) for one in cycles])
     slope, start = np.polyfit(counts, medians, 1)
     fitted = start + slope * np.array(counts)
-    print(f"{what}: {start:.1f} ms and {slope:.2f} ms for each")
-    for count, median, value in zip(counts, medians, fitted, strict=True):
-        print(f"  {count:3} {median:8.1f} ms   {median / value - 1:+.1%} off the line")
+    explained = 1 - np.sum((medians - fitted) ** 2) / np.sum((medians - medians.mean()) ** 2)
+    off = medians / fitted - 1
+    print(
+        f"{what}: {start:.1f} ms and {slope:.2f} ms for each, R² {explained:.5f}, "
+        f"at most {np.abs(off).max():.1%} off the line"
+    )
+    for count, median, cycle, one_off in zip(counts, medians, cycles, off, strict=True):
+        bounds = f"[{min(cycle):.1f}, {max(cycle):.1f}]"
+        print(f"  {count:3} {median:8.1f} ms  {bounds:20} {one_off:+.1%}")
 
 
 if __name__ == "__main__":
