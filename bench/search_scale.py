@@ -75,7 +75,7 @@ class Timed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cycles", type=int, default=3, help="of nine rounds each")
     options = parser.parse_args()
     torch.set_num_threads(1)
