@@ -94,7 +94,7 @@ def _ms(one: Prediction | Measured) -> str:
 
 def _provenance(found: Mapping[str, Any]) -> list[str]:
     searched = latencies_found(found)
-    if not searched:
+    if not searched and "seed" not in found:
         return ["- the architecture was given, not searched for"]
     wanted = found.get("target_ms")
     budget = "the paper's loss, no target" if wanted is None else f"a target of {wanted:g} ms"

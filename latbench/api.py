@@ -299,7 +299,7 @@ def measure_latency(
 
     Args:
         model: a .tflite, .onnx or .pt file, or an architecture.
-        where, accelerator, allow_partial: as `profile`; the accelerator is the LUT's where there is one.
+        where, accelerator, allow_partial: as `profile`; with a LUT both are as in its run.
         lut: predict the latency too, and time networks it was made from beside the model.
         input_shape: for files that do not say theirs.
 
@@ -354,7 +354,11 @@ def measure_latency(
         sentinel = sentinel_subject(anchors[0].architecture, target, store) if anchors else None
         plan = Plan(target, (subject, *networks), sentinel, Settings(ci=ci, budget_s=budget_s))
         delegated = require_delegations(
-            (unit,), target, plan.subjects, allow_partial=allow_partial, progress=progress
+            (unit,),
+            target,
+            plan.subjects,
+            allow_partial=allow_partial or lut is not None,  # its run allowed it, or had nothing to
+            progress=progress,
         )
         with Journal(journals() / "measure.sqlite") as opened:
             report = measured(plan, unit, opened, progress, {}, fresh=True)

@@ -218,11 +218,14 @@ def _settings(baseline: Lut, current: Lut) -> list[Change]:
         settings if isinstance(settings := lut.method.get("settings"), Mapping) else {}
         for lut in (baseline, current)
     )
-    differing = [key for key in sorted(before.keys() & after.keys()) if before[key] != after[key]]
+    if not before or not after:
+        return []
+    keys = sorted(before.keys() | after.keys())
+    differing = [key for key in keys if before.get(key) != after.get(key)]
     if not differing:
         return []
     texts = [
-        printable(", ".join(f"{key} {settings[key]}" for key in differing))
+        printable(", ".join(f"{key} {settings.get(key, '-')}" for key in differing))
         for settings in (before, after)
     ]
     reason = "intervals may be wider or narrower; the medians should not move"

@@ -22,6 +22,7 @@ MAX_FAILURES = 3
 #: Trials after which levels are found anew within a round, and in another one.
 _LEVELLED_EVERY = 128
 _LEVELLED_LEAST = 16
+_LEVELLED_SHARE = 50  # and no fewer than one in so many, since many take long
 
 
 class Standing(StrEnum):
@@ -117,17 +118,25 @@ class Ledger:
         """How slow the unit was at a trial; one that is newer than the levels gets the last of them."""
         return self._factors.get(trial.id, self._latest.get(trial.unit, 1.0))
 
-    def _relevel(self) -> None:
+    def _relevel_now_and_then(self) -> None:
         """Find the levels anew, where enough trials came since that was done."""
         trials, in_round = self._levelled_at
         more = len(self._medians) - trials
-        if more < (_LEVELLED_EVERY if in_round == self.last_round else _LEVELLED_LEAST):
+        least = max(_LEVELLED_LEAST, trials // _LEVELLED_SHARE)
+        if more >= (_LEVELLED_EVERY if in_round == self.last_round else least):
+            self.relevel()
+
+    def relevel(self) -> None:
+        """Find the levels anew, from all trials; whether a run is over is decided by these alone."""
+        if self._levelled_at[0] == len(self._medians):
             return
         self._levelled_at = len(self._medians), self.last_round
         self._factors = trial_factors(self.trials())
         in_order = sorted(self.trials(), key=lambda trial: trial.started)
         self._latest = {
-            trial.unit: self._factors[trial.id] for trial in in_order if trial.id in self._factors
+            trial.unit: self._factors[trial.id]
+            for trial in in_order
+            if trial.id in self._factors and trial.role is not Role.REFERENCE
         }
         self._half_widths.clear()
 
@@ -164,7 +173,7 @@ class Ledger:
 
         Infinite as long as there are fewer of them than the plan asks for at least.
         """
-        self._relevel()
+        self._relevel_now_and_then()
         if key not in self._half_widths:
             self._half_widths[key] = self._computed_half_width(key)
         return self._half_widths[key]

@@ -34,6 +34,7 @@ from latbench.measure.statistics import MAD_TO_SIGMA
 _NEIGHBOURS = 6
 _REACH = 3.0
 _NEAR_S = 5.0
+_NEAR_VISITS = 4.5
 
 #: Fewer than so many cannot tell a level from their own noise.
 _LEAST = 4
@@ -87,9 +88,14 @@ def trial_factors(trials: Iterable[Trial]) -> dict[int, float]:
     units = unit_factors(timed)
     factors = {trial.id: units.get(trial.unit, 1.0) for trial in timed}
     telling = [trial for trial in timed if trial.role is not Role.REFERENCE]
-    telling.sort(key=lambda trial: (trial.unit, trial.started))
+    telling.sort(key=lambda trial: (trial.unit, trial.started, trial.id))
     for trial, shift in zip(telling, np.exp(_shifts(telling, factors)), strict=True):
         factors[trial.id] *= float(shift)
+    # The middle of a unit's levels may be another state than its sentinel's middle was. Units are compared
+    # once more, by sentinels that are levelled.
+    left = unit_factors(levelled(trial, factors) for trial in timed)
+    for trial in telling:
+        factors[trial.id] *= left.get(trial.unit, 1.0)
     return factors
 
 
@@ -119,7 +125,7 @@ def _shifts(trials: Sequence[Trial], factors: Mapping[int, float]) -> NDArray[np
         for group in subjects:
             deviations[group] -= np.median((logs - sensitivities * levels)[group])
         if turn > 1:
-            sensitivities = _sensitivities(deviations, levels, sensitivities, subjects)
+            sensitivities = _sensitivities(deviations, levels, sensitivities, told, subjects)
         seen = deviations / sensitivities
         # What a neighbour says errs the less, the more sensitive it is.
         heard = weights * sensitivities[places]
@@ -135,18 +141,22 @@ def _sensitivities(
     deviations: NDArray[np.float64],
     levels: NDArray[np.float64],
     before: NDArray[np.float64],
+    told: NDArray[np.bool_],
     subjects: Sequence[NDArray[np.intp]],
 ) -> NDArray[np.float64]:
-    """For each trial, how much of a level its subject shows; the middle subject shows it as it is."""
+    """For each trial, how much of a level its subject shows; the middle subject shows it as it is.
+
+    Only trials whose level is `told` count.
+    """
     left = np.abs(deviations - before * levels)
     noise = MAD_TO_SIGMA * float(np.median(left))
     if noise == 0:
         return before
-    weights = np.minimum(1.0, _USUAL * noise / np.maximum(left, 1e-12))
+    weights = told * np.minimum(1.0, _USUAL * noise / np.maximum(left, 1e-12))
     prior = (noise / _SENSITIVITY_SD) ** 2
     slopes = []
     for group in subjects:
-        weight = weights[group] / weights[group].sum()
+        weight = weights[group] / max(weights[group].sum(), 1e-12)
         level = levels[group] - (weight * levels[group]).sum()
         deviation = deviations[group] - (weight * deviations[group]).sum()
         along, across = weights[group] * level * deviation, weights[group] * level**2
@@ -177,9 +187,20 @@ def _neighbours(
     places = np.arange(len(trials))[:, None] + steps
     there = (places >= 0) & (places < len(trials))
     places = np.clip(places, 0, len(trials) - 1)
-    near = np.abs(times[places] - times[:, None]) <= _NEAR_S
+    near = np.abs(times[places] - times[:, None]) <= _reach_s(times, unit)[:, None]
     others = (subject[places] != subject[:, None]) & (unit[places] == unit[:, None])
     return places, np.where(there & near & others, np.exp(-np.abs(steps) / _REACH), 0.0)
+
+
+def _reach_s(times: NDArray[np.float64], unit: NDArray[np.intp]) -> NDArray[np.float64]:
+    """How far, in seconds, a trial's neighbours may be: a few visits of its unit, where those take long."""
+    found = np.full(times.size, _NEAR_S)
+    for number in range(int(unit.max()) + 1):
+        of_unit = np.flatnonzero(unit == number)
+        if of_unit.size > 1:
+            visit = float(np.median(np.diff(times[of_unit])))
+            found[of_unit] = max(_NEAR_S, _NEAR_VISITS * visit)
+    return found
 
 
 def _weighted_medians(

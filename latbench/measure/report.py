@@ -162,6 +162,7 @@ def report_of(
     wall_s: float = 0.0,
 ) -> RunReport:
     """Report on `run`; `first` trials of it were there before this session."""
+    ledger.relevel()
     trials = sorted(ledger.trials(), key=lambda trial: trial.id)
     factors = ledger.factors
     results = {

@@ -102,6 +102,8 @@ class SharedRun:
 
         The last subjects need neighbours to tell the level by (`latbench.measure.level`).
         """
+        if self.plan.sentinel is None:
+            return self.plan.settings.sentinel_every
         with self.changed:
             number = self.rounds.number
             if self._sentinel_every is None or self._sentinel_every[0] != number:
@@ -153,7 +155,9 @@ class SharedRun:
         """
         with self.changed:
             if not (self.rounds.under_way or self._open_brackets or self.pending):
-                self.finish()
+                self.ledger.relevel()
+                if not self.pending:
+                    self.finish()
             if not self.over:
                 self.changed.wait(_LOOK_EVERY_S)
             return not self.over

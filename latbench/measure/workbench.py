@@ -70,7 +70,9 @@ class Workbench:
                 handles.move_to_end(subject.key)
                 return handles[subject.key]
             for key in self._to_unload(handles):
-                runner.unload(handles.pop(key))
+                handle = handles.pop(key, None)
+                if handle is not None:  # nothing is left where another thread ended the runner
+                    runner.unload(handle)
             target = self._plan.target
             loaded = runner.load(
                 self._paths[subject.key],

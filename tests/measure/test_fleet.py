@@ -406,3 +406,12 @@ def test_the_last_subjects_have_the_sentinel_for_a_neighbour(journal: Journal) -
         if trial.round in few[1:]:
             longest = max(longest, between)
     assert longest <= 3 < plan.settings.sentinel_every
+
+
+@pytest.mark.parametrize("seed", ["a", "b", "c", "d"])
+def test_a_complete_run_is_complete_by_all_its_trials(journal: Journal, seed: str) -> None:
+    plan = fixed_plan(30, ci=0.0012, max_rounds=25)
+    first = measure(plan, FixedUnit(seed), journal)
+    assert first.complete
+    again = measure(plan, FixedUnit(seed), journal)
+    assert (again.taken, again.standings) == (0, first.standings)

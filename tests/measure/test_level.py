@@ -128,10 +128,53 @@ def test_a_subject_is_no_neighbour_of_itself() -> None:
     assert set(trial_factors(alone).values()) == {1.0}
 
 
-def test_trials_long_apart_tell_nothing_of_each_other() -> None:
-    trials = visits(two_speeds(1))
-    apart = [trial(one.id, one.subject, one.median_ms, 500 * one.started) for one in trials]
-    assert set(trial_factors(apart).values()) == {1.0}
+def test_what_lies_beyond_a_pause_tells_nothing() -> None:
+    half = 84  # four rounds
+    trials = visits(lambda now: 1.0 if now < 0.02 * half else 1.3)
+    paused = [
+        trial(one.id, one.subject, one.median_ms, one.started + (100 if place >= half else 0))
+        for place, one in enumerate(trials)
+    ]
+    factors = [trial_factors(paused)[one.id] for one in paused]
+    assert max(factors[:half]) < 1.15 * min(factors[:half])
+    assert min(factors[half:]) > 1.1 * max(factors[:half])
+
+
+def test_slow_visits_are_neighbours_too() -> None:
+    trials = visits(lambda now: 1 + now / 5)
+    slow = [trial(one.id, one.subject, one.median_ms, 150 * one.started) for one in trials]
+    assert trial_factors(slow) == pytest.approx(trial_factors(trials), rel=0.03)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_restless_units_stay_comparable(seed: int) -> None:
+    """Two speeds, each about half of the time: the middle of a few visits may be either."""
+    trials = []
+    for unit in "ab":
+        speed = two_speeds(10 * seed + ord(unit))
+        of_unit = visits(speed, seed=seed, unit=unit)
+        trials += of_unit
+        trials += [
+            trial(
+                one.id + 500,
+                "sentinel",
+                9 * speed(one.started),
+                one.started + 0.001,
+                role=Role.SENTINEL,
+                unit=unit,
+            )
+            for one in of_unit[::24]
+        ]
+    factors = trial_factors(trials)
+    of_units = []
+    for unit in "ab":
+        ratios = [
+            levelled(one, factors).median_ms / SUBJECTS[one.subject]
+            for one in trials
+            if one.unit == unit and one.role is not Role.SENTINEL
+        ]
+        of_units.append(statistics.median(ratios))
+    assert of_units[0] == pytest.approx(of_units[1], rel=0.03)
 
 
 def test_tainted_trials_tell_of_levels_and_failed_ones_do_not() -> None:
