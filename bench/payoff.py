@@ -43,7 +43,7 @@ from latbench.space import CANDIDATES, Architecture, SearchSpace
 from latbench.space.design import SENTINEL
 from latbench.space.fbnet import MACRO_ARCHITECTURES, MacroArchitecture, Stage
 from latbench.space.published import PUBLISHED
-from latbench.target import Runtime
+from latbench.target import HOST_RUNTIMES, Runtime
 from latbench.validation import validate
 
 STAGES = tuple(
@@ -67,7 +67,7 @@ class Scale:
     images: int | None = None
     ci: float = 0.01
     measuring_s: float = 120.0
-    runtimes: tuple[Runtime, ...] = tuple(Runtime)
+    runtimes: tuple[Runtime, ...] = HOST_RUNTIMES
     mape: float = 2.0
 
 

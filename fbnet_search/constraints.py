@@ -162,6 +162,11 @@ def _peak(graph: Graph) -> int:
 
 
 def _bytes(graph: Graph, runtime: Runtime, precision: Precision) -> float:
+    if (runtime, precision) not in _STRUCTURE:
+        raise BadRequest(
+            f"the bytes of {runtime} files in {precision} are not modelled",
+            hint="constrain params, or search on a LUT of another runtime",
+        )
     a_node, a_channel = _STRUCTURE[runtime, precision]
     total = a_node * len(graph.nodes)
     for node in graph.nodes:

@@ -30,7 +30,7 @@ from latbench.files import write_atomically
 from latbench.lut import Lut
 from latbench.space import Architecture, read_architecture
 from latbench.space.blocks import build_network
-from latbench.target import Precision, Runtime
+from latbench.target import HOST_RUNTIMES, Precision
 
 _TEST_BATCH = 256
 _SAMPLES = 32  # images that an export is checked with
@@ -223,7 +223,7 @@ def export_formats(
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = [image[None] for image in samples.contiguous()]
     artifacts = {}
-    for runtime in Runtime:
+    for runtime in HOST_RUNTIMES:
         path = out / f"network{runtime.suffix}"
         export_module(network, architecture, runtime, Precision.FP32, path, samples=images)
         artifacts[runtime.value] = path

@@ -14,7 +14,7 @@ from latbench.device.base import Device
 from latbench.device.catalogue import CatalogueDevice, find_device
 from latbench.device.open import ANYWHERE, Where
 from latbench.errors import BadRequest, LatbenchError, LutRefused
-from latbench.export import ArtifactStore, export_architecture, export_ops
+from latbench.export import ArtifactStore, export_architecture, export_ops, require_writer
 from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
 from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
@@ -130,12 +130,13 @@ def profile(
     space = space or SearchSpace.named()
     networks = calibration_architectures(space, calibrate) if calibrate else []
     several = (where,) if isinstance(where, Where) else tuple(where)
-    with opened_target(device, runtime, precision, threads, cores, several) as (
+    asked = (runtime, precision, threads, cores, several, accelerator or CPU)
+    with opened_target(device, *asked) as (
         entry,
         units,
         target,
     ):
-        target = target.model_copy(update={"accelerator": accelerator or CPU})
+        require_writer(target.runtime, target.precision)
         if verify:
             require_verifiable(target)
         plan, about = planned(
@@ -298,7 +299,7 @@ def measure_latency(
     """Time one model file, or one architecture with untrained weights, on a device.
 
     Args:
-        model: a .tflite, .onnx or .pt file, or an architecture.
+        model: a .tflite, .onnx, .pt or .mlpackage.tar file, or an architecture.
         where, accelerator, allow_partial: as `profile`; with a LUT both are as in its run.
         lut: predict the latency too, and time networks it was made from beside the model.
         input_shape: for files that do not say theirs.
@@ -336,12 +337,8 @@ def measure_latency(
         precision = precision or Precision(metadata.get("precision", Precision.FP32))
     store = ArtifactStore()
     anchors = anchors_of(lut) if lut is not None else ()
-    with opened_target(device, runtime, precision, threads, cores, (where,)) as (
-        _,
-        (unit,),
-        target,
-    ):
-        target = target.model_copy(update={"accelerator": accelerator or CPU})
+    asked = (runtime, precision, threads, cores, (where,), accelerator or CPU)
+    with opened_target(device, *asked) as (_, (unit,), target):
         if architecture is not None:
             progress("exporting", 0, 1)
             made = export_architecture(architecture, target.runtime, target.precision, store)

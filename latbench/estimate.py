@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from latbench import __version__
-from latbench.device.catalogue import CatalogueDevice, find_device
+from latbench.device.catalogue import CatalogueDevice, find_device, require_runtime
 from latbench.errors import BadRequest
 from latbench.files import home, shipped
 from latbench.lut.estimate import ENTRY_DEVIATION, Core, Figure, Roofline, fit_roofline
@@ -25,7 +25,12 @@ from latbench.space import PUBLISHED, OpKind, OpSpec, SearchSpace, published
 from latbench.target import Precision, Runtime, Target
 
 #: The engine that a runtime computes with on a CPU.
-ENGINES = {Runtime.TFLITE: "xnnpack", Runtime.ONNX: "mlas", Runtime.TORCHSCRIPT: "qnnpack"}
+ENGINES = {
+    Runtime.TFLITE: "xnnpack",
+    Runtime.ONNX: "mlas",
+    Runtime.TORCHSCRIPT: "qnnpack",
+    Runtime.COREML: "coreml",
+}
 
 #: What a model of this kind cannot know; every modelled LUT carries it.
 UNKNOWN = (
@@ -142,6 +147,7 @@ def estimate(
     """
     entry = find_device(device)
     known = published_figures(entry.name)
+    require_runtime(entry, runtime or entry.defaults.runtime, precision or entry.defaults.precision)
     target = Target(
         device=entry.name,
         runtime=runtime or entry.defaults.runtime,

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from latbench.device.base import Device
-from latbench.device.catalogue import CatalogueDevice, Defaults, find_device
+from latbench.device.catalogue import CatalogueDevice, Defaults, find_device, require_runtime
 from latbench.device.native import NativeHostDevice
 from latbench.device.open import ANYWHERE, Where, open_devices
 from latbench.device.tools import ToolHostDevice
@@ -50,9 +50,10 @@ def opened_target(
     threads: int | None,
     cores: Sequence[int] | None,
     where: Sequence[Where],
+    accelerator: str = "cpu",
 ) -> Iterator[tuple[CatalogueDevice, list[Device], Target]]:
     """The catalogue's entry, units and target, as `open_target`; the units are closed at the end."""
-    entry, units, target = _open(device, runtime, precision, threads, cores, where)
+    entry, units, target = _open(device, runtime, precision, threads, cores, where, accelerator)
     with contextlib.ExitStack() as closing:
         for unit in units:
             closing.callback(unit.close)
@@ -66,10 +67,13 @@ def _open(
     threads: int | None,
     cores: Sequence[int] | None,
     where: Sequence[Where],
+    accelerator: str = "cpu",
 ) -> tuple[CatalogueDevice, list[Device], Target]:
     """As `opened_target`, but the caller closes the units."""
     entry = find_device(device)
     defaults = entry.defaults
+    chosen_runtime, chosen_precision = runtime or defaults.runtime, precision or defaults.precision
+    require_runtime(entry, chosen_runtime, chosen_precision, accelerator)
     count = defaults.threads if threads is None else threads
     units = open_devices(entry.name, where)
     try:
@@ -78,8 +82,9 @@ def _open(
             unit.require_cores(chosen, count)
         target = Target(
             device=entry.name,
-            runtime=runtime or defaults.runtime,
-            precision=precision or defaults.precision,
+            runtime=chosen_runtime,
+            precision=chosen_precision,
+            accelerator=accelerator,
             threads=count,
             cores=chosen,
         )

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from latbench.errors import UnknownName
+from latbench.errors import BadRequest, UnknownName
 
 
 class Runtime(StrEnum):
@@ -18,11 +18,17 @@ class Runtime(StrEnum):
     TFLITE = "tflite"
     ONNX = "onnx"
     TORCHSCRIPT = "torchscript"
+    COREML = "coreml"
 
     @property
     def suffix(self) -> str:
         """The file name suffix of this runtime's artifacts, with its dot."""
-        return {"tflite": ".tflite", "onnx": ".onnx", "torchscript": ".pt"}[self.value]
+        return {
+            "tflite": ".tflite",
+            "onnx": ".onnx",
+            "torchscript": ".pt",
+            "coreml": ".mlpackage.tar",
+        }[self.value]
 
     @classmethod
     def named(cls, name: str) -> "Runtime":
@@ -35,6 +41,13 @@ class Runtime(StrEnum):
             return cls(name)
         except ValueError:
             raise UnknownName("runtime", name, tuple(cls)) from None
+
+
+#: Those that this machine runs; Core ML runs on Apple's systems alone, and here on iPhones alone.
+HOST_RUNTIMES = (Runtime.TFLITE, Runtime.ONNX, Runtime.TORCHSCRIPT)
+
+#: What Core ML may be told to run on: the processor alone, or it and GPU, Neural Engine, or both.
+COREML_ACCELERATORS = ("cpu", "gpu", "npu", "all")
 
 
 class Precision(StrEnum):
@@ -59,6 +72,19 @@ class Precision(StrEnum):
             return cls(name)
         except ValueError:
             raise UnknownName("precision", name, tuple(cls)) from None
+
+
+def require_format(runtime: Runtime, precision: Precision) -> None:
+    """Make sure that artifacts are written for `runtime` in `precision`.
+
+    Raises:
+        BadRequest: they are not: Core ML's are of fp32 alone.
+    """
+    if runtime is Runtime.COREML and precision is not Precision.FP32:
+        raise BadRequest(
+            f"Core ML packages are exported in fp32, not in {precision}",
+            hint=f"choose --precision fp32, or --runtime tflite for {precision}",
+        )
 
 
 class Target(BaseModel):

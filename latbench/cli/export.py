@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     shell_complete=complete_runtimes,
     multiple=True,
     metavar="NAME",
-    help="tflite, onnx or torchscript; may be repeated.  [default: all three]",
+    help="tflite, onnx, torchscript or coreml; may be repeated.  [default: the first three]",
 )
 @click.option(
     "--precision",
@@ -71,14 +71,22 @@ def command(
     ARCH is a published name (fbnet_b), a notation, or an architecture.json. Every file is checked
     against PyTorch before it is kept; what the store has already is not written again.
     """
-    from latbench.export import Artifact, ArtifactStore, export_architecture, export_op
+    from latbench.export import (
+        Artifact,
+        ArtifactStore,
+        export_architecture,
+        export_op,
+        require_writer,
+    )
     from latbench.files import make_folder, write_atomically
     from latbench.space import read_architecture
-    from latbench.target import Precision, Runtime
+    from latbench.target import HOST_RUNTIMES, Precision, Runtime
 
     space = read_space(**chosen)
     store = ArtifactStore()
-    formats = [(r, p) for r in runtimes or tuple(Runtime) for p in precisions or (Precision.FP32,)]
+    formats = [(r, p) for r in runtimes or HOST_RUNTIMES for p in precisions or (Precision.FP32,)]
+    for chosen_runtime, chosen_precision in formats:
+        require_writer(chosen_runtime, chosen_precision)
     seconds = dict.fromkeys(formats, 0.0)
     artifacts: list[Artifact] = []
 
@@ -132,8 +140,11 @@ def _row(
     runtime: "Runtime", precision: "Precision", made: list[Any], seconds: float
 ) -> tuple[str, ...]:
     size = sum(artifact.path.stat().st_size for artifact in made) / 2**20
-    errors = [artifact.error for artifact in made]
-    worst = f"{max(errors):.1e}" if precision == "fp32" else f"{min(errors):.1f} dB"
+    errors = [artifact.error for artifact in made if artifact.error is not None]
+    if not errors:
+        worst = "not run: its structure was checked"
+    else:
+        worst = f"{max(errors):.1e}" if precision == "fp32" else f"{min(errors):.1f} dB"
     return (runtime, precision, str(len(made)), f"{size:.1f} MiB", f"{seconds:.1f}", worst)
 
 

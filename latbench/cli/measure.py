@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from latbench.space import Architecture
     from latbench.target import Precision, Runtime
 
-MODEL_SUFFIXES = (".tflite", ".onnx", ".pt")
+MODEL_SUFFIXES = (".tflite", ".onnx", ".pt", ".mlpackage.tar")
 
 
 @click.command(name="measure")
@@ -72,13 +72,13 @@ def command(
 ) -> None:
     """Time one model on a device.
 
-    MODEL is a .tflite, .onnx or .pt file of any origin. ARCH is a published name (fbnet_b), a
-    notation, or an architecture.json; it is exported with untrained weights.
+    MODEL is a .tflite, .onnx, .pt or .mlpackage.tar file of any origin. ARCH is a published name
+    (fbnet_b), a notation, or an architecture.json; it is exported with untrained weights.
     """
     from latbench import api
 
     subject: Path | Architecture
-    if Path(model).suffix.lower() in MODEL_SUFFIXES:
+    if model.lower().endswith(MODEL_SUFFIXES):
         subject = Path(model)
     else:
         subject = _read_architecture(model, lut, chosen)

@@ -50,7 +50,7 @@ def lut_file(path: str) -> "Lut":
 
 
 def runtime_name(name: str) -> "Runtime":
-    """Parse tflite, onnx or torchscript."""
+    """Parse tflite, onnx, torchscript or coreml."""
     from latbench.target import Runtime
 
     return Runtime.named(name)
@@ -218,7 +218,8 @@ def accelerator_options(command: F) -> F:
     accelerator = click.option(
         "--accelerator",
         metavar="NAME",
-        help="What to run on: gpu or npu (tflite), xnnpack, nnapi, qnn or coreml (onnx).  "
+        help="What to run on: gpu or npu (tflite), xnnpack, nnapi, qnn or coreml (onnx), gpu, npu or "
+        "all (coreml).  "
         "[default: cpu]",
     )
     allowed = click.option(
@@ -275,7 +276,7 @@ def target_options(command: F) -> F:
                      help="Device of the catalogue; see latbench devices."),
         click.option("--runtime", type=runtime_name, metavar="NAME",
                      shell_complete=complete_runtimes,
-                     help="tflite, onnx or torchscript.  [default: the device's]"),
+                     help="tflite, onnx or torchscript; coreml on iPhones.  [default: the device's]"),
         click.option("--precision", type=precision_name, metavar="NAME",
                      shell_complete=complete_precisions,
                      help="fp32 or int8.  [default: the device's]"),

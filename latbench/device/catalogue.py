@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from latbench.errors import BadRequest, UnknownName
 from latbench.files import home, shipped
-from latbench.target import Precision, Runtime
+from latbench.target import COREML_ACCELERATORS, Precision, Runtime, require_format
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
@@ -93,6 +93,8 @@ class CatalogueDevice(_Record):
             raise ValueError(f"defaults.cores {list(self.defaults.cores)} are in no cluster")
         if self.defaults.cores and len(self.defaults.cores) < self.defaults.threads:
             raise ValueError("defaults.threads are more than defaults.cores")
+        if self.defaults.runtime is Runtime.COREML and self.os != "ios":
+            raise ValueError("defaults.runtime is coreml, which iPhones alone have")
         return self
 
     @property
@@ -165,6 +167,27 @@ def find_device(name: str) -> CatalogueDevice:
             return device
     known = sorted({*catalogue, *(alias for one in catalogue.values() for alias in one.answers_to)})
     raise UnknownName("device", name, known)
+
+
+def require_runtime(
+    device: CatalogueDevice, runtime: Runtime, precision: Precision, accelerator: str = "cpu"
+) -> None:
+    """Make sure that a device may have `runtime`, and that it computes in `precision` there.
+
+    Raises:
+        BadRequest: it is Core ML on a device that is no iPhone, or in int8.
+        UnknownName: Core ML has no such accelerator.
+    """
+    if runtime is not Runtime.COREML:
+        return
+    if device.os != "ios":
+        raise BadRequest(
+            f"Core ML runs on iPhones alone, not on {device.name}",
+            hint="choose --runtime tflite or onnx, or an iPhone: latbench devices lists them",
+        )
+    require_format(runtime, precision)
+    if accelerator not in COREML_ACCELERATORS:
+        raise UnknownName("accelerator", accelerator, COREML_ACCELERATORS)
 
 
 def recognise(properties: Mapping[str, str]) -> CatalogueDevice | None:

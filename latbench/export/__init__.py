@@ -6,6 +6,7 @@ from latbench.export.exporter import (
     export_op,
     export_ops,
     export_space,
+    require_writer,
 )
 from latbench.export.store import Artifact, ArtifactStore
 
@@ -17,4 +18,5 @@ __all__ = [
     "export_op",
     "export_ops",
     "export_space",
+    "require_writer",
 ]

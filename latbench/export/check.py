@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import ExportFailed
+from latbench.export.coreml import check_package
 from latbench.export.graph import Graph
 from latbench.export.quantize import INT8_MAX, INT8_MIN, Quantization, Scale
 from latbench.runtime import load_model
@@ -49,16 +50,20 @@ def check_artifact(
     quantization: Quantization | None,
     *,
     least_snr: float = INT8_SNR_OP,
-) -> float:
+) -> float | None:
     """Run the artifact at `path` and return its error against `reference`.
 
     Returns:
         fp32: the largest absolute deviation over the largest absolute value of the reference;
-        int8: the signal-to-noise ratio in dB.
+        int8: the signal-to-noise ratio in dB;
+        None: it is a Core ML package, whose structure alone can be checked.
 
     Raises:
         ExportFailed: the file does not load, or the error is beyond its bound.
     """
+    if runtime is Runtime.COREML:
+        check_package(path, graph)
+        return None
     with _without_notice():
         model = load_model(runtime, path)
     stored = model.inputs[0].dtype == "int8"

@@ -5,10 +5,13 @@ Core ML then computes in is its own choice. On Linux coremltools writes and read
 them: numerics need a Mac. A package is a folder; it is kept, and sent to the companion app, as one tar file.
 """
 
+import contextlib
 import importlib
 import io
 import json
 import tarfile
+from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +21,20 @@ import numpy as np
 from latbench.errors import ExportFailed
 from latbench.export.graph import Add, Conv, Graph, Linear, Node, Pool, Shuffle
 
-#: Of a package as one file, as `latbench.target.Runtime.suffix` is of others.
-SUFFIX = ".mlpackage.tar"
+_EXTRA = "pip install latbench[coreml]"
+_SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
+
+
+def require_coremltools() -> None:
+    """Make sure that packages can be written here, before anything is.
+
+    Raises:
+        ExportFailed: coremltools is not installed.
+    """
+    if find_spec("coremltools") is None:
+        raise ExportFailed(
+            "Core ML packages are written by coremltools, which is not installed", hint=_EXTRA
+        )
 
 
 def write_coreml(graph: Graph, metadata: dict[str, Any]) -> bytes:
@@ -33,13 +48,14 @@ def write_coreml(graph: Graph, metadata: dict[str, Any]) -> bytes:
     """
     tools = _coremltools()
     builder = importlib.import_module("coremltools.converters.mil").Builder
-    model = tools.convert(
-        _program(graph, tools, builder),
-        convert_to="mlprogram",
-        compute_precision=tools.precision.FLOAT32,
-        minimum_deployment_target=tools.target.iOS15,
-        skip_model_load=True,
-    )
+    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar for every pass
+        model = tools.convert(
+            _program(graph, tools, builder),
+            convert_to="mlprogram",
+            compute_precision=tools.precision.FLOAT32,
+            minimum_deployment_target=tools.target.iOS15,
+            skip_model_load=True,
+        )
     model.user_defined_metadata["latbench"] = json.dumps(metadata, sort_keys=True)
     with TemporaryDirectory(prefix="latbench-coreml-") as name:
         folder = Path(name) / "model.mlpackage"
@@ -55,14 +71,61 @@ def unpack(package: bytes, folder: Path) -> Path:
     return target
 
 
+def read_specification(package: Path) -> bytes:
+    """The model's specification, a protocol buffer, out of a package that is one tar file.
+
+    Raises:
+        KeyError, tarfile.TarError: it is none.
+    """
+    with tarfile.open(package) as archive:
+        member = archive.extractfile(_SPECIFICATION)
+        if member is None:
+            raise KeyError(_SPECIFICATION)
+        return member.read()
+
+
+def check_package(path: Path, graph: Graph) -> None:
+    """Make sure that a package has the inputs, outputs and nodes of `graph`.
+
+    Nothing is computed: that takes Core ML.
+
+    Raises:
+        ExportFailed: it has not, or coremltools is not installed.
+    """
+    tools = _coremltools()
+    model = tools.proto.Model_pb2.Model()
+    model.ParseFromString(read_specification(path))
+    for kind, features, name in (
+        ("input", model.description.input, graph.input),
+        ("output", model.description.output, graph.output),
+    ):
+        told = [(one.name, tuple(one.type.multiArrayType.shape)) for one in features]
+        shapes = {graph.shapes[name], ()}  # an output's need not be told
+        if len(told) != 1 or told[0][0] != kind or told[0][1] not in shapes:
+            raise ExportFailed(
+                f"{path.name} has the {kind} {told}, but PyTorch {graph.shapes[name]}"
+            )
+    (block,) = model.mlProgram.functions["main"].block_specializations.values()
+    found = Counter(one.type for one in block.operations)
+    for operation, node in (
+        ("conv", Conv),
+        ("linear", Linear),
+        ("add", Add),
+        ("transpose", Shuffle),
+    ):
+        wanted = sum(isinstance(one, node) for one in graph.nodes)
+        if found[operation] != wanted:
+            raise ExportFailed(
+                f"{path.name} has {found[operation]} operations {operation}, but PyTorch {wanted}"
+            )
+
+
 def _coremltools() -> Any:
-    try:
+    require_coremltools()
+    with contextlib.redirect_stderr(
+        io.StringIO()
+    ):  # warnings of libraries that we do not use it with
         return importlib.import_module("coremltools")
-    except ModuleNotFoundError:
-        raise ExportFailed(
-            "Core ML packages are written by coremltools, which is not installed",
-            hint="pip install latbench[coreml]",
-        ) from None
 
 
 def _program(graph: Graph, tools: Any, builder: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from latbench import __version__
 from latbench.errors import ExportFailed
 from latbench.export import check
+from latbench.export.coreml import require_coremltools, write_coreml
 from latbench.export.graph import Graph, lower
 from latbench.export.onnx import write_onnx
 from latbench.export.quantize import Quantization, calibrate
@@ -23,16 +25,23 @@ from latbench.files import write_atomically
 from latbench.space.architecture import Architecture
 from latbench.space.blocks import build_ops, initialise
 from latbench.space.opspec import OpSpec
-from latbench.target import Precision, Runtime
+from latbench.target import Precision, Runtime, require_format
 
 #: Part of every recipe: raised when a writer changes what it writes.
 EXPORTER = "1"
 
 _CALIBRATION_SAMPLES = 4
+
+
+def _write_coreml(graph: Graph, metadata: dict[str, Any], _: Quantization | None) -> bytes:
+    return write_coreml(graph, metadata)
+
+
 _WRITERS = {
     Runtime.ONNX: write_onnx,
     Runtime.TFLITE: write_tflite,
     Runtime.TORCHSCRIPT: write_torchscript,
+    Runtime.COREML: _write_coreml,
 }
 
 
@@ -43,6 +52,18 @@ class Prepared:
     graph: Graph
     samples: tuple[Tensor, ...]
     reference: check.Reference
+
+
+def require_writer(runtime: Runtime, precision: Precision) -> None:
+    """Make sure that artifacts can be written in a format, before any is.
+
+    Raises:
+        BadRequest: there is no such format.
+        ExportFailed: it takes an extra that is not installed.
+    """
+    require_format(runtime, precision)
+    if runtime is Runtime.COREML:
+        require_coremltools()
 
 
 @contextlib.contextmanager
@@ -115,9 +136,11 @@ def export_ops(
     """Return the artifact of `ops` in sequence, exporting and checking it if the store lacks it.
 
     Raises:
+        BadRequest: there is no such format.
         ExportFailed: it does not compute what PyTorch computes.
         OutputFailed: the store cannot be written.
     """
+    require_writer(runtime, precision)
     recipe = Recipe(
         key,
         tuple(op.key for op in ops),
@@ -134,7 +157,7 @@ def export_ops(
         data, quantization = write(prepared, recipe)
         least = check.INT8_SNR_OP if len(ops) == 1 else check.INT8_SNR_NETWORK
 
-        def checked(path: Path) -> float:
+        def checked(path: Path) -> float | None:
             return check.check_artifact(
                 path, runtime, prepared.graph, prepared.reference, quantization, least_snr=least
             )
@@ -175,7 +198,7 @@ def export_module(
     path: Path,
     *,
     samples: Sequence[Tensor],
-) -> float:
+) -> float | None:
     """Write a trained network to `path` and return its error against PyTorch.
 
     Args:
@@ -183,14 +206,16 @@ def export_module(
         samples: real inputs, each (1, 3, input, input); int8 is calibrated on them.
 
     Returns:
-        fp32: the relative error; int8: the signal-to-noise ratio in dB.
+        fp32: the relative error; int8: the signal-to-noise ratio in dB; None: this machine cannot run it.
 
     Raises:
+        BadRequest: there is no such format.
         ExportFailed: the file does not compute what PyTorch computes; it is not left behind.
         OutputFailed: `path` cannot be written.
     """
     if not samples:
         raise ExportFailed("an export needs at least one sample to be calibrated and checked on")
+    require_writer(runtime, precision)
     macs = architecture.macs
     ops = tuple(op.key for op in architecture.ops)
     recipe = Recipe(str(architecture), ops, runtime, precision, macs, EXPORTER)

@@ -1,13 +1,15 @@
-"""What an artifact of ours says of itself, read back from any of the three formats."""
+"""What an artifact of ours says of itself, read back from any of the formats."""
 
 import json
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 from latbench.errors import BadRequest
+from latbench.export.coreml import read_specification
 from latbench.export.torchscript import METADATA_FILE
 from latbench.target import Runtime
 
@@ -24,6 +26,7 @@ _DAMAGED = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
+    tarfile.TarError,
 )
 
 
@@ -31,10 +34,10 @@ def runtime_of(path: Path) -> Runtime:
     """Return the runtime that a model file is for, by its suffix.
 
     Raises:
-        BadRequest: the suffix is none of .tflite, .onnx, .pt.
+        BadRequest: the suffix is none of .tflite, .onnx, .pt, .mlpackage.tar.
     """
     for runtime in Runtime:
-        if path.suffix.lower() == runtime.suffix:
+        if path.name.lower().endswith(runtime.suffix):
             return runtime
     known = ", ".join(runtime.suffix for runtime in Runtime)
     raise BadRequest(f"{path} is no model file: its name ends in none of {known}")
@@ -46,6 +49,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         Runtime.ONNX: _from_onnx,
         Runtime.TFLITE: _from_tflite,
         Runtime.TORCHSCRIPT: _from_torchscript,
+        Runtime.COREML: _from_coreml,
     }
     try:
         data = json.loads(readers[runtime_of(path)](path) or "{}")
@@ -87,6 +91,54 @@ def _from_torchscript(path: Path) -> str | None:
             if name.endswith(f"/extra/{METADATA_FILE}"):
                 return archive.read(name).decode()
     return None
+
+
+def _from_coreml(path: Path) -> str | None:
+    """Model.description.metadata.userDefined["latbench"] of Apple's Model.proto, read without coremltools."""
+    for description in _fields(read_specification(path), 2):
+        for metadata in _fields(description, 100):
+            for entry in _fields(metadata, 100):
+                if _fields(entry, 1) == [b"latbench"]:
+                    return _fields(entry, 2)[0].decode()
+    return None
+
+
+def _fields(message: bytes, wanted: int) -> list[bytes]:
+    """The fields numbered `wanted` of a protocol buffer that are bytes, strings or messages.
+
+    Raises:
+        IndexError, ValueError: it is none.
+    """
+    found, at = [], 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        kind = key & 7
+        if kind == 0:
+            _, at = _varint(message, at)
+        elif kind == 1:
+            at += 8
+        elif kind == 5:
+            at += 4
+        elif kind == 2:
+            length, at = _varint(message, at)
+            if at + length > len(message):
+                raise ValueError("a field ends after its message")
+            if key >> 3 == wanted:
+                found.append(message[at : at + length])
+            at += length
+        else:
+            raise ValueError(f"there is no wire type {kind}")
+    return found
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
 
 
 def is_torchscript(path: Path) -> bool:

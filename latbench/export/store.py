@@ -21,7 +21,8 @@ class Artifact:
     """One exported file, checked against PyTorch.
 
     `key` is an op's key or a network's name; `error` is the relative error of fp32 or the
-    signal-to-noise ratio in dB of int8, against PyTorch in fp32.
+    signal-to-noise ratio in dB of int8, against PyTorch in fp32; None: this machine cannot run it, so
+    that its structure alone was checked.
     """
 
     key: str
@@ -30,7 +31,7 @@ class Artifact:
     runtime: Runtime
     precision: Precision
     macs: int
-    error: float
+    error: float | None
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,16 @@ class ArtifactStore:
             note = json.loads(self._note(recipe).read_text(encoding="utf-8"))
             path = self._place(note["sha256"], recipe.runtime)
             intact = sha256_of(path.read_bytes()) == note["sha256"]
-            error = float(note["error"])
+            error = None if note["error"] is None else float(note["error"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return self._artifact(recipe, note["sha256"], error) if intact else None
 
-    def put(self, recipe: Recipe, data: bytes, check: Callable[[Path], float]) -> Artifact:
+    def put(self, recipe: Recipe, data: bytes, check: Callable[[Path], float | None]) -> Artifact:
         """Store `data` as what `recipe` gave, once `check` has passed on the file.
 
         Args:
-            check: returns the error of the file at a path, or raises.
+            check: returns the error of the file at a path, None if it cannot be run here, or raises.
 
         Raises:
             ExportFailed: from `check`; the artifact is then not filed.
@@ -102,7 +103,7 @@ class ArtifactStore:
     def _place(self, digest: str, runtime: Runtime) -> Path:
         return self.root / digest[:2] / f"{digest}{runtime.suffix}"
 
-    def _artifact(self, recipe: Recipe, digest: str, error: float) -> Artifact:
+    def _artifact(self, recipe: Recipe, digest: str, error: float | None) -> Artifact:
         path = self._place(digest, recipe.runtime)
         return Artifact(
             recipe.key, path, digest, recipe.runtime, recipe.precision, recipe.macs, error

@@ -193,10 +193,11 @@ class Plan:
     def reloads(self) -> bool:
         """Whether models are loaded anew for every visit.
 
-        TorchScript's first runs compile, and so does bringing a model to an accelerator: what is loaded
-        there stays loaded.
+        TorchScript's first runs compile, and so do Core ML's loads and bringing a model to an
+        accelerator: what is loaded there stays loaded.
         """
-        cheap = self.target.runtime is not Runtime.TORCHSCRIPT and self.target.accelerator == "cpu"
+        light = self.target.runtime in (Runtime.TFLITE, Runtime.ONNX)
+        cheap = light and self.target.accelerator == "cpu"
         return self.settings.reload and cheap
 
     @cached_property

@@ -134,6 +134,10 @@ def runtime_library(runtime: Runtime) -> tuple[str, str]:
 
 
 def _distribution(runtime: Runtime) -> tuple[str, str, tuple[str, ...]]:
+    if runtime not in _DISTRIBUTIONS:
+        raise RuntimeFailed(
+            "this machine does not run Core ML packages", hint="measure them on an iPhone"
+        )
     for choice in _DISTRIBUTIONS[runtime]:
         try:
             metadata.version(choice[0])

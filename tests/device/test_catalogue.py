@@ -5,11 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from latbench.device.catalogue import CatalogueDevice, find_device, load_catalogue, recognise
+from latbench.device.catalogue import (
+    CatalogueDevice,
+    find_device,
+    load_catalogue,
+    recognise,
+    require_runtime,
+)
 from latbench.device.host import HostDevice
 from latbench.device.open import open_device
 from latbench.errors import BadRequest, DeviceUnavailable, UnknownName
 from latbench.files import home
+from latbench.opening import open_target
 from latbench.target import Precision, Runtime
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "devices").glob("*.toml"))
@@ -177,6 +184,24 @@ def test_what_cannot_be_measured_says_so_and_what_can(device: str) -> None:
     with pytest.raises(DeviceUnavailable, match=f"cannot measure on {device}") as raised:
         open_device(device)
     assert "--device host" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("device", [name for name in SHIPPED if find_device(name).os != "ios"])
+def test_core_ml_is_of_iphones_alone(device: str) -> None:
+    with pytest.raises(BadRequest, match=f"iPhones alone, not on {device}") as raised:
+        open_target(device, Runtime.COREML)
+    assert "--runtime tflite or onnx" in str(raised.value.hint)
+    require_runtime(find_device("iphonex"), Runtime.COREML, Precision.FP32, "all")
+
+
+def test_no_other_devices_default_is_core_ml(elsewhere: Path) -> None:
+    text = 'name = "mine"\ntitle = "Mine"\nkind = "phone"\nos = "ios"\n[defaults]\nruntime = "coreml"\n'
+    write(elsewhere, "mine", text)
+    assert find_device("mine").defaults.runtime is Runtime.COREML
+    write(elsewhere, "mine", text.replace('"ios"', '"android"'))
+    with pytest.raises(BadRequest) as raised:
+        load_catalogue()
+    assert "iPhones alone" in str(raised.value.details)
 
 
 def test_a_device_is_data() -> None:

@@ -15,12 +15,12 @@ import pytest
 from tinymodels import Models, write_wide_onnx
 
 from latbench.device.host import HostDevice
-from latbench.device.protocol import MAX_REQUEST_BYTES, REQUESTS, RunReply
+from latbench.device.protocol import MAX_REQUEST_BYTES, REQUESTS, Hello, RunReply
 from latbench.device.runner_client import RunnerClient
 from latbench.device.transport import ProcessTransport
 from latbench.errors import RunnerFailed
 from latbench.runtime import load_model
-from latbench.target import Runtime
+from latbench.target import HOST_RUNTIMES, Runtime
 
 WORKER = [sys.executable, "-m", "latbench.device.host_worker"]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "runner-protocol.md"
@@ -120,7 +120,14 @@ def test_a_whole_conversation_in_one_pipe(start: Callable[..., Worker], models: 
     assert worker.returncode == 0
 
 
-@pytest.mark.parametrize("runtime", list(Runtime))
+def test_the_companion_app_may_tell_of_core_ml() -> None:
+    """runner/ios/shell/engines.m has it in every build, so that every iPhone's `hello` does."""
+    told = {"version": 1, "runner": "app", "pid": 1, "os": "ios", "abi": "arm64-v8a"}
+    engine = {"runtime": "coreml", "version": "Version 16.7.10"}
+    assert Hello.model_validate({**told, "engines": [engine]}).engines[0].runtime is Runtime.COREML
+
+
+@pytest.mark.parametrize("runtime", HOST_RUNTIMES)
 def test_inputs_come_from_the_seed_and_outputs_are_told(
     runtime: Runtime, start: Callable[..., Worker], models: Models
 ) -> None:

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import socket
+import tarfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from latbench.device.ios.pairing import keep_token, known_token, read_token
 from latbench.device.ios.way import Network
 from latbench.device.open import Where, open_device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, RunnerFailed
+from latbench.export import ArtifactStore, coreml
 from latbench.target import Runtime
 from tests.rigs.ios_phone import DEVICE, TOKEN, UDID, IosPhone, built, can_build
 from tests.rigs.usbmuxd import UsbmuxStandIn
@@ -58,6 +61,51 @@ def device(phone: IosPhone, monkeypatch: pytest.MonkeyPatch) -> Iterator[IosDevi
     assert isinstance(opened, IosDevice)
     yield opened
     opened.close()
+
+
+@pytest.mark.rig  # it takes a minute
+@pytest.mark.skipif(find_spec("coremltools") is None, reason="pip install latbench[coreml]")
+def test_core_ml_packages_are_exported_and_sent(
+    phone: IosPhone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the timing, which takes Core ML: the app of this machine says that it has no such engine."""
+    monkeypatch.setenv("LATBENCH_IPHONE_TOKEN", TOKEN)
+    words = ["profile", "--device", "iphonex-rig", "--runtime", "coreml", "--space", "fbnet-cifar"]
+    words += ["--input", "16", "--width", "0.35", "--calibrate", "0", "--accelerator", "npu"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1, done.output
+    assert "no engine for the runtime coreml" in done.output
+    kept = sorted(phone.cache.iterdir())
+    assert kept
+    for path in kept:
+        assert tarfile.is_tarfile(path)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--precision", "int8"), 2, "exported in fp32, not in int8"),
+        (("--accelerator", "nnapi"), 2, "unknown accelerator 'nnapi'"),
+        ((), 1, "latbench[coreml]"),
+    ],
+)
+def test_what_core_ml_cannot_do_is_said_before_anything_is_exported(
+    words: tuple[str, ...],
+    code: int,
+    said: str,
+    phone: IosPhone,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LATBENCH_IPHONE_TOKEN", TOKEN)
+    monkeypatch.setattr(coreml, "find_spec", lambda name: None)  # coremltools is not installed
+    written: list[object] = []
+    monkeypatch.setattr(ArtifactStore, "put", lambda *words: written.append(words))
+    profile = ["profile", "--device", "iphonex-rig", "--runtime", "coreml"]
+    done = CliRunner().invoke(main, [*profile, *words])
+    assert (done.exit_code, said in done.output) == (code, True), done.output
+    assert not written
+    assert not list(phone.cache.glob("*"))
 
 
 @pytest.mark.usefixtures("phone")

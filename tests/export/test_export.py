@@ -23,10 +23,10 @@ from latbench.export.quantize import calibrate
 from latbench.runtime import load_model
 from latbench.space import SearchSpace, parse_key, published, read_architecture
 from latbench.space.blocks import build_network, build_op, initialise
-from latbench.target import Precision, Runtime
+from latbench.target import HOST_RUNTIMES, Precision, Runtime
 
 SPACE = SearchSpace.named("fbnet-cifar", width=0.5)
-FORMATS = [(runtime, precision) for runtime in Runtime for precision in Precision]
+FORMATS = [(runtime, precision) for runtime in HOST_RUNTIMES for precision in Precision]
 
 
 @pytest.mark.parametrize(("runtime", "precision"), FORMATS)
@@ -57,7 +57,7 @@ def test_a_whole_network_is_written_by_the_same_code(
 def test_published_variants_with_dropped_1x1_and_double_3x3_export(release: str) -> None:
     space = SearchSpace.named("fbnet", input_size=96, keeps_first_1x1=release == "2019")
     architecture = published("fbnet_c", release=release, space=space)
-    for runtime in Runtime:
+    for runtime in HOST_RUNTIMES:
         made = export_architecture(architecture, runtime, Precision.FP32, ArtifactStore())
         assert made.error < FP32_RELATIVE_ERROR
 
@@ -153,7 +153,7 @@ def test_a_trained_network_keeps_its_weights(tmp_path: Path) -> None:
     network = build_network(architecture)
     images = [torch.randn(1, 3, SPACE.input_size, SPACE.input_size) for _ in range(4)]
     initialise(network, torch.cat(images), seed=3)
-    for runtime in Runtime:
+    for runtime in HOST_RUNTIMES:
         path = tmp_path / f"network{runtime.suffix}"
         error = export_module(network, architecture, runtime, Precision.FP32, path, samples=images)
         assert error < FP32_RELATIVE_ERROR
