@@ -185,8 +185,7 @@ def test_a_phone_is_profiled_into_a_lut(
     lut = api.build_lut(journal)
     assert {op.key for op in SPACE.unique_ops} == set(lut.entries)
     assert (lut.target.device, lut.target.runtime) == ("galaxy-s8", runtime)
-    assert lut.reference is not None
-    assert lut.reference.workload.startswith("1x1 convolutions of MobileNetV2")
+    assert lut.reference is None, "an emulated phone's tells nothing"
     assert lut.conditions["emulated"] is True
     assert lut.conditions["description"] == "samsung SM-G950U, Android 9"
     assert lut.conditions["build"].startswith("samsung/dreamqltesq/")
@@ -197,6 +196,14 @@ def test_a_phone_is_profiled_into_a_lut(
     assert lut.method["engine"]["library"] == engine.name
     again = profile()
     assert (again.report.taken, again.report.runners_started) == (0, 0)
+
+
+@pytest.mark.usefixtures("equipped")
+def test_a_phone_that_is_not_emulated_has_a_reference(old: DeviceDaemon) -> None:
+    with closing(open_device("galaxy-s8", Where(unit=old.address))) as device:
+        device.open_runner().quit()  # it is sent for an emulated one; there is no other here
+        device.emulated = False
+        assert str(device.reference).startswith("1x1 convolutions of MobileNetV2")
 
 
 def _library(runtime: Runtime) -> str:

@@ -99,13 +99,17 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(
-    ("phone", "runtime"), [("galaxy-s8", "tflite"), ("current", "onnx")], indirect=["phone"]
+    ("phone", "runtime", "calibrate"),
+    [("galaxy-s8", "tflite", "3"), ("current", "onnx", "0")],
+    indirect=["phone"],
 )
-def test_a_space_is_profiled_into_a_lut(phone: Phone, runtime: str, tmp_path: Path) -> None:
+def test_a_space_is_profiled_into_a_lut(
+    phone: Phone, runtime: str, calibrate: str, tmp_path: Path
+) -> None:
     expected = EXPECTED[phone.profile.name]
     said = latbench(
         *("profile", "--device", expected.device, "--unit", phone.address, "--runtime", runtime),
-        *(*SPACE, "--calibrate", "3", "--ci", "20%", "--budget", "30m"),
+        *(*SPACE, "--calibrate", calibrate, "--ci", "20%", "--budget", "30m"),
         *("--prepare", "--verify", "--json"),
         cwd=tmp_path,
     )
@@ -129,8 +133,7 @@ def test_a_space_is_profiled_into_a_lut(phone: Phone, runtime: str, tmp_path: Pa
     assert lut.conditions["build"].startswith(expected.build)
     assert lut.conditions["description"].endswith(expected.prepared)
     assert lut.conditions.get("thermal_status") == expected.thermal_status
-    assert lut.reference is not None
-    assert lut.reference.visits >= 1
+    assert lut.reference is None, "an emulated phone's tells nothing"
     on_phone = phone.data / "local/tmp/latbench"
     assert len(list(on_phone.glob("artifacts/*"))) >= len(lut.entries)
     latbench("devices", "clean", "--unit", phone.address, cwd=tmp_path)
