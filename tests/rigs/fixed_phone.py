@@ -34,7 +34,7 @@ def latency_ns(place: str) -> int:
 def serve(root: Path) -> None:
     """Answer requests until the input ends."""
     (root / PIDS).mkdir(exist_ok=True)
-    (root / PIDS / str(os.getpid())).touch()
+    (root / PIDS / str(os.getpid())).write_text(_alive_since(os.getpid()) or "")
     rng = random.Random(f"{root.name}:{len(list((root / PIDS).iterdir()))}")
     loaded: dict[str, str] = {}
     tensor = {"name": "x", "shape": [1], "dtype": "float32"}
@@ -136,14 +136,20 @@ def tell(
 
 def running(root: Path) -> list[int]:
     """The runners on the phone at `root` that have not ended."""
-    return [int(pid.name) for pid in (root / PIDS).glob("*") if _is_alive(int(pid.name))]
+    return [
+        int(pid.name)
+        for pid in (root / PIDS).glob("*")
+        if (since := _alive_since(int(pid.name))) is not None and since == pid.read_text()
+    ]
 
 
-def _is_alive(pid: int) -> bool:
+def _alive_since(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks; None if it has ended. Numbers are used again."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return None
+    return None if fields[0] == "Z" else fields[19]  # field 22 of proc_pid_stat(5)
 
 
 if __name__ == "__main__":
