@@ -41,7 +41,7 @@ for folder in sys.argv[1:]:
     import network
     model = network.network(folder + "/weights.pth").eval()
     with torch.no_grad():
-        logits = model(torch.load(folder + "/images.pt"))
+        logits = model(torch.load(folder + "/images.pt", weights_only=True))
     torch.save({"logits": logits, "classes": network.CLASSES}, folder + "/logits.pt")
     del sys.modules["network"]
 """
