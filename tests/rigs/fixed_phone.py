@@ -2,8 +2,8 @@
 
 Everything is real but the runner, which is this file, run as a program on the phone. What it tells is a
 latency that an artifact's hash alone determines, with a little noise from a seeded generator; how long
-it takes has nothing to do with that. So what comes of a run can be checked against the truth, however
-often it was disturbed, and however busy this machine is.
+it takes, which a bench may say, has nothing to do with that. So what comes of a run can be checked
+against the truth, however often it was disturbed, and however busy this machine is.
 """
 
 import contextlib
@@ -57,6 +57,7 @@ def serve(root: Path) -> None:
             case "run":
                 base = tells.get("slowness", 1.0) * latency_ns(path)
                 count = request["min_samples"]
+                time.sleep(count * tells.get("sleep_s", 0.0))
                 answer["samples_ns"] = [
                     round(base * rng.normalvariate(1, NOISE)) for _ in range(count)
                 ]
@@ -121,16 +122,18 @@ def tell(
     slowness: float = 1.0,
     *,
     coverage: dict[str, dict[str, int]] | None = None,
+    sleep_s: float = 0.0,
     **conditions: object,
 ) -> None:
     """Have the runner of the phone at `root` be so slow, and say this of the phone's state.
 
     Args:
         coverage: what it says of an artifact, by hash, when it loads it.
+        sleep_s: what a run really takes.
     """
     scratch = root / "rig/tells.part"
-    told = {"slowness": slowness, "conditions": conditions, "coverage": coverage or {}}
-    scratch.write_text(json.dumps(told))
+    told = {"slowness": slowness, "sleep_s": sleep_s, "conditions": conditions}
+    scratch.write_text(json.dumps(told | {"coverage": coverage or {}}))
     scratch.replace(root / TELLS)
 
 
