@@ -26,7 +26,8 @@ from latbench.device.android.artifacts import FOLDER, send_artifacts
 from latbench.device.android.conditions import ask_services
 from latbench.device.android.cores import Core, contradiction, fastest, read_cores
 from latbench.device.android.lock import UnitLock
-from latbench.device.android.prepare import prepare, restore
+from latbench.device.android.prepare import Preparation, restore
+from latbench.device.android.root import find_root
 from latbench.device.android.runner_files import build, install
 from latbench.device.catalogue import find_device
 from latbench.device.open import Where, clean_unit, open_device
@@ -36,6 +37,7 @@ from latbench.measure import Journal, Progress, RunReport, Settings, measure
 from latbench.measure.records import RunState
 from latbench.space import SearchSpace
 from latbench.target import Runtime
+from tests.rigs import fixed_phone
 from tests.rigs.adb_server import AdbServer, adb_of_adbutils, running_adb_server
 from tests.rigs.device_daemon import DeviceDaemon
 from tests.rigs.profiles import GALAXY_S8, PIXEL_8, Profile
@@ -520,7 +522,10 @@ def test_a_phone_that_flies_already_goes_on_flying(new: DeviceDaemon) -> None:
 def test_no_phone_is_cut_off_by_airplane_mode(new: DeviceDaemon, serial: str, made: bool) -> None:
     with closing(DirectLink.tcp(new.address)) as link:
         link.serial = serial
-        assert ("airplane mode" in prepare(link, "unit")) == made
+        preparation = Preparation(link, "unit")
+        preparation.make(None)
+        assert ("airplane mode" in preparation.made) == made
+        assert ("; not airplane mode: it would cut" in str(preparation)) != made
         assert (rig_file(new, AIRPLANE) == "enabled") == made
         assert restore(link, "unit")
         assert rig_file(new, AIRPLANE) == "disabled"
@@ -536,6 +541,48 @@ def test_a_phone_that_restarts_is_prepared_again(new: DeviceDaemon, tmp_path: Pa
     assert rig_file(new, MODE) == "true"
     device.close()
     assert (rig_file(new, STAY), rig_file(new, MODE)) == (None, "false")
+
+
+def test_a_phone_that_will_not_be_prepared_again_is_not_measured(
+    with_root: DeviceDaemon, tmp_path: Path
+) -> None:
+    file = tmp_path / "model"
+    file.write_bytes(b"model")
+    device = open_device("galaxy-s8", Where(unit=with_root.address, prepared=True))
+    with_root.reboot()
+    (with_root.phone.root / POLICY.format(0) / "scaling_governor").write_text("schedutil\n")
+    refusal = with_root.phone.root / "rig/root_is_refused"
+    refusal.touch()
+    with pytest.raises(DeviceUnavailable, match="prepared again: airplane mode, clocks held"):
+        device.send([file])
+    refusal.unlink()
+    device.close()
+
+
+def test_a_phone_that_is_still_starting_is_waited_for(new: DeviceDaemon, tmp_path: Path) -> None:
+    file = tmp_path / "model"
+    file.write_bytes(b"model")
+    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    new.reboot()
+    properties = new.phone.root / "rig/properties"
+    started = properties.read_text()
+    properties.write_text(started.replace("[sys.boot_completed]: [1]\n", ""))
+    with pytest.raises(DeviceLost, match="still starting"):
+        device.send([file])
+    properties.write_text(started)
+    assert device.send([file])
+    device.close()
+
+
+def test_a_setting_that_cannot_be_read_is_left_alone(new: DeviceDaemon) -> None:
+    settings = new.phone.root / "system/bin/settings"
+    broken = '[ "$1.$3" = get.screen_brightness ] && exit 1\ncase $1 in'
+    settings.write_text(settings.read_text().replace("case $1 in", broken))
+    (new.phone.root / "rig" / BRIGHTNESS).write_text("180\n")
+    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    assert "dim screen" not in device.description
+    device.close()
+    assert rig_file(new, BRIGHTNESS) == "180"
 
 
 def test_settings_are_put_back_after_ctrl_c(
@@ -574,11 +621,102 @@ def test_a_phone_that_went_away_prepared_is_put_back_later(new: DeviceDaemon) ->
 
 
 def test_an_old_phone_is_prepared_as_far_as_it_goes(old: DeviceDaemon, link: DirectLink) -> None:
-    assert prepare(link, "unit")[0] == "stay on", "Android 9 has no fixed-performance mode"
+    preparation = Preparation(link, "unit")
+    preparation.make(None, emulated=True)
+    assert preparation.made[0] == "stay on", "Android 9 has no fixed-performance mode"
+    assert "not airplane mode: before Android 11" in str(preparation)
     assert rig_file(old, STAY) == "7"
     assert restore(link, "unit")
     assert rig_file(old, STAY) is None
     assert not restore(link, "unit")
+
+
+POLICY = "sys/devices/system/cpu/cpufreq/policy{}"
+
+
+def rooted(profile: Profile, governors: tuple[str, ...]) -> Profile:
+    """The same phone with root, a thermal zone, and a cluster for each list of governors."""
+    zone = "/sys/class/thermal/thermal_zone0"
+    files = dict(profile.files) | {f"{zone}/temp": "41500\n", f"{zone}/type": "cpu-big\n"}
+    for policy, offered in enumerate(governors):
+        folder = "/" + POLICY.format(policy)
+        files |= {
+            f"{folder}/scaling_governor": "schedutil\n",
+            f"{folder}/scaling_available_governors": f"{offered} \n",
+            f"{folder}/scaling_min_freq": "300000\n",
+            f"{folder}/scaling_max_freq": "2100000\n",
+        }
+    return replace(on_this_machine(profile), rooted=True, files=files)
+
+
+@pytest.fixture
+def with_root(tmp_path: Path) -> Iterator[DeviceDaemon]:
+    """An old phone with root, of two clusters, one of which has no performance governor."""
+    profile = rooted(GALAXY_S8, ("conservative performance schedutil", "schedutil"))
+    with DeviceDaemon(tmp_path / "rooted", profile, map_input=True) as daemon:
+        yield daemon
+
+
+def clocks(daemon: DeviceDaemon) -> list[str]:
+    """The governor of either cluster, and the lowest clock that it may choose."""
+    files = [
+        daemon.phone.root / POLICY.format(policy) / f"scaling_{name}"
+        for policy in (0, 1)
+        for name in ("governor", "min_freq")
+    ]
+    return [file.read_text().strip() for file in files]
+
+
+def test_a_phone_with_root_has_its_clocks_held(with_root: DeviceDaemon) -> None:
+    device = open_device("galaxy-s8", Where(unit=with_root.address, prepared=True))
+    assert clocks(with_root) == ["performance", "300000", "schedutil", "2100000"]
+    assert "clocks held (root)" in device.description
+    device.close()
+    assert clocks(with_root) == ["schedutil", "300000", "schedutil", "300000"]
+
+
+def test_root_switches_airplane_mode_on_an_old_phone(with_root: DeviceDaemon) -> None:
+    with closing(DirectLink.tcp(with_root.address)) as link:
+        root = find_root(link)
+        assert root is not None
+        preparation = Preparation(link, "unit")
+        preparation.make(root, emulated=True)
+        assert "airplane mode" in preparation.made
+        assert rig_file(with_root, "settings/global.airplane_mode_on") == "1"
+        assert "AIRPLANE_MODE --ez state true" in (rig_file(with_root, "log") or "")
+        assert restore(link, "unit")
+        assert rig_file(with_root, "settings/global.airplane_mode_on") == "0"
+
+
+def test_root_reads_thermal_zones(with_root: DeviceDaemon) -> None:
+    fixed_phone.equip(home(), _abi())  # a runner that sees none itself
+    for prepared in (False, True):
+        where = Where(unit=with_root.address, prepared=prepared)
+        with closing(open_device("galaxy-s8", where)) as device:
+            zones = device.conditions().temperatures_c or {}
+        assert zones.get("cpu-big") == (41.5 if prepared else None)
+
+
+def test_a_phone_without_root_is_not_asked_for_more(link: DirectLink) -> None:
+    assert find_root(link) is None
+
+
+def test_root_that_is_refused_later_is_told_until_all_is_put_back(
+    with_root: DeviceDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = Where(unit=with_root.address)
+    device = open_device("galaxy-s8", replace(where, prepared=True))
+    refusal = with_root.phone.root / "rig/root_is_refused"
+    refusal.touch()
+    device.close()
+    assert "would not put back" in caplog.text, "told at once"
+    assert rig_file(with_root, STAY) is None, "what needs no root was put back"
+    with pytest.raises(DeviceUnavailable, match="would not put back") as told:
+        open_device("galaxy-s8", where)
+    assert any("clocks held (root)" in line for line in told.value.details)
+    refusal.unlink()
+    open_device("galaxy-s8", where).close()
+    assert clocks(with_root) == ["schedutil", "300000", "schedutil", "300000"]
 
 
 # The command line

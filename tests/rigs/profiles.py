@@ -23,6 +23,7 @@ class Profile:
         dumps: what dumpsys prints, by service; others are not there.
         files: contents of files below /proc and /sys, by path.
         fixed_performance: whether `cmd` knows fixed-performance mode and airplane mode (Android 11).
+        rooted: whether it has a su that lets a shell in.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Profile:
     dumps: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     fixed_performance: bool = True
+    rooted: bool = False
 
     def without(self, feature: str) -> Self:
         """The same phone, had its daemon not this feature."""
@@ -53,7 +55,7 @@ class Profile:
         if self.fixed_performance:
             (root / "rig/fixed_performance").write_text("false\n")
             (root / "rig/airplane_mode").write_text("disabled\n")
-        for tool, script in _TOOLS.items():
+        for tool, script in (_TOOLS | (_ROOT_TOOLS if self.rooted else {})).items():
             target = root / "system/bin" / tool
             target.write_text(f"#!/bin/sh\nrig='{root}/rig'\n{script}")
             target.chmod(0o755)
@@ -97,8 +99,25 @@ fi
 echo "Unknown command: $2"
 exit 255
 """,
+    "id": 'echo "${rig_user-2000}"\n',
+    "su": "exit 127\n",
+    "am": r"""
+[ "$rig_user" = 0 ] || { echo "java.lang.SecurityException: Permission Denial: not allowed"; exit 255; }
+echo "am $*" >> "$rig/log"
+""",
     "svc": 'echo "svc $*" >> "$rig/log"\n',
     "input": 'echo "input $*" >> "$rig/log"\n',
+}
+
+_ROOT_TOOLS = {
+    "cat": r"""
+case "$*" in */thermal/*) [ "$rig_user" = 0 ] || exit 1;; esac
+exec /bin/cat "$@"
+""",
+    "su": r"""
+[ -f "$rig/root_is_refused" ] && { echo "Permission denied" >&2; exit 1; }
+[ "$1" = -c ] && rig_user=0 exec /bin/sh -c "$2"
+""",
 }
 
 
@@ -154,6 +173,7 @@ GALAXY_S8 = Profile(
         "ro.build.version.sdk": "28",
         "ro.build.fingerprint": "samsung/dreamqltesq/dreamqltesq:9/RIG/1:user/release-keys",
         "ro.build.type": "user",
+        "sys.boot_completed": "1",
         "ro.boot.qemu": "1",  # it says itself that its times mean nothing
         "ro.serialno": "RIG0S8",
     },
@@ -179,6 +199,7 @@ PIXEL_8 = Profile(
         "ro.build.version.sdk": "34",
         "ro.build.fingerprint": "google/shiba/shiba:14/RIG/1:user/release-keys",
         "ro.build.type": "user",
+        "sys.boot_completed": "1",
         "ro.boot.qemu": "1",  # it says itself that its times mean nothing
         "ro.soc.model": "Tensor G3",
         "ro.serialno": "RIG0P8",

@@ -4,6 +4,7 @@ What lies on the phone is in `artifacts.FOLDER`; what is kept here about it, in 
 """
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +15,19 @@ from latbench.device.android.artifacts import clean, send_artifacts, send_progra
 from latbench.device.android.conditions import ask_services, merged
 from latbench.device.android.link import AdbLink, quote
 from latbench.device.android.lock import UnitLock
-from latbench.device.android.prepare import prepare, prepare_again, restore
+from latbench.device.android.prepare import Preparation, restore
+from latbench.device.android.root import Root, find_root
 from latbench.device.android.runner_files import ENGINES, PROGRAM, InstalledFile, program_for
+from latbench.device.android.sysfiles import PhoneFiles
 from latbench.device.base import Conditions
 from latbench.device.catalogue import CatalogueDevice, recognise
+from latbench.device.linux import read_conditions
 from latbench.device.runner_client import Hello, RunnerClient
 from latbench.device.transport import Transport
 from latbench.errors import DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
 from latbench.target import Runtime
+
+_log = logging.getLogger(__name__)
 
 #: No profile of a whole space takes this long; a runner that is older is forgotten.
 _MAX_SECONDS = 6 * 3600
@@ -60,7 +66,8 @@ class AndroidDevice:
         self.unit = unit_of(self._properties, link.serial)
         self.emulated = is_emulated(self._properties)
         self._command: str | None = None
-        self._prepared = False
+        self._preparation: Preparation | None = None
+        self._root: Root | None = None
         self._cores = cores_of.ask_cores(link)
         doubt = self._doubt(entry)
         if doubt is not None and not claimed:
@@ -75,9 +82,10 @@ class AndroidDevice:
         try:
             restore(link, self.unit)
             if prepared:
-                self._prepared = True
-                taken = ", ".join(prepare(link, self.unit, emulated=self.emulated)) or "nothing"
-                self.description += f"; prepared: {taken}"
+                self._preparation = Preparation(link, self.unit)
+                self._root = find_root(link)
+                self._preparation.make(self._root, emulated=self.emulated)
+                self.description += f"; prepared: {self._preparation}"
         except BaseException:  # Ctrl-C included
             self.close()
             raise
@@ -110,7 +118,8 @@ class AndroidDevice:
         if self._command is None:
             self._command = self._sent_command()
         stream = self._link.open_stream(f"exec {self._command} --max-seconds {max_seconds}")
-        client = _PhoneRunner(stream, self._link, self._properties.get("ro.build.fingerprint"))
+        fingerprint = self._properties.get("ro.build.fingerprint")
+        client = _PhoneRunner(stream, self._link, fingerprint, self._root)
         try:
             self._require_engine(client, client.hello(_START_S))
         except BaseException:  # Ctrl-C included: nothing must stay behind
@@ -155,11 +164,17 @@ class AndroidDevice:
     def close(self) -> None:
         """Put the phone's settings back, and give it up. Never fails; may be repeated.
 
-        A phone that is gone has its settings put back by the next command that opens it.
+        A phone that is gone has its settings put back by the next command that opens it. What the phone
+        would not put back is told as a warning of this module's logger.
         """
-        with contextlib.suppress(LatbenchError, TimeoutError):
-            if self._prepared:
+        try:
+            if self._preparation is not None:
                 restore(self._link, self.unit)
+        except DeviceLost:
+            pass
+        except LatbenchError as error:
+            told = "\n  ".join([error.message, *error.details])
+            _log.warning("%s\n%s", told, error.hint)
         self._lock.release()
         self._link.close()
 
@@ -185,18 +200,22 @@ class AndroidDevice:
         """Find a phone again that was gone; it may have restarted meanwhile.
 
         Raises:
-            DeviceUnavailable: it is still gone, or something else answers in its place.
+            DeviceUnavailable: it is still gone or starting, something else answers in its place, or it
+                cannot be prepared again.
         """
         self._link.reconnect(_BACK_S)
         self._command = None  # what it keeps is looked at anew
-        answers = unit_of(self._link.properties(), self._link.serial)
+        properties = self._link.properties()
+        answers = unit_of(properties, self._link.serial)
         if answers != self.unit:
             raise DeviceUnavailable(
                 f"{self._link.serial} is now {answers}, not {self.unit}",
                 hint="plug the phone in again that was there before",
             )
-        if self._prepared:
-            prepare_again(self._link)
+        if self._preparation is not None:
+            if properties.get("sys.boot_completed") != "1":
+                raise DeviceLost(f"{self._link.serial} is still starting")
+            self._preparation.make_again()
 
     def _doubt(self, entry: CatalogueDevice) -> str | None:
         """Why this may not be the device that it is to be; None if nothing says so."""
@@ -235,9 +254,11 @@ class AndroidDevice:
 class _PhoneRunner(RunnerClient):
     """A runner on a phone; what it cannot see of the phone's state, services are asked."""
 
-    def __init__(self, transport: Transport, link: AdbLink, fingerprint: str | None) -> None:
+    def __init__(
+        self, transport: Transport, link: AdbLink, fingerprint: str | None, root: Root | None
+    ) -> None:
         super().__init__(transport)
-        self._link, self._fingerprint = link, fingerprint
+        self._link, self._fingerprint, self._root = link, fingerprint, root
 
     def conditions(self, timeout_s: float = 30.0) -> Conditions:
         """As `RunnerClient.conditions`; also raises DeviceLost."""
@@ -245,6 +266,9 @@ class _PhoneRunner(RunnerClient):
         told: dict[str, Any] = {}
         with contextlib.suppress(TimeoutError):  # busy services: unavailable this time
             told = ask_services(self._link)
+            if self._root is not None and not seen.temperatures_c:
+                zones = read_conditions(PhoneFiles.ask(self._link, self._root)).temperatures_c
+                told["temperatures_c"] = (zones or {}) | told.get("temperatures_c", {})
         return merged(seen, told, self._fingerprint)
 
 
