@@ -3,11 +3,9 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from latbench.device.base import Device
+from latbench.device.base import Device, Particular
 from latbench.device.catalogue import CatalogueDevice, Defaults, find_device, require_runtime
-from latbench.device.native import NativeHostDevice
 from latbench.device.open import ANYWHERE, Where, open_devices
-from latbench.device.tools import ToolHostDevice
 from latbench.target import Precision, Runtime, Target
 
 
@@ -89,7 +87,7 @@ def _open(
             cores=chosen,
         )
         for unit in units:
-            if isinstance(unit, NativeHostDevice | ToolHostDevice):
+            if isinstance(unit, Particular):
                 unit.require_runtime(target.runtime)
     except BaseException:
         for unit in units:

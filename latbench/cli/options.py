@@ -236,8 +236,8 @@ _treatment = (
     click.option("--prepare", "prepared", is_flag=True,
                  help="Steady the phone: fixed-performance mode, dim screen on; put back after."),
     click.option("--runner", metavar="NAME[=FILE]",
-                 help="What times models on this machine: native, benchmark_model, "
-                 "onnxruntime_perf_test or speed_benchmark_torch.  [default: a worker in Python]"),
+                 help="What times models: benchmark_model, onnxruntime_perf_test or "
+                 "speed_benchmark_torch; on this machine also native.  [default: latbench's own]"),
 )  # fmt: skip
 
 

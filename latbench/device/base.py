@@ -3,12 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from latbench.device.runner_client import RunnerClient
+    from latbench.target import Runtime
 
 
 class Conditions(BaseModel):
@@ -92,3 +93,15 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Give the unit up, as it was found. Never fails; may be repeated."""
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """A device whose runner has not every runtime that latbench knows for it."""
+
+    def require_runtime(self, runtime: "Runtime") -> None:
+        """Make sure that its runner runs models of `runtime`.
+
+        Raises:
+            BadRequest: it does not.
+        """

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latbench.device.base import Device
 from latbench.device.catalogue import CatalogueDevice, find_device, recognise
 from latbench.device.host import HostDevice
+from latbench.device.tools import TOOLS, Tool
 from latbench.errors import BadRequest, DeviceUnavailable
 
 if TYPE_CHECKING:
@@ -25,8 +27,9 @@ class Where:
         claimed: take the unit for the device that was named, whatever it says it is.
         prepared: change its settings for steadier times, and put them back afterwards.
         address: host:port of the companion app of an iPhone on Wi-Fi; None: it is on a cable.
-        runner: what loads and times models on this machine: native, the runner in C, or a tool of
-            `latbench.device.tools`, each also as NAME=FILE; None: a worker in Python.
+        runner: what loads and times models: a tool of `latbench.device.tools`, on this machine also
+            native, the runner in C, each also as NAME=FILE; None: a worker in Python here, the runner
+            in C on phones.
     """
 
     unit: str | None = None
@@ -53,8 +56,11 @@ def open_device(name: str, where: Where = ANYWHERE) -> Device:
         BadRequest: a file of the catalogue is broken, or there are several units and none is named.
     """
     entry = find_device(name)
-    if where.runner is not None and entry.kind != "host":
-        raise BadRequest(f"--runner is for this machine, not for {entry.name}", hint="leave it out")
+    if where.runner is not None and entry.kind != "host" and entry.os != "android":
+        raise BadRequest(
+            f"--runner is for Android phones and this machine, not for {entry.name}",
+            hint="leave it out",
+        )
     if entry.os == "ios":
         from latbench.device.ios.device import IosDevice, find_iphone
 
@@ -71,10 +77,13 @@ def open_device(name: str, where: Where = ANYWHERE) -> Device:
         )
     if entry.os == "android":
         from latbench.device.android.device import AndroidDevice  # slow: adbutils imports much
+        from latbench.device.android.tool_phone import ToolPhone
 
+        tool = None if where.runner is None else _tool_for_phones(where.runner)
         link = find_phone(where, entry)
+        open_phone = AndroidDevice if tool is None else partial(ToolPhone, *tool)
         try:
-            return AndroidDevice(link, entry, claimed=where.claimed, prepared=where.prepared)
+            return open_phone(link, entry, claimed=where.claimed, prepared=where.prepared)
         except BaseException:  # Ctrl-C included: the unit must not stay taken
             link.close()
             raise
@@ -98,15 +107,38 @@ def _host(runner: str | None) -> Device:
     if runner is None:
         return HostDevice()
     from latbench.device.native import native_host_device
-    from latbench.device.tools import TOOLS, tool_host_device
+    from latbench.device.tool_runner import tool_host_device
 
-    name, _, file = runner.partition("=")
-    program = Path(file) if file else None
+    name, program = _named(runner)
     if name == NATIVE:
         return native_host_device(program)
     if name in TOOLS:
-        return tool_host_device(name, program)
+        return tool_host_device(TOOLS[name], program)
     raise BadRequest(f"unknown runner {name!r}", hint=f"known: {', '.join((NATIVE, *TOOLS))}")
+
+
+def _tool_for_phones(runner: str) -> tuple[Tool, Path]:
+    """The tool of that name, and the program that the user has built for phones."""
+    name, program = _named(runner)
+    if name not in TOOLS:
+        raise BadRequest(
+            f"--runner {name!r} is not for phones",
+            hint=f"known: {', '.join(TOOLS)}; without --runner, phones are measured by the runner in C",
+        )
+    if program is None:
+        raise BadRequest(
+            f"where is the {name} that was built for the phone?",
+            hint=f"--runner {name}=FILE",
+        )
+    if not program.is_file():
+        raise DeviceUnavailable(f"there is no program {program}", hint=f"--runner {name}=FILE")
+    return TOOLS[name], program.absolute()
+
+
+def _named(runner: str) -> tuple[str, Path | None]:
+    """NAME=FILE or NAME."""
+    name, _, file = runner.partition("=")
+    return name, Path(file) if file else None
 
 
 def open_devices(name: str, where: Sequence[Where]) -> list[Device]:

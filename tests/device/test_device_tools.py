@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import program
 from tinymodels import Models
 
 from latbench.api import measure_latency, profile
 from latbench.device import tools
 from latbench.device.open import Where, open_device
-from latbench.device.tools import tool_host_device
+from latbench.device.tool_runner import tool_host_device
 from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError
 from latbench.lut.build import build_lut
 from latbench.measure import Journal
@@ -73,42 +74,6 @@ def test_what_the_programs_print_is_read() -> None:
         assert read("nothing of the kind", "") == []
 
 
-SCRIPT = """#!{python} -IS
-import json, os, sys, zlib
-asked = sys.argv[1:]
-with open({log!r}, "a") as log:
-    print(json.dumps([sorted(os.sched_getaffinity(0)), *asked]), file=log)
-told = [word for word in asked if "." in word][0].rpartition("=")[2]
-us = 1000 + zlib.crc32(os.path.basename(told).encode()) % 4000
-{body}
-"""
-
-BODIES = {
-    "benchmark_model": """
-print("INFO: count=2 first=9 curr=9 min=9 max=9 avg=9.5 std=0")
-print(f"INFO: count=8 first=1 curr=1 min=1 max=1 avg={us}.25 std=1")
-""",
-    "speed_benchmark_torch": """
-for _ in range(8):
-    print('PyTorchObserver {"type": "NET", "unit": "us", "metric": "latency", "value": "%d"}' % us)
-""",
-    "onnxruntime_perf_test": """
-with open(asked[-1], "a") as results:
-    for run in range(8):
-        print(f"model.onnx,{us / 1e6},48234496,98,{run}", file=results)
-""",
-}
-
-
-def program(folder: Path, name: str, body: str | None = None) -> tuple[Path, Path]:
-    """A program that prints what the one called `name` prints, and where it notes its arguments."""
-    path, log = folder / name, folder / f"{name}.log"
-    text = SCRIPT.format(python=sys.executable, log=str(log), body=body or BODIES[name])
-    path.write_text(text)
-    path.chmod(0o755)
-    return path, log
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="the scripts look at their cores")
 @pytest.mark.parametrize("name", list(tools.TOOLS))
 def test_a_model_is_measured_by_a_program(name: str, models: Models, tmp_path: Path) -> None:
@@ -149,7 +114,7 @@ def test_a_lut_says_that_it_is_of_averages(tmp_path: Path) -> None:
 
 def test_what_cannot_be_is_told(models: Models, tmp_path: Path) -> None:
     path, _ = program(tmp_path, "benchmark_model", body="print('no figures')")
-    device = tool_host_device("benchmark_model", path)
+    device = tool_host_device(tools.TOOLS["benchmark_model"], path)
     runner = device.open_runner()
     with pytest.raises(LatbenchError, match="runs no models of onnx"):
         runner.load(str(models.of[Runtime.ONNX]), Runtime.ONNX)
@@ -168,12 +133,12 @@ def test_what_cannot_be_is_told(models: Models, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="runs models of tflite, not of onnx"):
         device.require_runtime(Runtime.ONNX)
     with pytest.raises(DeviceUnavailable, match="there is no program") as absent:
-        tool_host_device("speed_benchmark_torch", tmp_path / "nothing")
+        tool_host_device(tools.TOOLS["speed_benchmark_torch"], tmp_path / "nothing")
     assert absent.value.hint == "say where it is: --runner speed_benchmark_torch=FILE"
     with pytest.raises(BadRequest, match="unknown runner 'stopwatch'"):
         open_device("host", Where(runner="stopwatch"))
-    with pytest.raises(BadRequest, match="--runner is for this machine"):
-        open_device("galaxy-s8", Where(runner="native"))
+    with pytest.raises(BadRequest, match="--runner is for Android phones and this machine"):
+        open_device("iphonex", Where(runner="native"))
 
 
 def test_a_program_in_the_current_folder_is_found(
@@ -182,6 +147,6 @@ def test_a_program_in_the_current_folder_is_found(
     path, log = program(tmp_path, "benchmark_model")
     path.rename(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
-    runner = tool_host_device("benchmark_model", Path("mine")).open_runner()
+    runner = tool_host_device(tools.TOOLS["benchmark_model"], Path("mine")).open_runner()
     runner.run(runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE).handle)
     assert len(log.read_text().splitlines()) == 1
