@@ -10,14 +10,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from latbench.api import measure_latency
+from latbench.device.android.direct import DirectLink
 from latbench.device.android.keys import own_key, signer
 from latbench.device.android.runner_files import build, install
+from latbench.device.open import Where, open_device
+from latbench.errors import RunnerFailed
 from latbench.lut import Lut
+from latbench.target import Runtime
 from tests.rigs.parts import default_cache, parts
 from tests.rigs.phone import Phone
 
@@ -85,7 +91,8 @@ EXPECTED = {
         device="galaxy-s8",
         core=7,
         build="samsung/dreamqltesq/",
-        prepared="prepared: stay on, steady brightness, dim screen",
+        prepared="prepared: stay on, steady brightness, dim screen; "
+        "not airplane mode: before Android 11 only root, or the phone's menu, can",
         thermal_status=None,
     ),
     "current": Expected(
@@ -138,3 +145,42 @@ def test_a_space_is_profiled_into_a_lut(
     assert len(list(on_phone.glob("artifacts/*"))) >= len(lut.entries)
     latbench("devices", "clean", "--unit", phone.address, cwd=tmp_path)
     assert not on_phone.exists()
+
+
+#: What onnxruntime_perf_test writes, as a program for the phone's own shell and tools.
+PERF_TEST = """#!/system/bin/sh
+if [ -f /data/local/tmp/hang ]; then echo $$ > /data/local/tmp/hang; sleep 600; fi
+for last; do :; done
+for run in 0 1 2 3 4 5 6 7; do echo "model.onnx,0.00123456,48234496,98,$run" >> "$last"; done
+"""
+
+
+@pytest.mark.parametrize("phone", ["galaxy-s8", "current"], indirect=True)
+def test_a_phone_is_measured_by_a_program(phone: Phone, tmp_path: Path) -> None:
+    program = tmp_path / "onnxruntime_perf_test"
+    program.write_text(PERF_TEST)
+    latbench("export", "fbnet_a", *SPACE, "--runtime", "onnx", "--out", "models", cwd=tmp_path)
+    (model,) = (tmp_path / "models").rglob("*.onnx")
+    name = EXPECTED[phone.profile.name].device
+    where = Where(unit=phone.address, runner=f"onnxruntime_perf_test={program}")
+    measured = measure_latency(model, name, runtime=Runtime.ONNX, where=where)
+    assert measured.ms == pytest.approx(1.23456)
+    assert measured.samples == 8 * measured.rounds
+    left = phone.data / "local/tmp/latbench"
+    assert {one.name for one in left.iterdir()} == {"artifacts", "programs"}
+
+    hang = phone.data / "local/tmp/hang"
+    hang.touch()
+    hang.chmod(0o666)
+    with closing(open_device(name, where)) as device:
+        place = device.send([model])[model]
+        runner = device.open_runner()
+        with pytest.raises(RunnerFailed, match="no answer within 20 s"):
+            runner.run(runner.load(place, Runtime.ONNX).handle, timeout_s=20.0)
+        pid = hang.read_text().strip()
+        assert pid, "it had begun"
+        with closing(DirectLink.tcp(phone.address)) as link:
+            assert link.shell(f"kill -0 {pid}").exit_code != 0, "it was ended"
+        hang.unlink()
+        runner = device.open_runner()
+        assert runner.run(runner.load(place, Runtime.ONNX).handle).samples_ns
