@@ -16,10 +16,13 @@ the same way in a few minutes, and proves nothing.
 """
 
 import argparse
+import functools
 import json
 import math
 import multiprocessing
+import os
 import statistics
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -37,6 +40,7 @@ from fbnet_search.derive import Budget, architecture_of, most_probable_first
 from fbnet_search.latency import LatencyModel, latency_model
 from fbnet_search.supernet import Supernet
 from latbench.api import build_lut, measure_latency, profile
+from latbench.errors import LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
 from latbench.space import CANDIDATES, Architecture, SearchSpace
@@ -95,6 +99,10 @@ def space() -> SearchSpace:
     return SearchSpace.named(SMALL.name)
 
 
+#: What is to be done, by its name in the journal.
+Tasks = dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
 class Journal:
     """What was done, by name; each result is computed once and kept."""
 
@@ -113,21 +121,48 @@ class Journal:
             return self.results[key]
         return self.keep(key, compute())
 
-    def all(self, jobs: int, tasks: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
-        """Do the tasks that are not done, `jobs` at a time, each in a process with one thread."""
+    def all(self, jobs: int, tasks: Tasks) -> None:
+        """Do the tasks that are not done, `jobs` at a time, each in a process with one thread.
+
+        Raises:
+            LatbenchError: one failed; what the others did is kept.
+        """
         left = {key: task for key, task in tasks.items() if key not in self.results}
         if not left:
             return
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, context, initializer=_started) as pool:
-            doing = {pool.submit(work, *arguments): key for key, (work, arguments) in left.items()}
+            doing = {pool.submit(_done, *task): key for key, task in left.items()}
+            failed: list[BaseException] = []
             for done in as_completed(doing):
-                self.keep(doing[done], done.result())
+                error = done.exception()
+                if error is None:
+                    self.keep(doing[done], done.result())
+                else:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
 
 
 def _started() -> None:
     torch.set_num_threads(1)
     space()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)  # two benches must not write to one folder
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _done(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """What the work returns; its error is made one that reaches another process."""
+    try:
+        return work(*arguments)
+    except LatbenchError as error:
+        raise LatbenchError(error.message) from None
 
 
 # Networks of one latency
@@ -175,6 +210,7 @@ def middle(model: LatencyModel) -> float:
 # What workers do
 
 
+@functools.lru_cache(maxsize=1)
 def data_of(name: str, images: int | None) -> ImageData:
     data = open_data(name, 32)
     if images is None:
@@ -227,7 +263,8 @@ def trained(layers: str, data: str, out: str, scale: Scale, seed: int) -> float:
     network = Architecture.parse(layers, space())
     recipe = replace(TrainRecipe.named("budget").stretched(scale.train_epochs), threads=1)
     images = data_of(data, scale.images)
-    result = train(network, images, out, recipe=recipe, seed=seed, export=False)
+    begun = (Path(out) / "training" / "checkpoint.pt").exists()
+    result = train(network, images, out, recipe=recipe, seed=seed, export=False, resume=begun)
     return result.test_accuracy
 
 
@@ -244,7 +281,9 @@ def ranked(layers: Sequence[str], data: str, checkpoint: str, scale: Scale) -> l
         choices = [CANDIDATES.index(c) for c in Architecture.parse(one, space()).choices]
         mix = torch.nn.functional.one_hot(torch.tensor(choices), len(CANDIDATES)).float()
         right = 0
-        for x, labels in batches(images.test, torch.arange(len(images.test)), 256):
+        # Folders hold one class after the other; a batch of one class has that class's statistics.
+        mixed = torch.randperm(len(images.test), generator=torch.Generator().manual_seed(0))
+        for x, labels in batches(images.test, mixed, 256):
             right += int((supernet(x, mix).argmax(1) == labels).sum())
         accuracies.append(right / len(images.test))
     return accuracies
@@ -261,49 +300,56 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few minutes; proves nothing")
     options = parser.parse_args()
     scale = QUICK if options.quick else Scale()
-    data, out = f"imagefolder:{Path(options.data).resolve()}", options.out
+    data = f"imagefolder:{Path(options.data).resolve()}"
+    out = options.out / "quick" if options.quick else options.out
     out.mkdir(parents=True, exist_ok=True)
-    journal = Journal(out / ("quick.json" if options.quick else "journal.json"))
+    journal = Journal(out / "journal.json")
     space()
     home, *others = scale.runtimes
     luts = {home: _lut(home, out, scale, scale.mape)}
 
-    def search_for(runtime: Runtime, seeds: int) -> None:
-        journal.all(options.jobs, {
+    def searches(runtime: Runtime, seeds: int) -> Tasks:
+        lut, folder = str(_file(runtime, out)), f"search-{runtime}"
+        return {
             f"search {runtime} {seed}": (
-                searched, (str(_file(runtime, out)), data, str(out / f"search-{runtime}-{seed}"), scale, seed)
+                searched, (lut, data, str(out / f"{folder}-{seed}"), scale, seed)
             )
             for seed in range(seeds)
-        })  # fmt: skip
+        }  # fmt: skip
 
-    def train_all(networks: dict[str, Architecture], seed: int) -> None:
-        journal.all(options.jobs, {
+    def trainings(networks: dict[str, Architecture], seed: int) -> Tasks:
+        return {
             f"train {name} {seed}": (
                 trained,
                 (one.notation, data, str(out / f"train-{name.replace(' ', '-')}-{seed}"), scale, seed),
             )
             for name, one in networks.items()
-        })  # fmt: skip
+        }  # fmt: skip
 
-    search_for(home, scale.searches)
-    networks = _contenders(journal, luts[home], home, scale)
+    rivals = _rivals(luts[home], scale)
+    journal.all(options.jobs, searches(home, scale.searches) | trainings(rivals, 0))
+    networks = _found(journal, home) | rivals
+    journal.all(options.jobs, trainings(networks, 0))
     _time(journal, networks, home, luts[home], scale)
-    for seed in range(scale.train_seeds):
-        train_all(networks, seed)
-        _worth(journal, networks, home, seed + 1)
+    _worth(journal, networks, home, 1)
 
     for runtime in others:
         luts[runtime] = _lut(runtime, out, scale, scale.transfer_mape)
-        search_for(runtime, 1)
-    for runtime, lut in luts.items():
-        _time(journal, _found(journal), runtime, lut, scale)
-    train_all(_found(journal), 0)
-    _transfer(journal, list(luts))
     model = latency_model(luts[home])
     plain = {name: one for name, one in networks.items() if name.startswith("random")}
     more = random_networks(model, middle(model), scale.ranked - len(plain), 1)
     plain |= {f"ranked {n}": one for n, one in enumerate(more)}
-    train_all(plain, 0)
+    tasks = [searches(runtime, 1) for runtime in others]
+    tasks += [trainings(networks, seed) for seed in range(1, scale.train_seeds)]
+    journal.all(
+        options.jobs, {k: v for part in (*tasks, trainings(plain, 0)) for k, v in part.items()}
+    )
+    _worth(journal, networks, home, scale.train_seeds)
+
+    journal.all(options.jobs, trainings(_found(journal), 0))
+    for runtime, lut in luts.items():
+        _time(journal, _found(journal), runtime, lut, scale)
+    _transfer(journal, list(luts))
     notations = [one.notation for one in plain.values()]
     checkpoint = str(out / f"search-{home}-0" / "checkpoint.pt")
     shared = journal.once("ranking", lambda: ranked(notations, data, checkpoint, scale))
@@ -336,14 +382,21 @@ def _lut(runtime: Runtime, out: Path, scale: Scale, mape: float) -> Lut:
             journal=measured,
         )
         lut = build_lut(measured, partial=scale is QUICK)
-        judged = validate(lut, networks=12, ci=scale.ci, budget_s=scale.measuring_s)
-        figures = judged.figures
-        print(
-            f"{runtime}: mean error {figures.mape:.1f} %, worst {figures.worst:.1f} %", flush=True
-        )
-        if figures.mape <= mape:
-            judged.validated_lut.save(path)
-            return Lut.load(path)
+        try:
+            judged = validate(lut, networks=12, ci=scale.ci, budget_s=scale.measuring_s)
+        except LatbenchError as error:  # never quiet enough
+            print(f"{runtime}: {error.message}", flush=True)
+        else:
+            figures = judged.figures
+            print(
+                f"{runtime}: mean error {figures.mape:.1f} %, worst {figures.worst:.1f} %",
+                flush=True,
+            )
+            if figures.mape <= mape:
+                judged.validated_lut.save(path)
+                return Lut.load(path)
+        for left in out.glob(f"{measured.name}*"):
+            left.unlink()  # else the next try would take it for done
     raise SystemExit(f"this machine is too restless for a LUT of {runtime}; try again later")
 
 
@@ -356,12 +409,12 @@ def _found(journal: Journal, runtime: str = "") -> dict[str, Architecture]:
     }
 
 
-def _contenders(journal: Journal, lut: Lut, home: Runtime, scale: Scale) -> dict[str, Architecture]:
-    """The networks to compare, all of about the same latency on `home`."""
+def _rivals(lut: Lut, scale: Scale) -> dict[str, Architecture]:
+    """The networks to compare with those found, all of about the same latency."""
     model = latency_model(lut)
     target = middle(model)
     drawn = random_networks(model, target, scale.random, 0)
-    return _found(journal, home) | {
+    return {
         "log macs": most_of(log_macs(), model, target),
         "uniform k3e3": most_of(by_candidate({"k3e3": 0, "k3e1": -1, "k3e6": -1}), model, target),
         "uniform k5e3": most_of(by_candidate({"k5e3": 0, "k5e1": -1, "k5e6": -1}), model, target),
