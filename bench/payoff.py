@@ -34,9 +34,9 @@ import torch
 from scipy.stats import kendalltau
 
 from fbnet_search import Recipe, TrainRecipe, search, train
-from fbnet_search.batches import batches
 from fbnet_search.data import ImageData, Split, open_data
 from fbnet_search.derive import Budget, architecture_of, most_probable_first
+from fbnet_search.judge import by_shared_weights
 from fbnet_search.latency import LatencyModel, latency_model
 from fbnet_search.supernet import Supernet
 from latbench.api import build_lut, measure_latency, profile
@@ -268,25 +268,14 @@ def trained(layers: str, data: str, out: str, scale: Scale, seed: int) -> float:
     return result.test_accuracy
 
 
-@torch.no_grad()
 def ranked(layers: Sequence[str], data: str, checkpoint: str, scale: Scale) -> list[float]:
-    """The test accuracies of networks with the weights of a supernet, in batches' own statistics."""
+    """The accuracies of networks on test images, with the weights of a supernet."""
     images = data_of(data, scale.images)
     supernet = Supernet(space(), len(images.classes))
     state = torch.load(checkpoint, weights_only=True)["module"]
     supernet.load_state_dict(state)
-    supernet.computed_on(torch.device("cpu")).train()
-    accuracies = []
-    for one in layers:
-        choices = [CANDIDATES.index(c) for c in Architecture.parse(one, space()).choices]
-        mix = torch.nn.functional.one_hot(torch.tensor(choices), len(CANDIDATES)).float()
-        right = 0
-        # Folders hold one class after the other; a batch of one class has that class's statistics.
-        mixed = torch.randperm(len(images.test), generator=torch.Generator().manual_seed(0))
-        for x, labels in batches(images.test, mixed, 256):
-            right += int((supernet(x, mix).argmax(1) == labels).sum())
-        accuracies.append(right / len(images.test))
-    return accuracies
+    networks = [Architecture.parse(one, space()) for one in layers]
+    return by_shared_weights(supernet, networks, images.test, torch.arange(len(images.test)))
 
 
 # The bench

@@ -59,6 +59,7 @@ class Recipe:
     beta: float
     target_strength: float
     target_share: float
+    judged: int
     paths: int
     last_paths: int
     warmup_paths: int
@@ -78,6 +79,10 @@ class Recipe:
                     f"{name} = {getattr(self, name)} makes no sense",
                     hint="a layer has 9 candidates, of which 1 to 9 can be computed",
                 )
+        if self.judged < 1:
+            raise BadRequest(
+                f"judged = {self.judged} makes no sense", hint="1 takes the most probable network"
+            )
         if not (0 <= self.theta_beta1 < 1 and 0 <= self.theta_beta2 < 1):
             raise BadRequest("theta_beta1 and theta_beta2 are below 1")
         _require_crops(self.crop_area)

@@ -20,6 +20,7 @@ from fbnet_search.data import ImageData, open_data, some_classes
 from fbnet_search.derive import Budget, finalists_on_all
 from fbnet_search.distributed import Peers, is_first, joined
 from fbnet_search.events import EventLog
+from fbnet_search.judge import by_shared_weights
 from fbnet_search.latency import LatencyModel, latency_model
 from fbnet_search.passes import Pass, cosine, threads, two_parts
 from fbnet_search.recipe import OnProgress, Progress, Recipe
@@ -218,7 +219,7 @@ class _Search(Run):
                 compute=self.peers.device.type,
             )
             self.epochs(self.recipe.epochs, log, checkpoint_s, progress)
-            results = [self._result(number, verify) for number in range(len(self.budgets))]
+            results = [self._result(number, verify, log) for number in range(len(self.budgets))]
             if self.peers.first:
                 self._write(results)
             for result in results:
@@ -335,9 +336,13 @@ class _Search(Run):
     def restore_own(self, state: dict[str, Any]) -> None:
         self.phase, self.told = state["phase"], state["told"]
 
-    def _result(self, number: int, verify: int) -> SearchResult:
+    def _result(self, number: int, verify: int, log: EventLog) -> SearchResult:
         theta, budget = self.supernet.thetas[number], self.budgets[number]
-        found = finalists_on_all(theta, self.latencies, self.luts, budget, max(verify, 1))
+        count = max(verify, self.recipe.judged)
+        found = finalists_on_all(theta, self.latencies, self.luts, budget, count)
+        if self.recipe.judged > 1:
+            found = self._judged(found, log)
+        found = found[: max(verify, 1)]
         architecture, timed = found[0], list[Finalist]()
         latencies = tuple(predicted_on(lut, architecture) for lut in self.luts)
         if verify and budget.target_ms is not None:
@@ -358,6 +363,15 @@ class _Search(Run):
             limits={kind: Limit(limit, costs[kind]) for kind, limit in budget.limits.items()},
             finalists=tuple(timed),
         )
+
+    def _judged(self, found: Sequence[Architecture], log: EventLog) -> list[Architecture]:
+        """The networks, those first that are right most often with the supernet's weights."""
+        shares = self.peers.told_by_first(
+            by_shared_weights(self.supernet, found, self.data.train, self.parts["theta"])
+        )
+        judged = sorted(zip(shares, found, strict=True), key=lambda one: -one[0])
+        log.write("judged", networks=[[one.notation, share] for share, one in judged])
+        return [one for _, one in judged]
 
     def _timed(self, found: Sequence[Architecture]) -> list[Finalist]:
         """The finalists, timed by the first process."""

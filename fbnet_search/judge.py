@@ -1,0 +1,53 @@
+"""How often networks are right with a supernet's weights, without training any of them.
+
+The weights were learnt for all networks together, so each is far less often right than it would be if it
+were trained alone. What counts is who is ahead (single-path one-shot search; Guo et al., ECCV 2020, section
+3.2). theta alone says what each layer does best beside all that others might do; this asks whole networks.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fbnet_search.batches import batches
+from fbnet_search.data import Split
+from fbnet_search.supernet import Supernet
+from latbench.space import CANDIDATES, Architecture
+
+_IMAGES = 2000  # two networks that are right as often by these differ by 1.5 % at most, mostly
+_BATCH = 256
+
+
+def by_shared_weights(
+    supernet: Supernet, networks: Sequence[Architecture], split: Split, numbers: Tensor
+) -> list[float]:
+    """Return the share of images on which each network is right with the supernet's weights.
+
+    Batches are normalised by their own statistics, since no running ones belong to a single network.
+
+    Args:
+        supernet: left as it is.
+        numbers: of the images to ask about, of which at most 2000 are taken, always the same.
+    """
+    judge = copy.deepcopy(supernet).train()
+    device = next(iter(judge.weights())).device
+    # A batch of one class, as folders are ordered, would have that class's statistics.
+    generator = torch.Generator().manual_seed(0)
+    taken = numbers[torch.randperm(len(numbers), generator=generator)[:_IMAGES]]
+    mixes = [_only(network).to(device) for network in networks]
+    right = [0] * len(networks)
+    with torch.no_grad():
+        for images, labels in batches(split, taken, _BATCH):
+            x, y = images.to(device), labels.to(device)
+            for number, mix in enumerate(mixes):
+                right[number] += int((judge(x, mix).argmax(1) == y).sum())
+    return [count / len(taken) for count in right]
+
+
+def _only(network: Architecture) -> Tensor:
+    """Weights, shape (layers, candidates), that compute this network alone."""
+    choices = torch.tensor([CANDIDATES.index(choice) for choice in network.choices])
+    return functional.one_hot(choices, len(CANDIDATES)).float()

@@ -1,0 +1,100 @@
+"""Networks that the most probable ones are compared with, by the supernet's weights."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from fbnet_search import Recipe, search
+from fbnet_search.data import ImageData
+from fbnet_search.derive import Budget, finalists
+from fbnet_search.judge import by_shared_weights
+from fbnet_search.latency import latency_model
+from fbnet_search.passes import two_parts
+from fbnet_search.supernet import Supernet
+from latbench.errors import BadRequest
+from latbench.lut import Lut
+from latbench.space import CANDIDATES, Architecture
+
+SHORT = replace(Recipe.named("digits"), epochs=2, warmup_epochs=1, batch=24)
+
+
+def middle_ms(lut: Lut) -> float:
+    model = latency_model(lut)
+    return (model.fastest_ms + model.slowest_ms) / 2
+
+
+def test_the_best_of_the_judged_is_taken(
+    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+) -> None:
+    target = middle_ms(tiny_lut)
+    found = search(
+        tiny_lut, few_digits, tmp_path, recipe=replace(SHORT, judged=8), target_ms=target
+    )
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    (judged,) = [event["networks"] for event in events if event["event"] == "judged"]
+    assert found.architecture.notation == judged[0][0]
+    shares = [share for _, share in judged]
+    assert shares == sorted(shares, reverse=True)
+    assert len(set(shares)) > 1, "or nothing was to choose"
+
+    space = tiny_lut.search_space
+    supernet = Supernet(space, len(few_digits.classes))
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    supernet.load_state_dict(checkpoint["module"])
+    budget = Budget(target, SHORT.target_share * target)
+    probable = finalists(supernet.theta, latency_model(tiny_lut), tiny_lut, budget, 8)
+    assert {one.notation for one in probable} == {notation for notation, _ in judged}
+    _, numbers = two_parts(few_digits.train, SHORT.weight_share, 0)
+    again = by_shared_weights(supernet, probable, few_digits.train, numbers)
+    assert dict(judged) == pytest.approx(
+        {one.notation: share for one, share in zip(probable, again, strict=True)}
+    )
+
+
+def test_without_judging_the_most_probable_is_taken(
+    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+) -> None:
+    target = middle_ms(tiny_lut)
+    found = search(tiny_lut, few_digits, tmp_path, recipe=SHORT, target_ms=target)
+    supernet = Supernet(tiny_lut.search_space, len(few_digits.classes))
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    supernet.load_state_dict(checkpoint["module"])
+    budget = Budget(target, SHORT.target_share * target)
+    (first,) = finalists(supernet.theta, latency_model(tiny_lut), tiny_lut, budget, 1)
+    assert found.architecture == first
+    assert '"judged"' not in (tmp_path / "events.jsonl").read_text().replace('"judged": 1', "")
+
+
+def test_a_network_is_asked_alone_and_the_supernet_stays_as_it_is(
+    tiny_lut: Lut, few_digits: ImageData
+) -> None:
+    space = tiny_lut.search_space
+    torch.manual_seed(1)
+    supernet = Supernet(space, len(few_digits.classes))
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    draws = torch.randint(len(CANDIDATES), (3, len(space.layers)))
+    networks = [
+        Architecture(space, tuple(CANDIDATES[n] for n in row), space.heads[0])
+        for row in draws.tolist()
+    ]
+    numbers = torch.arange(120)
+    shares = by_shared_weights(supernet, networks, few_digits.train, numbers)
+    for name, value in supernet.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+    pixels = few_digits.train.images.read(numbers.tolist()).float() / 127.5 - 1
+    supernet.train()
+    for row, share in zip(draws, shares, strict=True):
+        with torch.no_grad():
+            logits = supernet(pixels, functional.one_hot(row, len(CANDIDATES)).float())
+        right = logits.argmax(1).eq(few_digits.train.labels[numbers]).float().mean()
+        assert share == pytest.approx(float(right), abs=0.011), "batches are in another order"
+
+
+def test_no_network_cannot_be_judged() -> None:
+    with pytest.raises(BadRequest, match="judged = 0 makes no sense"):
+        replace(SHORT, judged=0)
