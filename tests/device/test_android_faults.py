@@ -8,6 +8,7 @@ the truth, and nothing is decided by time. `pytest -rP` shows the table that the
 import os
 import subprocess
 import sys
+import time
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -357,9 +358,11 @@ def test_a_device_clock_that_jumps(phone: DeviceDaemon, bench: FaultBench) -> No
     root = phone.phone.root
     bench.at(9, lambda: fixed_phone.tell(root, time=4e9, stolen_s=0.0, uptime_s=100.0))
     bench.at(20, lambda: fixed_phone.tell(root, time=5.0, stolen_s=0.0, uptime_s=101.0))
+    begun = time.time()
     report = bench.measure()
     assert report.complete
     assert report.tainted == 0
+    assert all(begun <= trial.started <= time.time() for trial in bench.kept()), "by our clock"
     ended("device clock jumps", RIDDEN, bench)
 
 
