@@ -5,12 +5,14 @@ A constraint reads `macs<=300M`; the costs are those of the space's ops:
     macs         multiply-accumulates of convolution and linear layers
     params       convolution and linear weights, as FBNet's releases count them
     activations  values that must be in memory at once, at the network's peak
-    bytes        of the exported file, for the LUT's runtime and precision
+    bytes        of the exported file, for the LUT's runtime and precision; with LUTs of several, of
+                 each of the files
 
 The first two and the last are sums over the ops. The peak is a maximum: an op fits, or it is out,
 whatever stands elsewhere in the network.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from latbench.errors import BadRequest, UnknownName
 from latbench.export.graph import Add, Conv, Graph, Linear, lower
-from latbench.space import CANDIDATES, Architecture, OpSpec, SearchSpace
+from latbench.space import CANDIDATES, OpSpec, SearchSpace
 from latbench.space.blocks import build_ops
 from latbench.target import Precision, Runtime
 
@@ -94,15 +96,28 @@ def costs_of(
     return {kind: _cost(kind, space, runtime, precision) for kind in kinds}
 
 
-def spent(
-    kinds: Iterable[str], architecture: Architecture, runtime: Runtime, precision: Precision
-) -> dict[str, float]:
-    """What one network costs, by kind."""
-    costs = {}
-    for kind in kinds:
-        each = [_of_op(kind, op, runtime, precision) for op in architecture.ops]
-        costs[kind] = max(each) if kind == "activations" else sum(each)
-    return costs
+def in_formats(
+    limits: Mapping[str, float], space: SearchSpace, formats: Iterable[tuple[Runtime, Precision]]
+) -> tuple[dict[str, float], dict[str, Cost]]:
+    """The limits of a network that is written in `formats`, and the cost of every choice; by kind.
+
+    Each file must keep a limit of `bytes`: with several formats it stands for one limit a format, such
+    as `bytes of onnx int8`.
+
+    Raises:
+        BadRequest: bytes are limited, and those of a format are not modelled.
+    """
+    several = list(dict.fromkeys(formats))
+    expanded: dict[str, float] = {}
+    costs: dict[str, Cost] = {}
+    for kind, limit in limits.items():
+        # What is no file's costs the same in every format.
+        for runtime, precision in several if kind == "bytes" else several[:1]:
+            apart = kind == "bytes" and len(several) > 1
+            name = f"{kind} of {runtime} {precision}" if apart else kind
+            expanded[name] = limit
+            costs[name] = _cost(kind, space, runtime, precision)
+    return expanded, costs
 
 
 def require_affordable(limits: Mapping[str, float], costs: Mapping[str, Cost]) -> None:
@@ -113,10 +128,13 @@ def require_affordable(limits: Mapping[str, float], costs: Mapping[str, Cost]) -
     """
     for kind, limit in limits.items():
         if costs[kind].least > limit:
+            # One limit is given for the files of all formats.
+            given = kind.partition(" of ")[0]
+            together = max(cost.least for name, cost in costs.items() if name.startswith(given))
             raise BadRequest(
                 f"no network of this space has {kind} <= {limit:g}: "
-                f"the least possible is {costs[kind].least:.0f}",
-                hint=f"give --constraint '{kind}<={costs[kind].least:.0f}' or more",
+                f"the least possible is {math.ceil(costs[kind].least)}",
+                hint=f"give --constraint '{given}<={math.ceil(together)}' or more",
             )
 
 

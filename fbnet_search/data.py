@@ -7,6 +7,7 @@ or with `train/` and `test/` (or `val/`) of that shape; `webdataset:PATH` one wi
 """
 
 import hashlib
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -129,6 +130,13 @@ def some_classes(data: ImageData, count: int) -> ImageData:
     return replace(data, classes=names, train=part(data.train), test=part(data.test))
 
 
+#: What Pillow's readers raise at broken files; its documentation lists only the first three.
+_UNREADABLE = (
+    *(OSError, ValueError, SyntaxError),
+    *(EOFError, TypeError, LookupError, ArithmeticError, struct.error),
+)
+
+
 @dataclass(frozen=True)
 class _ChosenImages:
     source: Images
@@ -231,9 +239,9 @@ class StoredImages:
         try:
             with self._open(number) as file:
                 return _decode(file, self._size, box)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (*_UNREADABLE, Image.DecompressionBombError) as error:
             raise LatbenchError(
-                f"cannot read the image {self._names[number]}: {error}",
+                f"cannot read the image {self._names[number]}: {error or type(error).__name__}",
                 hint="remove the file, or replace it with an image that opens",
             ) from None
 

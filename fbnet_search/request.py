@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from fbnet_search.constraints import costs_of, require_affordable
-from fbnet_search.derive import Budget, require_reachable
+from fbnet_search.constraints import KINDS, in_formats, require_affordable
+from fbnet_search.derive import Budget, finalists_on_all, require_reachable
 from fbnet_search.latency import LatencyModel
 from fbnet_search.recipe import Recipe
-from latbench.errors import BadRequest
+from latbench.errors import BadRequest, UnknownName
 from latbench.lut import Lut
 
 Luts = Lut | str | Path | Sequence[Lut | str | Path]
@@ -46,13 +46,22 @@ def budgets_of(
     """What the network of each target may cost.
 
     Raises:
-        BadRequest: a target or a limit makes no sense, or no network keeps it.
+        UnknownName: there is no such cost.
+        BadRequest: a target or a limit makes no sense, or no network keeps them.
     """
-    target = luts[0].target
-    costs = costs_of(limits, luts[0].search_space, target.runtime, target.precision)
+    for kind, limit in limits.items():
+        if kind not in KINDS:
+            raise UnknownName("constraint", kind, KINDS)
+        if not (math.isfinite(limit) and limit > 0):
+            raise BadRequest(f"a limit of {limit:g} {kind} makes no sense")
+    formats = [(lut.target.runtime, lut.target.precision) for lut in luts]
+    limits, costs = in_formats(limits, luts[0].search_space, formats)
     require_affordable(limits, costs)
-    if len(set(targets_ms)) < len(targets_ms) or not targets_ms:
-        raise BadRequest("a target stands twice, or there is none")
+    if not targets_ms or (None in targets_ms and len(targets_ms) > 1):
+        raise BadRequest("there is no target, or it is not one of several")
+    names = [f"{target_ms:g}" for target_ms in targets_ms if target_ms is not None]
+    if len(set(names)) < len(names):  # folders are called so
+        raise BadRequest("a target stands twice, or two agree to six digits")
     budgets = []
     for target_ms in targets_ms:
         if target_ms is not None:
@@ -62,6 +71,9 @@ def budgets_of(
                 require_reachable(target_ms, latency)
         least_ms = (target_ms or 0.0) * recipe.target_share
         budgets.append(Budget(target_ms, least_ms, limits, costs))
+    undecided = torch.zeros_like(latencies[0].layer_ms)
+    for budget in budgets:  # each limit can be kept; whether all together, nobody has looked
+        finalists_on_all(undecided, latencies, luts, budget, 1)
     return budgets
 
 

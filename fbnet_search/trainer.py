@@ -15,7 +15,6 @@ import torch
 
 from fbnet_search.batches import batch_count
 from fbnet_search.checkpoint import Checkpoints
-from fbnet_search.constraints import spent
 from fbnet_search.data import ImageData, open_data, some_classes
 from fbnet_search.derive import Budget, finalists_on_all
 from fbnet_search.distributed import Peers, is_first, joined
@@ -33,7 +32,7 @@ from fbnet_search.verify import Finalist, pick, predicted_on, require_at_hand, v
 from latbench.errors import BadRequest, LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut, predict_latency
-from latbench.space import Architecture
+from latbench.space import CANDIDATES, Architecture
 
 
 def search(
@@ -92,7 +91,8 @@ def search_front(
         recipe: its name or file (`Recipe.named`); by default the one that suits the data.
         epochs: instead of the recipe's; its schedules stretch with it.
         constraints: what else the found network may cost, by kind (`fbnet_search.constraints`).
-            They take part in the derivation, not in the loss.
+            They take part in the derivation, not in the loss. With LUTs of several formats the file
+            of each must keep the `bytes`.
         verify: how many of the most probable networks within the target to time at the end, on the
             device of every LUT that is at hand; the first that was measured to keep the target on all
             is the one that is found.
@@ -349,8 +349,7 @@ class _Search(Run):
             timed = self._timed(found)
             chosen = pick(timed, budget.target_ms)
             architecture, latencies = chosen.architecture, chosen.latencies
-        target = self.luts[0].target
-        costs = spent(budget.limits, architecture, target.runtime, target.precision)
+        choices = [CANDIDATES.index(choice) for choice in architecture.choices]
         return SearchResult(
             architecture=architecture,
             latencies=latencies,
@@ -360,7 +359,10 @@ class _Search(Run):
             recipe=self.recipe,
             seed=self.seed,
             out=self._folder(budget),
-            limits={kind: Limit(limit, costs[kind]) for kind, limit in budget.limits.items()},
+            limits={
+                kind: Limit(limit, budget.costs[kind].of(choices))
+                for kind, limit in budget.limits.items()
+            },
             finalists=tuple(timed),
         )
 

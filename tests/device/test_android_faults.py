@@ -8,8 +8,8 @@ the truth, and nothing is decided by time. `pytest -rP` shows the table that the
 import os
 import subprocess
 import sys
-import time
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace

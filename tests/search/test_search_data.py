@@ -1,5 +1,7 @@
 """Data sets: what they hold, how they are split, and what is said of bad ones."""
 
+import io
+import random
 import shutil
 from pathlib import Path
 
@@ -145,3 +147,41 @@ def test_folders_that_hold_too_little_are_refused(tmp_path: Path, digit_folder: 
     with pytest.raises(BadRequest, match="same classes") as caught:
         open_data(f"imagefolder:{halves}", 8)
     assert caught.value.details == ("1", "2")
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp", "tiff"])
+def test_whatever_is_wrong_with_a_picture_its_file_is_named(kind: str, tmp_path: Path) -> None:
+    rng = random.Random(7)
+    for part in ("train", "test"):
+        for label in "ab":
+            folder = tmp_path / part / label
+            folder.mkdir(parents=True)
+            for number in range(6):
+                pixels = Image.effect_noise((24, 24), 60 + number).convert("RGB")
+                pixels.save(folder / f"{number}.png")
+    (tmp_path / "train/a/0.png").unlink()
+    bad = tmp_path / f"train/a/0.{kind}"
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a picture on its side"
+    saved = io.BytesIO()
+    Image.effect_noise((24, 24), 80).convert("RGB").save(saved, kind, exif=exif)
+    whole = saved.getvalue()
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole[: rng.choice((len(whole), rng.randrange(8, len(whole))))])
+        for _ in range(rng.randrange(1, 9)):
+            damaged[rng.randrange(min(len(damaged), 200))] = rng.randrange(256)
+        bad.write_bytes(damaged)
+        told = _read(tmp_path)
+        assert bad.name in (told or bad.name)
+        refused += told is not None
+    assert refused > 10
+
+
+def _read(folder: Path) -> str | None:
+    """Read all training images; returns what was told if that cannot be done."""
+    try:
+        all_pixels(open_data(f"imagefolder:{folder}", 16).train)
+    except LatbenchError as error:
+        return error.message
+    return None

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbnet_search.constraints import Cost, costs_of, parse_constraints, require_affordable, spent
+from fbnet_search.constraints import Cost, costs_of, parse_constraints, require_affordable
 from fbnet_search.derive import (
     Budget,
     architecture_of,
@@ -22,7 +22,7 @@ from fbnet_search.latency import LatencyModel, latency_model
 from latbench.errors import BadRequest
 from latbench.export import ArtifactStore, export_architecture
 from latbench.lut import Lut, predict_latency
-from latbench.space import CANDIDATES, SKIP, SearchSpace
+from latbench.space import CANDIDATES, SKIP, Architecture, SearchSpace
 from latbench.space.architecture import random_architectures
 from latbench.target import HOST_RUNTIMES, Precision, Runtime
 
@@ -198,12 +198,16 @@ def test_what_is_no_constraint_is_refused(text: str) -> None:
         parse_constraints([text])
 
 
+def spent(network: Architecture, costs: dict[str, Cost]) -> dict[str, float]:
+    """What `network` costs, by kind."""
+    choices = [CANDIDATES.index(choice) for choice in network.choices]
+    return {kind: cost.of(choices) for kind, cost in costs.items()}
+
+
 def test_a_choices_costs_are_those_of_its_network(tiny_space: SearchSpace) -> None:
     costs = costs_of(KINDS, tiny_space, *FORMAT)
     for network in random_architectures(tiny_space, 3, seed=2):
-        choices = [CANDIDATES.index(choice) for choice in network.choices]
-        told = spent(KINDS, network, *FORMAT)
-        assert {kind: cost.of(choices) for kind, cost in costs.items()} == pytest.approx(told)
+        told = spent(network, costs)
         assert (told["macs"], told["params"]) == (network.macs, network.params)
 
 
@@ -227,25 +231,25 @@ def test_predicted_bytes_are_those_of_the_exported_file(
     network = random_architectures(space, 1, seed=9)[0]
     store = ArtifactStore(tmp_path_factory.mktemp("store"))
     file = export_architecture(network, runtime, precision, store).path
-    predicted = spent(["bytes"], network, runtime, precision)["bytes"]
+    predicted = spent(network, costs_of(["bytes"], space, runtime, precision))["bytes"]
     assert predicted == pytest.approx(file.stat().st_size, rel=0.02)
 
 
 def test_all_limits_are_kept_together_with_the_latency(lut: Lut) -> None:
     model, theta, space = latency_model(lut), theta_of(lut, 3), lut.search_space
     costs = costs_of(KINDS, space, *FORMAT)
-    free = spent(KINDS, derive_architecture(theta, model, lut), *FORMAT)
+    free = spent(derive_architecture(theta, model, lut), costs)
     target = model.fastest_ms + 0.35 * (model.slowest_ms - model.fastest_ms)
     limits = {kind: (0.7 if kind == "macs" else 0.9) * free[kind] for kind in KINDS}
     for chosen in (*((kind,) for kind in KINDS), KINDS):
         some = {kind: limits[kind] for kind in chosen}
         found = derive_architecture(theta, model, lut, Budget(limits=some, costs=costs))
-        told = spent(KINDS, found, *FORMAT)
+        told = spent(found, costs)
         assert all(told[kind] <= limit for kind, limit in some.items())
     everything = Budget(target, 0.98 * target, limits, costs)
     found = derive_architecture(theta, model, lut, everything)
     assert predict_latency(lut, found).ms <= target
-    told = spent(KINDS, found, *FORMAT)
+    told = spent(found, costs)
     assert all(told[kind] <= limit for kind, limit in limits.items())
 
 

@@ -1,6 +1,7 @@
 """What is found: known optima on two targets, several targets in one run, several LUTs in one run."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_search import Recipe, search
+from fbnet_search.constraints import costs_of
 from fbnet_search.data import ImageData
 from fbnet_search.derive import Budget, finalists, finalists_on_all
 from fbnet_search.distributed import Peers
@@ -24,7 +26,7 @@ from latbench.errors import BadRequest
 from latbench.lut import Lut, predict_latency
 from latbench.report.html.searching import search as drawn_front
 from latbench.space import CANDIDATES, Architecture, OpSpec, SearchSpace, read_architecture
-from latbench.target import Runtime
+from latbench.target import Precision, Runtime
 
 MakeLut = Callable[..., Lut]
 SHORT = replace(Recipe.named("digits"), epochs=2, warmup_epochs=1, batch=48)
@@ -159,7 +161,9 @@ def test_several_targets_share_one_supernet_and_each_gets_its_network(
     assert [one["y"] for one in again.chart.data["points"]] == [0.9, 0.8]
     assert [row[-2] for row in again.table.rows] == ["yes", "no"]  # the slower is the worse
     with pytest.raises(BadRequest, match="twice"):
-        search_front(tiny_lut, few_digits, tmp_path, recipe=SHORT, targets_ms=[0.2, 0.2])
+        search_front(tiny_lut, few_digits, tmp_path, recipe=SHORT, targets_ms=[0.2, 0.2000000001])
+    with pytest.raises(BadRequest, match="not one of several"):
+        search_front(tiny_lut, few_digits, tmp_path, recipe=SHORT, targets_ms=[None, 0.2])
     # A search for one target in the same folder leaves no front that would be taken for its own.
     search(tiny_lut, few_digits, tmp_path, recipe=SHORT, target_ms=targets[0])
     assert (tmp_path / "architecture.json").exists()
@@ -211,3 +215,70 @@ def test_luts_of_different_spaces_are_refused(
         search([tiny_lut, lut], few_digits, "nowhere", target_ms=1.0)
     with pytest.raises(BadRequest, match="two LUTs of"):
         search([tiny_lut, tiny_lut], few_digits, "nowhere", target_ms=1.0)
+
+
+def test_each_file_keeps_a_limit_of_bytes(
+    make_lut: MakeLut, tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+) -> None:
+    target = tiny_lut.target.model_copy(update={"precision": Precision.INT8})
+    small = tiny_lut.model_copy(update={"target": target})
+    assert small.search_space == tiny_lut.search_space
+    formats = [(lut.target.runtime, lut.target.precision) for lut in (small, tiny_lut)]
+    costs = [costs_of(["bytes"], tiny_lut.search_space, *one)["bytes"] for one in formats]
+    assert costs[0].least < costs[1].least, "int8 is the smaller file"
+    limit = 1.3 * costs[1].least
+    # The most bytes are the likeliest, and the int8 file alone would let them through.
+    found = search(
+        [small, tiny_lut], few_digits, tmp_path, recipe=SHORT, constraints={"bytes": limit}
+    )
+    choices = [CANDIDATES.index(choice) for choice in found.architecture.choices]
+    told = {name: one.spent for name, one in found.limits.items()}
+    assert told == pytest.approx({
+        "bytes of tflite int8": costs[0].of(choices),
+        "bytes of tflite fp32": costs[1].of(choices),
+    })  # fmt: skip
+    assert costs[1].of(choices) <= limit
+    least = math.ceil(costs[1].least)
+    with pytest.raises(BadRequest, match="bytes of tflite int8 <= 9") as no:
+        search([small, tiny_lut], few_digits, tmp_path, recipe=SHORT, constraints={"bytes": 9})
+    assert no.value.hint == f"give --constraint 'bytes<={least}' or more"
+
+
+@pytest.mark.parametrize(
+    ("constraints", "said"),
+    [
+        ({"flops": 3e8}, "unknown constraint 'flops'"),
+        ({"macs": math.nan}, "a limit of nan macs"),
+        ({"macs": math.inf}, "a limit of inf macs"),
+        ({"macs": -1.0}, "a limit of -1 macs"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(
+    constraints: dict[str, float],
+    said: str,
+    tiny_lut: Lut,
+    few_digits: ImageData,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(BadRequest, match=said):
+        search(tiny_lut, few_digits, tmp_path, recipe=SHORT, constraints=constraints)
+
+
+def test_limits_that_nothing_keeps_together_are_refused_before_the_search(
+    make_lut: MakeLut, tiny_space: SearchSpace, few_digits: ImageData, tmp_path: Path
+) -> None:
+    # The more there is to compute, the faster it is: no fast network has few weights.
+    lut = make_lut(tiny_space, dear=lambda op: 1e9 / max(op.macs, 1) ** 2)
+    costs = costs_of(["params"], tiny_space, lut.target.runtime, lut.target.precision)
+    limits = {"params": 1.01 * costs["params"].least}
+    out = tmp_path / "out"
+    with pytest.raises(BadRequest, match="keeps all limits together"):
+        search(
+            lut,
+            few_digits,
+            out,
+            recipe=SHORT,
+            constraints=limits,
+            target_ms=1.01 * latency_model(lut).fastest_ms,
+        )
+    assert not out.exists()
