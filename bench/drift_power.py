@@ -4,7 +4,8 @@ The space is profiled `--runs` times on this machine, and every pair of LUTs is 
 between them, so every report of drift is a false alarm. Then changes are injected into the second LUT of
 each pair: one op 5 % slower, each op in turn (found if that op is reported slower); everything 3 %
 slower, whole networks included and the reference not (found if the level or a network is). `--journals`
-keeps the trials: the same command with more runs takes only those that are missing.
+keeps the trials: the same command with more runs takes only those that are missing. `--calibrate 0
+--ci 0.005` does it with ops that are timed alone.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from latbench.api import build_lut, profile
+from latbench.api import CALIBRATE, build_lut, profile
 from latbench.lut import Entry, Lut
 from latbench.lut.drift import DriftReport, NetworkDrift, compare_luts
 from latbench.lut.ratios import Verdict
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--space", default="fbnet")
     parser.add_argument("--input", type=int)
     parser.add_argument("--ci", type=float, default=0.01)
+    parser.add_argument("--calibrate", type=int, default=CALIBRATE, help="0: ops alone")
     parser.add_argument("--runs", type=int, default=12)
     parser.add_argument("--journals", type=Path, help="keep trials here, and use those that are")
     parser.add_argument("--json", type=Path, help="write all figures there too")
@@ -47,8 +49,14 @@ def main() -> None:
         kept = options.journals or Path(folder)
         luts = []
         for number in range(options.runs):
-            journal = kept / f"{options.runtime}-{number}.sqlite"
-            profile(space=space, runtime=options.runtime, ci=options.ci, journal=journal)
+            journal = kept / f"{options.runtime}-{options.calibrate}-{number}.sqlite"
+            profile(
+                space=space,
+                runtime=options.runtime,
+                calibrate=options.calibrate,
+                ci=options.ci,
+                journal=journal,
+            )
             luts.append(build_lut(journal))
             _show(number, luts[-1])
     found = _judge(luts)
