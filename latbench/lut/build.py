@@ -1,7 +1,7 @@
 """Build a LUT from the trials of one run.
 
 An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`), all brought to
-the middle level of the run first (`latbench.measure.level`). An op that was timed in a
+the calm level of the run first (`latbench.measure.level`). An op that was timed in a
 sandwich had its frames timed in the same rounds; half of each pair of them is taken off
 (`latbench.space.sandwich`). The whole networks of the run become the correction
 (`latbench.lut.calibrate`).
@@ -27,8 +27,8 @@ from latbench.measure import taint
 from latbench.measure.diagnostics import outliers, warnings_of, within_rounds
 from latbench.measure.journal import Journal
 from latbench.measure.ledger import Result, result_of
-from latbench.measure.level import best_trials, levelled, trial_factors
-from latbench.measure.plan import Role
+from latbench.measure.level import Levels
+from latbench.measure.plan import Role, loads_cheaply
 from latbench.measure.records import Run, Trial
 from latbench.measure.report import unit_parts
 from latbench.measure.statistics import Summary, drift
@@ -39,6 +39,9 @@ from latbench.space.sandwich import frames_of
 
 #: The least share of its sandwich that an op is given.
 _LEAST_SHARE = 0.01
+
+#: The relative standard deviation of a model's speed over the places that its memory may lie at.
+_PLACEMENT_SD = 0.006
 
 
 def build_lut(
@@ -65,14 +68,15 @@ def build_lut(
     chosen = journal.run(run)
     space = _space(journal, chosen)
     trials = journal.trials(chosen.id)
-    factors = trial_factors(trials)
+    levels = Levels.of(trials)
     by_subject: dict[str, list[Trial]] = {key: [] for key in chosen.subjects}
     for trial in trials:
-        by_subject[trial.subject].append(levelled(trial, factors))
+        by_subject[trial.subject].append(trial)
+    best = {key: levels.best(of_subject) for key, of_subject in by_subject.items()}
     results = {
         key: result
         for key, of_subject in by_subject.items()
-        if (result := result_of(of_subject)) is not None
+        if (result := result_of(of_subject, levels)) is not None
     }
     ops = [subject for subject in chosen.subjects.values() if subject.role is Role.OP]
     measured = {subject.key: results[subject.key] for subject in ops if subject.key in results}
@@ -82,8 +86,7 @@ def build_lut(
     readings = {unit: list(journal.conditions(chosen.id, unit).values()) for unit in chosen.units}
     try:
         entries = {
-            key: _entry(chosen, parse_key(key), results, by_subject[key], macs(key))
-            for key in measured
+            key: _entry(chosen, parse_key(key), results, best[key], macs(key)) for key in measured
         }
         sentinel = _sentinel(chosen, space, trials, results)
         return Lut(
@@ -92,7 +95,7 @@ def build_lut(
             provenance="measured",
             created=datetime.now(UTC).replace(microsecond=0),
             tool=_tool(chosen),
-            method=_method(chosen, trials) | _units_of_rounds(chosen, by_subject),
+            method=_method(chosen, trials) | _units_of_rounds(chosen, best),
             conditions=_conditions(chosen, trials, readings),
             entries=entries,
             sentinel=sentinel,
@@ -165,9 +168,9 @@ def without_frames(
 
 
 def _entry(
-    run: Run, op: OpSpec, results: Mapping[str, Result], trials: Sequence[Trial], macs: int
+    run: Run, op: OpSpec, results: Mapping[str, Result], best: Sequence[Trial], macs: int
 ) -> Entry:
-    """The entry of an op; in a sandwich, what the frames cost is taken off."""
+    """The entry of an op, of its `best` trials; in a sandwich, what the frames cost is taken off."""
     result = results[op.key]
     frames = frames_of(op) if run.about.get("context") == "sandwich" else ()
     pairs = [results[frame.key] for frame in frames if frame.key in results]
@@ -175,7 +178,6 @@ def _entry(
         raise BadRequest(
             f"run {run.id} lacks the frames of {op.key}", hint="latbench profile --fresh"
         )
-    best = best_trials(trials)
     rounds = [trial.samples_ns for trial in best]
     doubts = set(warnings_of(rounds))
     far = outliers(within_rounds(rounds))
@@ -194,7 +196,7 @@ def _entry(
         spread=result.spread,
         tainted=result.tainted,
         context="sandwich" if pairs else "alone",
-        placement=_placement_error(best) / ms,
+        placement=_placement_error(run, best) / ms,
         outliers=far.low + far.high,
         warnings=tuple(sorted(doubts)),
         macs=macs,
@@ -202,15 +204,24 @@ def _entry(
     )
 
 
-def _placement_error(trials: Iterable[Trial]) -> float:
-    """The standard error, ms, of what all runners say together: each its median of the rounds it had."""
+def _placement_error(run: Run, trials: Iterable[Trial]) -> float:
+    """The standard error, ms, of what all runners say together: each its median of the rounds it had.
+
+    Where models are loaded anew for every visit, rounds are rounds over placements already, and their
+    interval holds it all: the entries of sixteen runs differed by no more (`bench/drift_power.py`).
+    Where they stay loaded, a few runners may agree by chance, so it is no less than such placements were
+    seen to do.
+    """
+    if run.settings.get("reload", False) and loads_cheaply(run.target):
+        return 0.0
     rounds_of: dict[tuple[str, int | None], list[float]] = {}
     for trial in trials:
         rounds_of.setdefault((trial.unit, trial.place), []).append(trial.median_ms)
-    if len(rounds_of) < 2:
-        return 0.0
     medians = [statistics.median(rounds) for rounds in rounds_of.values()]
-    return statistics.stdev(medians) / math.sqrt(len(medians))
+    least = _PLACEMENT_SD * statistics.median(medians)
+    if len(medians) < 2:
+        return least
+    return max(least, statistics.stdev(medians) / math.sqrt(len(medians)))
 
 
 def _sentinel(
@@ -298,7 +309,7 @@ def _method(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
     hello = run.hello or {}
     return {
         "settings": dict(run.settings),
-        "statistic": "median of round medians at the middle level; interpolated order-statistic interval",
+        "statistic": "median of round medians at the calm level; interpolated order-statistic interval",
         "context": run.about.get("context", "alone"),
         "runner": hello.get("runner"),
         "engine": dict(_engine(run)),
@@ -316,7 +327,7 @@ def _method(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _units_of_rounds(run: Run, trials: Mapping[str, Sequence[Trial]]) -> dict[str, Any]:
+def _units_of_rounds(run: Run, best: Mapping[str, Sequence[Trial]]) -> dict[str, Any]:
     """How many of the rounds that a subject's statistic is made of each unit took.
 
     Nothing where there is one unit, nor of what watches the run.
@@ -324,8 +335,8 @@ def _units_of_rounds(run: Run, trials: Mapping[str, Sequence[Trial]]) -> dict[st
     if len(run.units) == 1:
         return {}
     rounds = {
-        key: dict(sorted(Counter(trial.unit for trial in best_trials(of_subject)).items()))
-        for key, of_subject in trials.items()
+        key: dict(sorted(Counter(trial.unit for trial in of_subject).items()))
+        for key, of_subject in best.items()
         if of_subject and not run.subjects[key].role.watches
     }
     return {"rounds_of_units": rounds}

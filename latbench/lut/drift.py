@@ -28,7 +28,8 @@ Networks are predicted with the baseline's correction from the entries of either
 two corrections were learnt from does not come between. Whole networks that both runs timed are
 compared by themselves. They follow the state of the memory as single ops do not, and so does the
 reference (`latbench.device.reference`), which no engine takes part in: where both runs timed the same
-one, its ratio is divided out of theirs.
+one, its ratio is divided out of theirs. What it does not tell is the more, the further the sentinel, a
+network too, wandered within the runs.
 """
 
 import math
@@ -287,7 +288,7 @@ def _pairs(
     if len(keys) >= LEVEL_OPS:
         if reference is not None:
             middle = float(np.median(log_ratios))
-            memory = sensitivity * abs(reference[0] - middle)
+            memory = sensitivity * math.hypot(reference[0] - middle, noise.memory_left_sd)
         errors = np.hypot(errors, memory)
         level, level_error, scale = _level_of_entries(log_ratios, errors)
         errors, source = errors * scale, "entries"
@@ -408,7 +409,9 @@ def _timed_networks(
     if reference is None:
         removed, deviation = 0.0, math.hypot(noise.level_sd, noise.memory_sd)
     else:
-        removed, deviation = reference[0], math.hypot(reference[1], noise.reference_sd)
+        wandered = max(lut.sentinel.drift if lut.sentinel else 0.0 for lut in (baseline, current))
+        removed = reference[0]
+        deviation = math.hypot(reference[1], noise.reference_sd, noise.wandered_share * wandered)
     value = math.log(means[1] / means[0]) - removed
     error = math.hypot(error / math.sqrt(len(common)), deviation)
     return [_Network(f"{len(common)} timed", means[0], means[1], value, error)]

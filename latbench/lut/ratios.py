@@ -61,30 +61,35 @@ class Noise:
     """Relative standard deviations of what the intervals of LUTs do not tell.
 
     Args:
-        placement_sd: of an entry that comes with where its runners' memory lies, where the runners do
-            not disagree by more.
+        run_sd: of an entry between two runs.
         dispatch_ms: of a run, milliseconds, whatever it computes.
         level_sd: of the ratio of two runs' levels: the middle of the entries' ratios.
         memory_sd: of how far one run's memory was slower than another's, where no reference tells.
-        memory_bytes: an op through which so much passes follows the memory as a whole network does; less,
-            in proportion; more, at most `memory_most` times as much.
+        memory_left_sd: the same, of what a reference that was divided out does not tell.
+        memory_bytes: an op through which so much passes follows the memory as a whole network does; others
+            do as the 3/2 power of what passes through them, at most `memory_most` times as much.
         reference_sd: of the ratio of whole networks' latencies, the reference divided out.
+        wandered_share: and as much more, in shares of how far the sentinel wandered in the more restless of
+            the runs: such a machine's networks also differ between runs.
 
-    All are from twelve runs of `latbench profile` in a row on one core of an AMD EPYC whose neighbours
-    came and went (`bench/drift_power.py` takes such runs and counts the alarms).
+    All are from runs of `latbench profile` in a row on one core of an AMD EPYC: twelve whose neighbours
+    came and went, and sixteen beside work of our own on the other core (`bench/drift_power.py` takes such
+    runs and counts the alarms).
     """
 
-    placement_sd: float = 0.006
-    dispatch_ms: float = 0.0004
+    run_sd: float = 0.002
+    dispatch_ms: float = 0.0001
     level_sd: float = 0.005
     memory_sd: float = 0.015
+    memory_left_sd: float = 0.007
     memory_bytes: float = 6e6
-    memory_most: float = 2.0
+    memory_most: float = 3.0
     reference_sd: float = 0.006
+    wandered_share: float = 0.08
 
     def sensitivity(self, moved_bytes: float) -> float:
         """How much of a change of the memory an op shows through which `moved_bytes` pass."""
-        return min(self.memory_most, moved_bytes / self.memory_bytes)
+        return float(min(self.memory_most, (moved_bytes / self.memory_bytes) ** 1.5))
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def error_of(timed: Timed, noise: Noise) -> float:
     """The relative standard error of a latency between runs."""
     own = timed.placement if isinstance(timed, Entry) else 0.0
     interval = (math.log(timed.ci95[1]) - math.log(timed.ci95[0])) / (2 * _Z95)
-    return math.hypot(interval, max(noise.placement_sd, own), noise.dispatch_ms / timed.ms)
+    return math.hypot(interval, max(noise.run_sd, own), noise.dispatch_ms / timed.ms)
 
 
 def centre_of(

@@ -73,9 +73,9 @@ class Entry(_Record):
 
     In a sandwich, `ms` is what the sandwich takes less half of each pair of frames, and `ci95` adds
     the errors of all three. `placement` is the relative standard error that comes with where models lie in
-    memory, as the disagreement of the runners shows it: their standard deviation over the square root
-    of their number. `outliers` counts samples far from their round's median (they are kept);
-    `warnings` names what makes the interval doubtful (`latbench.measure.diagnostics`), and
+    memory, as the disagreement of runners shows it that keep them loaded. `outliers` counts samples far
+    from their round's median (they are kept); `warnings` names what makes the interval doubtful
+    (`latbench.measure.diagnostics`), and
     "unresolved" an op too cheap to be told from its frames.
     """
 

@@ -1,17 +1,17 @@
 """Where each subject of a run stands, computed from its trials alone.
 
-Every trial is brought to the middle level of the run (`latbench.measure.level`) before it is made anything
+Every trial is brought to the calm level of the run (`latbench.measure.level`) before it is made anything
 of. Levels follow from later trials too, so while a run lasts they are found anew now and then.
 """
 
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from latbench.measure.level import best_trials, trial_factors
+from latbench.measure.level import Levels
 from latbench.measure.plan import Plan, Role
 from latbench.measure.records import Trial
 from latbench.measure.statistics import Summary, drift, median_ci95, summarise
@@ -51,10 +51,10 @@ class Result(Summary):
     distrusted: bool
 
 
-def result_of(trials: Iterable[Trial]) -> Result | None:
-    """Return the statistic of one subject's trials (`levelled` ones), or None where none succeeded."""
+def result_of(trials: Iterable[Trial], levels: Levels) -> Result | None:
+    """Return the statistic of one subject's trials at the calm level, or None where none succeeded."""
     trials = list(trials)
-    best = best_trials(trials)
+    best = levels.best(trials)
     if not best:
         return None
     summary = summarise([trial.samples_ns for trial in best])
@@ -76,14 +76,9 @@ class Ledger:
         self._rounds: set[tuple[str, int]] = set()
         self._visits: Counter[tuple[str, str]] = Counter()  # by subject and unit
         self._half_widths: dict[str, float] = {}  # forgotten whenever a subject's trials change
-        self._factors: dict[int, float] = {}  # by trial
-        self._latest: dict[
-            str, float
-        ] = {}  # the factor of each unit's last trial that was levelled
+        self._levels = Levels()
         self._levelled_at = 0, 0  # how many trials there were, and in which round
-        self._levels: dict[
-            str, list[float]
-        ] = {}  # medians of all its visits, by unit, milliseconds
+        self._sentinel: dict[str, list[float]] = {}  # medians of all its visits, by unit, ms
         self.last_round = 0
         for trial in trials:
             self.add(trial)
@@ -97,7 +92,7 @@ class Ledger:
         if trial.failure is None:
             self._medians[trial.id] = trial.median_ms
             if trial.role is Role.SENTINEL:
-                self._levels.setdefault(trial.unit, []).append(trial.median_ms)
+                self._sentinel.setdefault(trial.unit, []).append(trial.median_ms)
         self._half_widths.pop(trial.subject, None)
 
     def taint(self, trials: Collection[int], reason: str) -> None:
@@ -110,13 +105,9 @@ class Ledger:
                 self._half_widths.pop(key, None)
 
     @property
-    def factors(self) -> Mapping[int, float]:
-        """How slow the unit was at each trial, by the trial's id (`trial_factors`)."""
-        return trial_factors(self.trials())
-
-    def _factor(self, trial: Trial) -> float:
-        """How slow the unit was at a trial; one that is newer than the levels gets the last of them."""
-        return self._factors.get(trial.id, self._latest.get(trial.unit, 1.0))
+    def levels(self) -> Levels:
+        """The levels that all trials so far tell."""
+        return Levels.of(self.trials())
 
     def _relevel_now_and_then(self) -> None:
         """Find the levels anew, where enough trials came since that was done."""
@@ -131,23 +122,17 @@ class Ledger:
         if self._levelled_at[0] == len(self._medians):
             return
         self._levelled_at = len(self._medians), self.last_round
-        self._factors = trial_factors(self.trials())
-        in_order = sorted(self.trials(), key=lambda trial: trial.started)
-        self._latest = {
-            trial.unit: self._factors[trial.id]
-            for trial in in_order
-            if trial.id in self._factors and trial.role is not Role.REFERENCE
-        }
+        self._levels = self.levels
         self._half_widths.clear()
 
     def sentinel_levels(self, unit: str) -> list[float]:
         """The medians of all visits to the sentinel on `unit`, milliseconds."""
-        return self._levels.get(unit, [])
+        return self._sentinel.get(unit, [])
 
     @property
     def drift(self) -> float | None:
         """How far the sentinel's level wandered, on the unit where it did most; None without one."""
-        return max(map(drift, self._levels.values()), default=None)
+        return max(map(drift, self._sentinel.values()), default=None)
 
     def visits(self, key: str, unit: str) -> int:
         """How often a subject was visited on `unit`, whatever came of it."""
@@ -180,8 +165,8 @@ class Ledger:
 
     def _computed_half_width(self, key: str) -> float:
         medians = [
-            self._medians[trial.id] / self._factor(trial)
-            for trial in self.trials(key)
+            self._medians[trial.id] / self._levels.factor(trial)
+            for trial in self._levels.chosen(self.trials(key))
             if trial.trusted
         ]
         if len(medians) < self._settings.min_rounds:
@@ -217,10 +202,10 @@ class Ledger:
         if self.standing(key) is not Standing.PENDING:
             return 0
         settings, trials = self._settings, self.trials(key)
-        trusted = sum(trial.trusted for trial in trials)
         half_width = self.half_width(key)
+        counted = sum(trial.trusted for trial in self._levels.chosen(trials))
         if math.isinf(half_width):
-            needed = settings.min_rounds - trusted
+            needed = settings.min_rounds - counted
         else:
-            needed = math.ceil(trusted * (half_width / settings.ci) ** 2) - trusted
+            needed = math.ceil(counted * (half_width / settings.ci) ** 2) - counted
         return max(1, min(needed, settings.max_rounds - len(trials)))

@@ -40,6 +40,15 @@ class Role(StrEnum):
         return self in (Role.SENTINEL, Role.REFERENCE)
 
 
+def loads_cheaply(target: Target) -> bool:
+    """Whether a model of `target` can be loaded anew for every visit.
+
+    TorchScript's first runs compile, and so do Core ML's loads and bringing a model to an accelerator:
+    what is loaded there stays loaded.
+    """
+    return target.runtime in (Runtime.TFLITE, Runtime.ONNX) and target.accelerator == "cpu"
+
+
 _WHOLE = frozenset({Role.NETWORK, Role.SENTINEL, Role.REFERENCE})
 
 
@@ -191,14 +200,8 @@ class Plan:
 
     @property
     def reloads(self) -> bool:
-        """Whether models are loaded anew for every visit.
-
-        TorchScript's first runs compile, and so do Core ML's loads and bringing a model to an
-        accelerator: what is loaded there stays loaded.
-        """
-        light = self.target.runtime in (Runtime.TFLITE, Runtime.ONNX)
-        cheap = light and self.target.accelerator == "cpu"
-        return self.settings.reload and cheap
+        """Whether models are loaded anew for every visit."""
+        return self.settings.reload and loads_cheaply(self.target)
 
     @cached_property
     def identity(self) -> str:

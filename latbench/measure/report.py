@@ -6,7 +6,7 @@ from typing import Literal
 
 from latbench.errors import LatbenchError, RunnerFailed
 from latbench.measure.ledger import Ledger, Result, Standing, result_of
-from latbench.measure.level import levelled, unit_factors
+from latbench.measure.level import unit_factors
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState, Trial
 from latbench.measure.taint import tally
@@ -164,12 +164,11 @@ def report_of(
     """Report on `run`; `first` trials of it were there before this session."""
     ledger.relevel()
     trials = sorted(ledger.trials(), key=lambda trial: trial.id)
-    factors = ledger.factors
+    levels = ledger.levels
     results = {
         subject.key: result
         for subject in plan.all_subjects
-        if (result := result_of(levelled(one, factors) for one in ledger.trials(subject.key)))
-        is not None
+        if (result := result_of(ledger.trials(subject.key), levels)) is not None
     }
     failures = {trial.subject: trial.failure for trial in trials if trial.failure is not None}
     return RunReport(

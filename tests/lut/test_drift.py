@@ -33,7 +33,7 @@ FBNET_KEYS = {op.key for name in NETWORKS for op in published(name, space=SPACE)
 
 #: Standard deviations: of a median within a run, of memory's say, and of a level between runs.
 WITHIN, PLACEMENT, LEVEL = 0.0025, 0.005, 0.015
-NOISE = Noise(placement_sd=PLACEMENT, dispatch_ms=0.0, level_sd=LEVEL, memory_sd=0.0)
+NOISE = Noise(run_sd=PLACEMENT, dispatch_ms=0.0, level_sd=LEVEL, memory_sd=0.0)
 
 
 def draw(
@@ -111,7 +111,7 @@ def test_the_noise_of_real_runs_raises_no_more_alarms_than_promised_either() -> 
         entries = {}
         for op, sensitivity in zip(ops, felt, strict=True):
             ms = 0.01 + op.macs / 1e7
-            error = math.hypot(WITHIN, noise.placement_sd, noise.dispatch_ms / ms) * rng.normal()
+            error = math.hypot(WITHIN, noise.run_sd, noise.dispatch_ms / ms) * rng.normal()
             ms *= math.exp(level + sensitivity * memory + error)
             entries[op.key] = entry(ms, op.macs)
         return make_lut(entries=entries)

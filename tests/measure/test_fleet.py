@@ -18,7 +18,7 @@ from latbench.errors import BadRequest, DeviceLost, JournalRefused, OutputFailed
 from latbench.lut.build import build_lut
 from latbench.measure import Journal, Plan, Progress, Role, Subject, measure, measure_fleet
 from latbench.measure.ledger import Ledger
-from latbench.measure.level import best_trials, unit_factors
+from latbench.measure.level import Levels, unit_factors
 from latbench.measure.records import RunState, Trial
 from latbench.measure.rounds import Rounds
 from latbench.space import SearchSpace, parse_key
@@ -349,10 +349,11 @@ def test_the_lut_says_which_unit_measured_what(journal: Journal) -> None:
     assert parts["slow"]["factor"] == pytest.approx(1.2, rel=1e-6)
     assert sum(part["trials"] for part in parts.values()) == lut.method["trials"]
     trials = journal.trials(report.run.id)
+    levels = Levels.of(trials)
     assert lut.method["rounds_of_units"].keys() == lut.entries.keys()
     for key, entry in lut.entries.items():
         of_units = lut.method["rounds_of_units"][key]
-        best = best_trials(trial for trial in trials if trial.subject == key)
+        best = levels.chosen(trial for trial in trials if trial.subject == key)
         assert of_units == dict(Counter(trial.unit for trial in best))
         assert sum(of_units.values()) == entry.rounds
         assert entry.ms == report.result(key).ms

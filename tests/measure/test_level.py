@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import pytest
 
-from latbench.measure.level import levelled, trial_factors, unit_factors
+from latbench.measure.level import Levels, levelled, trial_factors, unit_factors
 from latbench.measure.plan import Role
 from latbench.measure.records import Failure, Trial
 
@@ -72,8 +72,9 @@ def two_speeds(seed: int) -> Slowness:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_machine_of_two_speeds_tells_what_a_calm_one_does(seed: int) -> None:
-    trials = visits(two_speeds(seed), seed=seed)
-    calm = errors(visits(lambda _: 1.0, seed=seed), {})
+    # With half as many rounds, two of five such machines leave 0.9 % where calm ones leave 0.2 %.
+    trials = visits(two_speeds(seed), rounds=16, seed=seed)
+    calm = errors(visits(lambda _: 1.0, rounds=16, seed=seed), {})
     found = errors(trials, trial_factors(trials))
     assert statistics.fmean(errors(trials, {})) > 5 * statistics.fmean(found)
     assert statistics.fmean(found) < 3 * statistics.fmean(calm)
@@ -100,7 +101,8 @@ def test_a_calm_machine_is_left_as_it_is() -> None:
     factors = trial_factors(trials)
     assert factors.keys() == {one.id for one in trials}
     assert statistics.pstdev(factors.values()) < NOISE
-    assert statistics.median(factors.values()) == pytest.approx(1, abs=1e-3)
+    # A quarter of the moments are at the calm level or faster; the noise of its neighbours makes a moment.
+    assert statistics.median(factors.values()) == pytest.approx(1, abs=NOISE / 2)
 
 
 def test_a_drift_of_the_machine_is_followed() -> None:
@@ -189,15 +191,62 @@ def test_tainted_trials_tell_of_levels_and_failed_ones_do_not() -> None:
     assert trial_factors([*trials, failed]) == trial_factors(trials)
 
 
-def test_the_reference_is_levelled_by_its_unit_alone() -> None:
-    trials = visits(two_speeds(3), seed=3)
+def test_the_reference_has_its_neighbours_levels_and_tells_none() -> None:
+    speed = two_speeds(3)
+    trials = visits(speed, seed=3)
     reference = [
-        trial(number, "reference:numpy", 5.0, 0.2 * number, role=Role.REFERENCE)
-        for number in range(10)
+        trial(number, "reference:numpy", 5.0 * speed(started), started, role=Role.REFERENCE)
+        for number in range(30)
+        if (started := 0.1 * number + 0.001)
     ]
     factors = trial_factors([*trials, *reference])
-    assert {factors[one.id] for one in reference} == {1.0}
+    raw = [one.median_ms for one in reference]
+    told = [levelled(one, factors).median_ms for one in reference]
+    # Where the speed changes between a trial's neighbours, it may be either.
+    assert statistics.fmean(abs(ms / 5 - 1) < 0.05 for ms in told) > 0.85
+    assert statistics.fmean(abs(ms / 5 - 1) < 0.05 for ms in raw) < 0.7
     assert {one.id: factors[one.id] for one in trials} == trial_factors(trials)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
+def test_how_much_of_a_run_is_disturbed_does_not_change_what_it_says(share: float) -> None:
+    """A neighbour comes and goes; what it leaves of the time is what counts."""
+    rng = random.Random(7)
+    busy = [rng.random() < share for _ in range(100)]
+    trials = visits(lambda now: 1.25 if busy[int(now / 0.25)] else 1.0, rounds=24)
+    factors = trial_factors(trials)
+    ratios = []
+    for subject, ms in SUBJECTS.items():
+        of_subject = [one for one in trials if one.subject == subject]
+        found = statistics.median(levelled(one, factors).median_ms for one in of_subject)
+        ratios.append(found / ms)
+    assert statistics.median(ratios) == pytest.approx(1, abs=0.01)
+
+
+def test_disturbed_trials_count_only_where_calm_ones_are_few() -> None:
+    trials = visits(lambda now: 1.25 if 1.0 < now < 3.0 else 1.0, rounds=24)
+    levels = Levels.of(trials)
+    of_subject = [one for one in trials if one.subject == "op3"]
+    calm = [one for one in of_subject if not 1.0 < one.started < 3.0]
+    assert {one.id for one in levels.chosen(of_subject)} == {one.id for one in calm}
+    few = [one for one in of_subject if one not in calm[5:]]
+    assert {one.id for one in levels.chosen(few)} == {one.id for one in few}
+    whole = [one for one in trials if one.subject == "network"]
+    assert {one.id for one in levels.chosen(whole)} == {one.id for one in whole}
+
+
+def test_trusted_trials_alone_say_what_is_calm() -> None:
+    """A phone whose clock is capped most of the time is not calm then, however often that is."""
+    trials = visits(lambda now: 1.5 if now < 2.8 else 1.0)
+    capped = [
+        trial(one.id, one.subject, one.median_ms, one.started, taint="clock: capped")
+        if one.started < 2.8
+        else one
+        for one in trials
+    ]
+    factors = trial_factors(capped)
+    trusted = [factors[one.id] for one in capped if one.taint is None]
+    assert statistics.median(trusted) == pytest.approx(1, abs=0.03)
 
 
 def test_units_of_several_speeds_each_with_levels_of_its_own() -> None:
