@@ -30,6 +30,7 @@ ENGINES = {
     Runtime.ONNX: "mlas",
     Runtime.TORCHSCRIPT: "qnnpack",
     Runtime.COREML: "coreml",
+    Runtime.EXECUTORCH: "xnnpack",
 }
 
 #: What a model of this kind cannot know; every modelled LUT carries it.

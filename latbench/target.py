@@ -19,6 +19,7 @@ class Runtime(StrEnum):
     ONNX = "onnx"
     TORCHSCRIPT = "torchscript"
     COREML = "coreml"
+    EXECUTORCH = "executorch"
 
     @property
     def suffix(self) -> str:
@@ -28,6 +29,7 @@ class Runtime(StrEnum):
             "onnx": ".onnx",
             "torchscript": ".pt",
             "coreml": ".mlpackage.tar",
+            "executorch": ".pte",
         }[self.value]
 
     @classmethod
@@ -43,11 +45,16 @@ class Runtime(StrEnum):
             raise UnknownName("runtime", name, tuple(cls)) from None
 
 
-#: Those that this machine runs; Core ML runs on Apple's systems alone, and here on iPhones alone.
+#: Those that this machine runs without an extra; Core ML runs on Apple's systems alone, and here on iPhones
+#: alone.
 HOST_RUNTIMES = (Runtime.TFLITE, Runtime.ONNX, Runtime.TORCHSCRIPT)
 
 #: What Core ML may be told to run on: the processor alone, or it and GPU, Neural Engine, or both.
 COREML_ACCELERATORS = ("cpu", "gpu", "npu", "all")
+
+
+#: What those runtimes' artifacts are called that are written in fp32 alone.
+_FP32_ONLY = {Runtime.COREML: "Core ML packages", Runtime.EXECUTORCH: "ExecuTorch programs"}
 
 
 class Precision(StrEnum):
@@ -78,11 +85,11 @@ def require_format(runtime: Runtime, precision: Precision) -> None:
     """Make sure that artifacts are written for `runtime` in `precision`.
 
     Raises:
-        BadRequest: they are not: Core ML's are of fp32 alone.
+        BadRequest: they are not: Core ML's and ExecuTorch's are of fp32 alone.
     """
-    if runtime is Runtime.COREML and precision is not Precision.FP32:
+    if runtime in _FP32_ONLY and precision is not Precision.FP32:
         raise BadRequest(
-            f"Core ML packages are exported in fp32, not in {precision}",
+            f"{_FP32_ONLY[runtime]} are exported in fp32, not in {precision}",
             hint=f"choose --precision fp32, or --runtime tflite for {precision}",
         )
 

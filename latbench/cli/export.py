@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     shell_complete=complete_runtimes,
     multiple=True,
     metavar="NAME",
-    help="tflite, onnx, torchscript or coreml; may be repeated.  [default: the first three]",
+    help="tflite, onnx, torchscript, coreml or executorch; may be repeated.  "
+    "[default: the first three]",
 )
 @click.option(
     "--precision",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from latbench.space import Architecture
     from latbench.target import Precision, Runtime
 
-MODEL_SUFFIXES = (".tflite", ".onnx", ".pt", ".mlpackage.tar")
+MODEL_SUFFIXES = (".tflite", ".onnx", ".pt", ".mlpackage.tar", ".pte")
 
 
 @click.command(name="measure")
@@ -72,7 +72,7 @@ def command(
 ) -> None:
     """Time one model on a device.
 
-    MODEL is a .tflite, .onnx, .pt or .mlpackage.tar file of any origin. ARCH is a published name
+    MODEL is a .tflite, .onnx, .pt, .pte or .mlpackage.tar file of any origin. ARCH is a published name
     (fbnet_b), a notation, or an architecture.json; it is exported with untrained weights.
     """
     from latbench import api

@@ -95,6 +95,8 @@ class CatalogueDevice(_Record):
             raise ValueError("defaults.threads are more than defaults.cores")
         if self.defaults.runtime is Runtime.COREML and self.os != "ios":
             raise ValueError("defaults.runtime is coreml, which iPhones alone have")
+        if self.defaults.runtime is Runtime.EXECUTORCH and self.os == "ios":
+            raise ValueError("defaults.runtime is executorch, which iPhones do not have")
         return self
 
     @property
@@ -175,9 +177,16 @@ def require_runtime(
     """Make sure that a device may have `runtime`, and that it computes in `precision` there.
 
     Raises:
-        BadRequest: it is Core ML on a device that is no iPhone, or in int8.
+        BadRequest: it is Core ML on a device that is no iPhone, ExecuTorch on one, or one of them in int8.
         UnknownName: Core ML has no such accelerator.
     """
+    if runtime is Runtime.EXECUTORCH:
+        if device.os == "ios":
+            raise BadRequest(
+                f"the companion app of iPhones has no ExecuTorch, so {device.name} cannot run it",
+                hint="choose --runtime coreml or onnx",
+            )
+        require_format(runtime, precision)
     if runtime is not Runtime.COREML:
         return
     if device.os != "ios":

@@ -17,6 +17,8 @@ from latbench.device.runner_client import RunnerClient
 from latbench.device.state import host_conditions
 from latbench.device.transport import ProcessTransport
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
+from latbench.runtime import runtime_version
+from latbench.target import HOST_RUNTIMES, Runtime
 
 #: No profile of a whole space takes this long; a runner that is older is forgotten.
 MAX_SECONDS = 6 * 3600
@@ -113,6 +115,15 @@ class HostDevice:
                 hint=f"ask for at most --threads {len(allowed)}",
             )
         return choose_cores(self._files, allowed, threads)
+
+    def require_runtime(self, runtime: Runtime) -> None:
+        """Make sure that the worker can load models of `runtime`, before any is exported.
+
+        Raises:
+            RuntimeFailed: its engine is an extra that is not installed.
+        """
+        if runtime not in HOST_RUNTIMES:
+            runtime_version(runtime)
 
     def close(self) -> None:
         """Nothing is held, and nothing was changed."""

@@ -55,7 +55,7 @@ from latbench.runtime import (
     runtime_version,
 )
 from latbench.runtime.base import LoadedModel, TensorInfo
-from latbench.target import HOST_RUNTIMES, Runtime
+from latbench.target import Runtime
 
 _ORPHAN_S = 5  # what a runner whose host has gone may still spend on what it was asked
 
@@ -230,7 +230,7 @@ def _cores(cores: tuple[int, ...]) -> str:
 
 
 def _engines() -> Iterator[Engine]:
-    for runtime in HOST_RUNTIMES:
+    for runtime in Runtime:
         with contextlib.suppress(RuntimeFailed):
             yield Engine(runtime=runtime, version=runtime_version(runtime))
 

@@ -70,6 +70,11 @@ class NativeHostDevice(HostDevice):
                 hint="build it: latbench runner build --torchscript; or choose --runtime tflite or onnx, "
                 "or measure with the Python runner",
             )
+        if runtime is Runtime.EXECUTORCH:
+            raise BadRequest(
+                "the runner in C has no engine for ExecuTorch",
+                hint="leave --runner out, or use a program of your own: --runner executor_runner=FILE",
+            )
         if runtime not in self._runtimes:
             raise DeviceUnavailable(
                 f"the runner in C finds no library of {runtime}",

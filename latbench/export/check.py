@@ -1,11 +1,7 @@
 """Check an artifact against PyTorch before anything may time it."""
 
-import contextlib
 import math
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +10,10 @@ from numpy.typing import NDArray
 
 from latbench.errors import ExportFailed
 from latbench.export.coreml import check_package
+from latbench.export.executorch import require_delegated
 from latbench.export.graph import Graph
 from latbench.export.quantize import INT8_MAX, INT8_MIN, Quantization, Scale
+from latbench.export.quiet import without_notices
 from latbench.runtime import load_model
 from latbench.target import Runtime
 
@@ -29,7 +27,10 @@ FP32_RELATIVE_ERROR = 1e-4
 INT8_SNR_OP = 15.0
 INT8_SNR_NETWORK = 2.0
 
-_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate"
+#: What LiteRT says of its delegate, and ExecuTorch of the processor and its threads.
+_NOTICE = re.compile(
+    rb"INFO: Created TensorFlow Lite XNNPACK delegate|\[(cpuinfo_utils|threadpool)\.cpp:\d+\]"
+)
 
 Array = NDArray[np.float32]
 
@@ -64,7 +65,9 @@ def check_artifact(
     if runtime is Runtime.COREML:
         check_package(path, graph)
         return None
-    with _without_notice():
+    if runtime is Runtime.EXECUTORCH:
+        require_delegated(path)
+    with without_notices(_NOTICE.match):
         model = load_model(runtime, path)
     stored = model.inputs[0].dtype == "int8"
     given = _to_layout(reference.input, runtime)
@@ -99,24 +102,6 @@ def check_artifact(
             f"less than {least_snr:g} dB"
         )
     return ratio
-
-
-@contextlib.contextmanager
-def _without_notice() -> Iterator[None]:
-    """Keep LiteRT's notice of its delegate out of the user's terminal."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            caught.seek(0)
-            for line in caught:
-                if not line.startswith(_NOTICE):
-                    os.write(2, line)
 
 
 def _to_layout(value: Array, runtime: Runtime) -> Array:

@@ -15,6 +15,7 @@ from latbench import __version__
 from latbench.errors import ExportFailed
 from latbench.export import check
 from latbench.export.coreml import require_coremltools, write_coreml
+from latbench.export.executorch import require_executorch, write_executorch
 from latbench.export.graph import Graph, lower
 from latbench.export.onnx import write_onnx
 from latbench.export.quantize import Quantization, calibrate
@@ -37,11 +38,16 @@ def _write_coreml(graph: Graph, metadata: dict[str, Any], _: Quantization | None
     return write_coreml(graph, metadata)
 
 
+def _write_executorch(graph: Graph, metadata: dict[str, Any], _: Quantization | None) -> bytes:
+    return write_executorch(graph, metadata)
+
+
 _WRITERS = {
     Runtime.ONNX: write_onnx,
     Runtime.TFLITE: write_tflite,
     Runtime.TORCHSCRIPT: write_torchscript,
     Runtime.COREML: _write_coreml,
+    Runtime.EXECUTORCH: _write_executorch,
 }
 
 
@@ -64,6 +70,8 @@ def require_writer(runtime: Runtime, precision: Precision) -> None:
     require_format(runtime, precision)
     if runtime is Runtime.COREML:
         require_coremltools()
+    if runtime is Runtime.EXECUTORCH:
+        require_executorch()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,10 @@ from typing import Any
 
 from latbench.errors import BadRequest
 from latbench.export.coreml import read_specification
+from latbench.export.executorch import METADATA_METHOD
 from latbench.export.torchscript import METADATA_FILE
+from latbench.runtime import RuntimeFailed
+from latbench.runtime.pte import read_pte
 from latbench.target import Runtime
 
 #: What the readers of the formats raise for bytes that are not theirs. A damaged file has no metadata;
@@ -27,6 +30,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     tarfile.TarError,
+    RuntimeFailed,
 )
 
 
@@ -34,7 +38,7 @@ def runtime_of(path: Path) -> Runtime:
     """Return the runtime that a model file is for, by its suffix.
 
     Raises:
-        BadRequest: the suffix is none of .tflite, .onnx, .pt, .mlpackage.tar.
+        BadRequest: the suffix is none of .tflite, .onnx, .pt, .mlpackage.tar, .pte.
     """
     for runtime in Runtime:
         if path.name.lower().endswith(runtime.suffix):
@@ -50,6 +54,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         Runtime.TFLITE: _from_tflite,
         Runtime.TORCHSCRIPT: _from_torchscript,
         Runtime.COREML: _from_coreml,
+        Runtime.EXECUTORCH: _from_executorch,
     }
     try:
         data = json.loads(readers[runtime_of(path)](path) or "{}")
@@ -101,6 +106,11 @@ def _from_coreml(path: Path) -> str | None:
                 if _fields(entry, 1) == [b"latbench"]:
                     return _fields(entry, 2)[0].decode()
     return None
+
+
+def _from_executorch(path: Path) -> str | None:
+    told = [method.constants for method in read_pte(path) if method.name == METADATA_METHOD]
+    return told[0][0] if told else None
 
 
 def _fields(message: bytes, wanted: int) -> list[bytes]:

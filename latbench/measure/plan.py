@@ -46,7 +46,8 @@ def loads_cheaply(target: Target) -> bool:
     TorchScript's first runs compile, and so do Core ML's loads and bringing a model to an accelerator:
     what is loaded there stays loaded.
     """
-    return target.runtime in (Runtime.TFLITE, Runtime.ONNX) and target.accelerator == "cpu"
+    light = target.runtime in (Runtime.TFLITE, Runtime.ONNX, Runtime.EXECUTORCH)
+    return light and target.accelerator == "cpu"
 
 
 _WHOLE = frozenset({Role.NETWORK, Role.SENTINEL, Role.REFERENCE})

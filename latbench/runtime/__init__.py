@@ -18,6 +18,7 @@ __all__ = [
     "LoadedModel",
     "RuntimeFailed",
     "TensorInfo",
+    "describe_model",
     "import_engine",
     "load_model",
     "runtime_library",
@@ -37,7 +38,14 @@ _DISTRIBUTIONS: dict[Runtime, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
     ),
     Runtime.ONNX: (("onnxruntime", "onnxruntime", ("capi/onnxruntime_pybind11_state*",)),),
     Runtime.TORCHSCRIPT: (("torch", "torch", ("lib/*torch_cpu.*",)),),
+    # The package itself is a namespace, which has no file. XNNPACK computes what we export.
+    Runtime.EXECUTORCH: (
+        ("executorch", "executorch.version", ("lib/*executorch_backend_xnnpack.*",)),
+    ),
 }
+
+#: What to install where it is not just the distribution.
+_EXTRAS = {Runtime.EXECUTORCH: "latbench[executorch]"}
 
 
 def load_model(
@@ -51,8 +59,8 @@ def load_model(
     """Load the model in `path` into `runtime`, ready to run.
 
     Args:
-        threads: how many threads one run may compute on. TorchScript has one such number a
-            process: the last load sets it.
+        threads: how many threads one run may compute on. TorchScript and ExecuTorch have one such
+            number a process: the last load sets it.
         accelerator: what to run on; the runtimes of this version run on "cpu".
         input_shapes: one shape an input. Without it a dynamic dimension becomes 1, and a
             TorchScript file that says nothing of its inputs is refused.
@@ -79,9 +87,34 @@ def load_model(
         from latbench.runtime.onnx import OnnxModel
 
         return OnnxModel(path, threads=threads, input_shapes=input_shapes)
+    if runtime is Runtime.EXECUTORCH:
+        from latbench.runtime.executorch import ExecutorchModel
+
+        return ExecutorchModel(path, threads=threads, input_shapes=input_shapes)
     from latbench.runtime.torchscript import TorchscriptModel
 
     return TorchscriptModel(path, threads=threads, input_shapes=input_shapes)
+
+
+def describe_model(
+    runtime: Runtime, path: Path, input_shapes: Sequence[tuple[int, ...]] | None = None
+) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Return the inputs and outputs of the model in `path`.
+
+    ExecuTorch's programs say it themselves, so that extra is not needed; others are loaded.
+
+    Raises:
+        BadRequest, RuntimeFailed: as `load_model`.
+    """
+    if runtime is Runtime.EXECUTORCH:
+        from latbench.runtime.base import settle_shapes
+        from latbench.runtime.pte import read_pte
+
+        method = read_pte(path)[0]
+        settle_shapes([tensor.shape for tensor in method.inputs], input_shapes)
+        return method.inputs, method.outputs
+    model = load_model(runtime, path, input_shapes=input_shapes)
+    return model.inputs, model.outputs
 
 
 def import_engine(runtime: Runtime) -> None:
@@ -145,4 +178,7 @@ def _distribution(runtime: Runtime) -> tuple[str, str, tuple[str, ...]]:
             continue
         return choice
     wanted = _DISTRIBUTIONS[runtime][0][0]
-    raise RuntimeFailed(f"the runtime {runtime} is not installed", hint=f"pip install {wanted}")
+    raise RuntimeFailed(
+        f"the runtime {runtime} is not installed",
+        hint=f"pip install {_EXTRAS.get(runtime, wanted)}",
+    )

@@ -194,6 +194,14 @@ def test_core_ml_is_of_iphones_alone(device: str) -> None:
     require_runtime(find_device("iphonex"), Runtime.COREML, Precision.FP32, "all")
 
 
+@pytest.mark.parametrize("device", ["iphonex"])
+def test_executorch_is_not_of_iphones(device: str) -> None:
+    with pytest.raises(BadRequest, match=f"has no ExecuTorch, so {device} cannot run it"):
+        open_target(device, Runtime.EXECUTORCH)
+    with pytest.raises(BadRequest, match="ExecuTorch programs are exported in fp32, not in int8"):
+        open_target("galaxy-s8", Runtime.EXECUTORCH, Precision.INT8)
+
+
 def test_no_other_devices_default_is_core_ml(elsewhere: Path) -> None:
     text = 'name = "mine"\ntitle = "Mine"\nkind = "phone"\nos = "ios"\n[defaults]\nruntime = "coreml"\n'
     write(elsewhere, "mine", text)
@@ -202,6 +210,10 @@ def test_no_other_devices_default_is_core_ml(elsewhere: Path) -> None:
     with pytest.raises(BadRequest) as raised:
         load_catalogue()
     assert "iPhones alone" in str(raised.value.details)
+    write(elsewhere, "mine", text.replace('"coreml"', '"executorch"'))
+    with pytest.raises(BadRequest) as raised:
+        load_catalogue()
+    assert "iPhones do not have" in str(raised.value.details)
 
 
 def test_a_device_is_data() -> None:

@@ -1,6 +1,7 @@
 """Small real models of every runtime, well-behaved and not."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def write_models(folder: Path) -> Models:
             Runtime.TFLITE: _tflite(folder / "conv.tflite"),
             Runtime.ONNX: _onnx(folder / "conv.onnx", batch=1),
             Runtime.TORCHSCRIPT: _torchscript(folder / "conv.pt", described=True),
+            Runtime.EXECUTORCH: _executorch(folder / "conv.pte"),
         },
         dynamic_onnx=_onnx(folder / "dynamic.onnx", batch="N"),
         dynamic_tflite=_tflite(folder / "dynamic.tflite", dynamic=True),
@@ -145,6 +147,12 @@ def _torchscript(path: Path, *, described: bool) -> Path:
     }
     extra = {"latbench.json": json.dumps(description)} if described else {}
     torch.jit.save(frozen, str(path), _extra_files=extra)
+    return path
+
+
+def _executorch(path: Path) -> Path:
+    """What executorch 1.5.1 wrote by `latbench.export.executorch`; the extra need not be installed."""
+    shutil.copyfile(Path(__file__).parent / "data" / "conv.pte", path)
     return path
 
 

@@ -415,6 +415,7 @@ def test_without_reloading_models_stay_loaded_and_the_oldest_goes_first(
         ("onnx", "cpu", True),
         ("tflite", "cpu", True),
         ("torchscript", "cpu", False),
+        ("executorch", "cpu", True),
         ("tflite", "gpu", False),
     ],
 )

@@ -83,6 +83,12 @@ def test_torchscript_is_refused_in_words(device: NativeHostDevice, models: Model
         runner.load(str(models.of[Runtime.TORCHSCRIPT]), Runtime.TORCHSCRIPT)
 
 
+def test_executorch_is_refused_in_words(device: NativeHostDevice) -> None:
+    with pytest.raises(BadRequest, match="the runner in C has no engine for ExecuTorch") as raised:
+        device.require_runtime(Runtime.EXECUTORCH)
+    assert "executor_runner" in str(raised.value.hint)
+
+
 def test_the_runner_is_found(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATBENCH_HOME", str(tmp_path))
     monkeypatch.delenv("LATBENCH_RUNNER", raising=False)

@@ -24,7 +24,13 @@ from latbench.device.catalogue import CatalogueDevice, recognise
 from latbench.device.linux import read_conditions
 from latbench.device.runner_client import Hello, RunnerClient
 from latbench.device.transport import Transport
-from latbench.errors import DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
+from latbench.errors import (
+    BadRequest,
+    DeviceLost,
+    DeviceUnavailable,
+    LatbenchError,
+    RunnerFailed,
+)
 from latbench.target import Runtime
 
 _log = logging.getLogger(__name__)
@@ -139,6 +145,18 @@ class AndroidDevice:
         except DeviceLost:
             self._come_back()
             return self._sent(artifacts)
+
+    def require_runtime(self, runtime: Runtime) -> None:
+        """Make sure that the runner in C may have an engine for `runtime`; which it has it tells later.
+
+        Raises:
+            BadRequest: it has none in any case.
+        """
+        if runtime is Runtime.EXECUTORCH:
+            raise BadRequest(
+                "latbench's own runner on phones has no engine for ExecuTorch",
+                hint="build ExecuTorch's program for the phone: --runner executor_runner=FILE",
+            )
 
     def conditions(self) -> Conditions:
         """The state of the phone, as a runner that is started for it and its services tell."""
