@@ -50,7 +50,7 @@ def lut_file(path: str) -> "Lut":
 
 
 def runtime_name(name: str) -> "Runtime":
-    """Parse tflite, onnx, torchscript or coreml."""
+    """Parse tflite, onnx, torchscript, coreml or executorch."""
     from latbench.target import Runtime
 
     return Runtime.named(name)
@@ -236,8 +236,9 @@ _treatment = (
     click.option("--prepare", "prepared", is_flag=True,
                  help="Steady the phone: fixed-performance mode, dim screen on; put back after."),
     click.option("--runner", metavar="NAME[=FILE]",
-                 help="What times models: benchmark_model, onnxruntime_perf_test or "
-                 "speed_benchmark_torch; on this machine also native.  [default: latbench's own]"),
+                 help="What times models: benchmark_model, onnxruntime_perf_test, "
+                 "speed_benchmark_torch or executor_runner; on this machine also native.  "
+                 "[default: latbench's own]"),
 )  # fmt: skip
 
 
@@ -276,7 +277,8 @@ def target_options(command: F) -> F:
                      help="Device of the catalogue; see latbench devices."),
         click.option("--runtime", type=runtime_name, metavar="NAME",
                      shell_complete=complete_runtimes,
-                     help="tflite, onnx or torchscript; coreml on iPhones.  [default: the device's]"),
+                     help="tflite, onnx, torchscript or executorch; coreml on iPhones.  "
+                     "[default: the device's]"),
         click.option("--precision", type=precision_name, metavar="NAME",
                      shell_complete=complete_precisions,
                      help="fp32 or int8.  [default: the device's]"),

@@ -21,7 +21,7 @@ from latbench.device.runner_client import RunnerClient
 from latbench.device.tools import Tool, Visit, find_program
 from latbench.errors import BadRequest, DeviceLost, LatbenchError
 from latbench.files import sha256_of
-from latbench.runtime import TensorInfo, load_model
+from latbench.runtime import TensorInfo, describe_model
 from latbench.target import Runtime
 
 _SHOWN = 400  # characters of what a program said
@@ -64,7 +64,8 @@ class ToolTransport:
 
     def __init__(self, tool: Tool, program: Path, bench: Bench) -> None:
         self._tool, self._program, self._bench = tool, program, bench
-        self._digest = sha256_of(program.read_bytes())
+        content = program.read_bytes()
+        self._digest, self._averages = sha256_of(content), tool.averages(content)
         self._loaded: dict[str, tuple[LoadRequest, tuple[TensorInfo, ...]]] = {}
         self._loads = 0
         self._answers: deque[bytes] = deque()
@@ -104,9 +105,7 @@ class ToolTransport:
     def _fulfil(self, op: str, request: dict[str, Any], deadline: float) -> dict[str, Any]:
         match op:
             case "hello":
-                says = (
-                    f"{self._tool.name}, {'averages only' if self._tool.averages else 'all runs'}"
-                )
+                says = f"{self._tool.name}, {'averages only' if self._averages else 'all runs'}"
                 return {"version": 1, "runner": says, "pid": 0, "os": "", "abi": ""} | {
                     "engines": [self._engine]
                 }
@@ -141,15 +140,15 @@ class ToolTransport:
         # What its inputs are the program does not tell.
         began = time.perf_counter()
         artifact = self._bench.local(request.path)
-        model = load_model(request.runtime, artifact, input_shapes=request.input_shapes)
+        inputs, outputs = describe_model(request.runtime, artifact, request.input_shapes)
         self._loads += 1
         handle = f"m{self._loads}"
-        self._loaded[handle] = (request, model.inputs)
+        self._loaded[handle] = (request, inputs)
         return {
             "handle": handle,
             "load_ms": 1e3 * (time.perf_counter() - began),
-            "inputs": [vars(tensor) for tensor in model.inputs],
-            "outputs": [vars(tensor) for tensor in model.outputs],
+            "inputs": [vars(tensor) for tensor in inputs],
+            "outputs": [vars(tensor) for tensor in outputs],
             "engine": self._engine,
         }
 
@@ -157,17 +156,18 @@ class ToolTransport:
         load, inputs = self._loaded[request.handle]
         if request.outputs:
             raise BadRequest(f"{self._tool.name} does not tell what a model computes")
-        visit = Visit(load.path, inputs, load.threads, request, "")
+        visit = Visit(load.path, inputs, load.threads, request, "", self._averages)
         ended = self._bench.start(self._tool, visit, load.cores, deadline)
         if ended.exit_code:
             raise LatbenchError(
                 f"{self._program} ended with exit status {ended.exit_code}: "
                 f"{ended.printed[-_SHOWN:]!r}"
             )
-        samples = self._tool.read(ended.printed, ended.written)
+        samples = self._tool.samples(visit, ended.printed, ended.written)
         if not samples:
             raise LatbenchError(
-                f"{self._program} told no time that can be read: {ended.printed[-_SHOWN:]!r}"
+                f"{self._program} told no time that can be read: {ended.printed[-_SHOWN:]!r}",
+                hint=self._tool.silence,
             )
         return {"samples_ns": samples, "cores_observed": load.cores or None}
 

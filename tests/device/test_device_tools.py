@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from programs import program
+from programs import OLD_EXECUTOR_RUNNER, SAMPLES, program
 from tinymodels import Models
 
 from latbench.api import measure_latency, profile
@@ -52,6 +52,22 @@ PyTorchObserver {"type": "NET", "unit": "us", "metric": "latency", "value": "583
 Main run finished. Microseconds per iter: 584558. Iters per second: 1.71069
 """
 
+EXECUTOR_RUNNER = """\
+I 00:00:00.000325 executorch:cpuinfo_utils.cpp:71] Reading file /sys/devices/soc0/image_version
+I 00:00:00.035506 executorch:executor_runner.cpp:313] Resetting threadpool with num threads = 1
+I 00:00:00.048120 executorch:threadpool.cpp:66] Resetting threadpool to 1 threads.
+I 00:00:00.092034 executorch:executor_runner.cpp:424] Model file model.pte is loaded.
+I 00:00:00.092058 executorch:executor_runner.cpp:434] Using method forward
+I 00:00:00.092083 executorch:executor_runner.cpp:499] Setting up CPU planned buffer 0, size 25088.
+I 00:00:00.093001 executorch:executor_runner.cpp:570] Model loaded in 0.941000 ms.
+I 00:00:00.093400 executorch:executor_runner.cpp:702] Iteration 1 of 3: 0.184363 ms
+I 00:00:00.093487 executorch:executor_runner.cpp:702] Iteration 2 of 3: 0.046098 ms
+I 00:00:00.093561 executorch:executor_runner.cpp:702] Iteration 3 of 3: 0.038539 ms
+I 00:00:00.093570 executorch:executor_runner.cpp:711] Model executed successfully 3 time(s) in 0.269000 ms.
+I 00:00:00.093574 executorch:executor_runner.cpp:721] 1 outputs: 
+OutputX 0: tensor(sizes=[1, 4], [1., 2., 3., 4.])
+"""  # noqa: W291  as it is printed
+
 # model, seconds, peak working set, CPU usage, number
 ONNXRUNTIME_PERF_TEST = """\
 model.onnx,0.00123456,48234496,98,0
@@ -70,6 +86,10 @@ def test_what_the_programs_print_is_read() -> None:
     assert torch == [599_746_000, 570_505_000, 583_396_000]
     onnx = tools.read_onnxruntime_perf_test("", ONNXRUNTIME_PERF_TEST)
     assert onnx == [1_234_560, 1_210_000, 98_700]
+    executorch = tools.read_executor_runner(EXECUTOR_RUNNER, "")
+    assert executorch == [184_363, 46_098, 38_539]
+    older = "".join(line for line in EXECUTOR_RUNNER.splitlines(True) if "Iteration" not in line)
+    assert tools.read_executor_runner(older, "") == [89_667]
     for read in (tool.read for tool in tools.TOOLS.values()):
         assert read("nothing of the kind", "") == []
 
@@ -87,11 +107,37 @@ def test_a_model_is_measured_by_a_program(name: str, models: Models, tmp_path: P
     )
     visits = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(visits) == done.rounds, "a visit each"
-    assert done.samples == (done.rounds if tool.averages else 8 * done.rounds)
+    told = 1 if tool.averages(path.read_bytes()) else SAMPLES.get(name, 8)
+    assert done.samples == told * done.rounds
     assert done.ms == pytest.approx(done.ci95[0])
     for cores, *asked in visits:
         assert cores == list(done.target.cores)
         assert any(model.name in word for word in asked)
+
+
+def test_an_old_executor_runner_tells_an_average_of_many(models: Models, tmp_path: Path) -> None:
+    path, log = program(tmp_path, "executor_runner", OLD_EXECUTOR_RUNNER)
+    model = models.of[Runtime.EXECUTORCH]
+    with tool_host_device(tools.TOOLS["executor_runner"], path).open_runner() as runner:
+        assert runner.hello().runner == "executor_runner, averages only"
+        loaded = runner.load(str(model), Runtime.EXECUTORCH, threads=2)
+        assert [tensor.shape for tensor in loaded.inputs] == [(1, 3, 8, 8)]
+        assert len(runner.run(loaded.handle, warmups=3).samples_ns) == 1
+        assert len(runner.run(loaded.handle, min_samples=900).samples_ns) == 1
+    visits = [json.loads(line)[1:] for line in log.read_text().splitlines()]
+    assert visits[0] == [f"--model_path={model}", "--num_executions=200", "--cpu_threads=2"]
+    assert visits[1][1] == "--num_executions=902", "two of them are the warm-ups"
+
+
+def test_an_executor_runner_without_its_log_is_told_how_to_have_it(
+    models: Models, tmp_path: Path
+) -> None:
+    path, _ = program(tmp_path, "executor_runner", "print('OutputX 0: tensor(sizes=[1])')")
+    runner = tool_host_device(tools.TOOLS["executor_runner"], path).open_runner()
+    handle = runner.load(str(models.of[Runtime.EXECUTORCH]), Runtime.EXECUTORCH).handle
+    with pytest.raises(LatbenchError, match="told no time that can be read") as told:
+        runner.run(handle)
+    assert "-DEXECUTORCH_ENABLE_LOGGING=ON" in str(told.value.hint)
 
 
 def test_a_lut_says_that_it_is_of_averages(tmp_path: Path) -> None:

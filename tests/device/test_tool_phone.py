@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from programs import program
+from programs import SAMPLES, program
 from tinymodels import Models
 
 from latbench.api import measure_latency
@@ -22,6 +22,7 @@ from latbench.device.open import Where, open_device
 from latbench.device.runner_client import RunnerClient
 from latbench.device.tools import TOOLS
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
+from latbench.opening import open_target
 from latbench.target import Runtime
 from tests.rigs.device_daemon import DeviceDaemon
 from tests.rigs.profiles import GALAXY_S8
@@ -73,7 +74,8 @@ def test_a_phone_is_measured_by_a_program(
     )
     visits = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(visits) == done.rounds, "a visit each"
-    assert done.samples == (done.rounds if tool.averages else 8 * done.rounds)
+    told = 1 if tool.averages(path.read_bytes()) else SAMPLES.get(name, 8)
+    assert done.samples == told * done.rounds
     assert done.ms == pytest.approx(done.ci95[0])
     for cores, *asked in visits:
         assert cores == [CORE]
@@ -224,3 +226,8 @@ def test_what_cannot_be_is_told(phone: DeviceDaemon, models: Models, tmp_path: P
         )
     with closing(open_device("galaxy-s8", where(phone, "benchmark_model", path))) as device:
         assert device.reference is None
+    with pytest.raises(
+        BadRequest, match="own runner on phones has no engine for ExecuTorch"
+    ) as own:
+        open_target("galaxy-s8", Runtime.EXECUTORCH, where=Where(unit=phone.address))
+    assert "--runner executor_runner=FILE" in str(own.value.hint)
