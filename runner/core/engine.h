@@ -71,13 +71,23 @@ struct engine {
     bool (*run)(struct model *model, struct failure *failure);
 
     void (*unload)(struct model *model);
+
+    bool linked;         // into this program
+    const char *marker;  // a function that its libraries have; NULL: nobody asks
+
+    // The same runtime by another API, for libraries that have its marker and not this one's; or NULL.
+    const struct engine *other;
 };
 
 extern const struct engine onnxruntime_engine;
 extern const struct engine litert_engine;
+extern const struct engine tflite_engine;
 
 // Names and tensors of a model, for its engine's `unload`.
 void model_free_tensors(struct model *model);
+
+// Whether the file at `path` says that it is a TFLite model; LiteRT and TensorFlow Lite may crash on others.
+bool model_is_tflite(const char *path, struct failure *failure);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "files.h"
+#include "library.h"
 
 // Whether a file is called `name`, or `name` with a version behind it: libonnxruntime.so.1.32.0.
 static bool is_called(const char *file, const char *name) {
@@ -12,7 +13,8 @@ static bool is_called(const char *file, const char *name) {
     return strncmp(file, name, length) == 0 && (file[length] == '\0' || file[length] == '.');
 }
 
-char *engine_find(const struct engine *engine, const char *folder) {
+// Look for a library of `engine` in `folder`. Returns its path, which the caller frees, or NULL.
+static char *find(const struct engine *engine, const char *folder) {
     struct files here = {.root = folder};
     struct names entries = files_names(&here, "");
     char path[FILES_MAX_PATH];
@@ -23,7 +25,36 @@ char *engine_find(const struct engine *engine, const char *folder) {
                 files_path(&here, path, "/%s", entries.names[i]))
                 found = strdup(path);
     names_free(&entries);
-    return found;
+    return found == NULL && engine->other != NULL ? find(engine->other, folder) : found;
+}
+
+bool engine_is_linked(const struct engine *engine) {
+    return engine->linked || (engine->other != NULL && engine->other->linked);
+}
+
+void engine_install(struct engines *engines, const struct engine *engine, const char *file,
+                    const char *folder, const char *version) {
+    struct installed *installed = &engines->engines[engines->count++];
+    *installed = (struct installed){.engine = engine};
+    if (version != NULL) installed->version = strdup(version);
+    if (engine_is_linked(engine)) return;
+    if (file != NULL)
+        installed->path = strdup(file);
+    else if (folder != NULL)
+        installed->path = find(engine, folder);
+}
+
+// A runtime's library may have either of two APIs: what it exports decides.
+static const struct engine *choose(const struct engine *engine, const char *path) {
+    struct failure ignored;
+    void *function;
+    const struct engine *other = engine->other;
+    if (other == NULL) return engine;
+    if (path == NULL) return engine->linked ? engine : other;
+    void *library = library_open(path, &ignored);
+    bool is_other = library != NULL && !library_find(library, engine->marker, &function) &&
+                    library_find(library, other->marker, &function);
+    return is_other ? other : engine;
 }
 
 static const char *file_name(const char *path) {
@@ -34,12 +65,13 @@ static const char *file_name(const char *path) {
 static bool open_library(struct installed *installed) {
     if (installed->state != UNTRIED) return installed->state == OPEN;
     installed->state = BROKEN;
-    if (installed->path == NULL && !installed->linked) {
+    if (installed->path == NULL && !engine_is_linked(installed->engine)) {
         fail(&installed->failure, "the runtime %s is not installed", installed->engine->runtime);
         hint(&installed->failure, "put %s beside the runner, or say where it is: --engine-dir",
              installed->engine->library_names[0]);
         return false;
     }
+    installed->engine = choose(installed->engine, installed->path);
     if (installed->engine->open(installed->path, &installed->failure)) installed->state = OPEN;
     return installed->state == OPEN;
 }

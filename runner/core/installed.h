@@ -10,7 +10,6 @@
 struct installed {
     const struct engine *engine;
     char *path;  // of its library; NULL: none was found, or the engine is linked in
-    bool linked;
     char *version;  // what the caller says of a library that does not tell; may be NULL
     enum { UNTRIED, OPEN, BROKEN } state;
     struct failure failure;     // why it is BROKEN
@@ -22,8 +21,13 @@ struct engines {
     size_t count;
 };
 
-// Look for the library of `engine` in `folder`. Returns its path, which the caller frees, or NULL.
-char *engine_find(const struct engine *engine, const char *folder);
+// Whether `engine`, or the other one of its runtime, is linked into this program.
+bool engine_is_linked(const struct engine *engine);
+
+// Add an engine: the one that is linked in, else the library `file`, else the one in `folder`, if there is
+// one. `file`, `folder` and `version` may be NULL.
+void engine_install(struct engines *engines, const struct engine *engine, const char *file,
+                    const char *folder, const char *version);
 
 // The engine of that runtime, opened; NULL with the reason if it is not there.
 struct installed *engine_open(struct engines *engines, const char *runtime,

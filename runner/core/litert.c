@@ -39,7 +39,8 @@ static bool litert_open(const char *path, struct failure *failure) {
     void *library = library_open(path, failure), *marker;
     if (library == NULL) return false;
     if (!library_find(library, LITERT_MARKER, &marker))
-        return fail(failure, "%s is no LiteRT 2.1.6 or later: it has no %s", path, LITERT_MARKER);
+        return fail(failure, "%s is neither LiteRT 2.1.6 or later nor TensorFlow Lite: it has no %s "
+                    "and no %s", path, LITERT_MARKER, tflite_engine.marker);
 #define FIND(name, result, parameters)                            \
     if (!library_find(library, "LiteRt" #name, &litert.name))     \
         return fail(failure, "%s has no LiteRt%s", path, #name);
@@ -72,16 +73,6 @@ static void litert_unload(struct model *model) {
     free(lite->output_types);
     model_free_tensors(model);
     free(lite);
-}
-
-// Bytes 4 to 8 of every TFLite flatbuffer. LiteRT itself aborts on some files that lack them.
-static bool check_identifier(const char *path, struct failure *failure) {
-    char start[8] = {0};
-    FILE *file = fopen(path, "rb");
-    size_t read = file == NULL ? 0 : fread(start, 1, sizeof start, file);
-    if (file != NULL) fclose(file);
-    if (read == sizeof start && memcmp(start + 4, "TFL3", 4) == 0) return true;
-    return fail(failure, "%s is not a TFLite model", path);
 }
 
 // Ask XNNPACK for a number of threads: an option whose content is a line of TOML.
@@ -166,7 +157,7 @@ static bool load_into(struct litert_model *lite, const struct load_options *load
     size_t signatures;
     LiteRtSignature *signature;
     snprintf(what, sizeof what, "%s is no model that LiteRT can run", load->path);
-    if (!check_identifier(load->path, failure)) return false;
+    if (!model_is_tflite(load->path, failure)) return false;
     LITERT_CHECK(litert.CreateModelFromFile(litert_environment, load->path, &lite->file), what);
     LITERT_CHECK(litert.GetNumModelSignatures(lite->file, &signatures), what);
     if (signatures == 0) return fail(failure, "%s: it has no signature", what);
@@ -231,6 +222,11 @@ static const char *const ACCELERATORS[] = {"cpu", "gpu", "npu", NULL};
 const struct engine litert_engine = {
     .runtime = "tflite",
     .library_names = LIBRARIES,
+    .marker = LITERT_MARKER,
+    .other = &tflite_engine,
+#ifdef LATBENCH_LINKED_LITERT
+    .linked = true,
+#endif
     .accelerators = ACCELERATORS,
     .open = litert_open,
     .version = litert_version,

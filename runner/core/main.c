@@ -66,36 +66,12 @@ static char *program_folder(void) {
     return path;
 }
 
-static void add_engine(struct engines *engines, const struct engine *engine, const char *file,
-                       const char *folder, bool linked, const char *version) {
-    struct installed *installed = &engines->engines[engines->count++];
-    *installed = (struct installed){.engine = engine, .linked = linked};
-    if (version != NULL) installed->version = strdup(version);
-    if (linked) return;
-    if (file != NULL)
-        installed->path = strdup(file);
-    else if (folder != NULL)
-        installed->path = engine_find(engine, folder);
-}
-
 static bool add_engines(struct engines *engines, const struct options *options,
                         struct failure *failure) {
-#ifdef LATBENCH_LINKED_ONNXRUNTIME
-    const bool onnxruntime_linked = true;
-#else
-    const bool onnxruntime_linked = false;
-#endif
-#ifdef LATBENCH_LINKED_LITERT
-    const bool litert_linked = true;
-#else
-    const bool litert_linked = false;
-#endif
     char *own = program_folder();
     const char *folder = options->engine_dir != NULL ? options->engine_dir : own;
-    add_engine(engines, &litert_engine, options->litert, folder, litert_linked,
-               options->litert_version);
-    add_engine(engines, &onnxruntime_engine, options->onnxruntime, folder, onnxruntime_linked,
-               NULL);
+    engine_install(engines, &litert_engine, options->litert, folder, options->litert_version);
+    engine_install(engines, &onnxruntime_engine, options->onnxruntime, folder, NULL);
     free(own);
     return options->torchscript == NULL ||
            plugin_open(options->torchscript, &engines->engines[engines->count++], failure);

@@ -176,6 +176,9 @@ static const char *const ACCELERATORS[] = {
 const struct engine onnxruntime_engine = {
     .runtime = "onnx",
     .library_names = LIBRARIES,
+#ifdef LATBENCH_LINKED_ONNXRUNTIME
+    .linked = true,
+#endif
     .accelerators = ACCELERATORS,
     .open = onnx_open,
     .version = onnx_version,

@@ -281,6 +281,7 @@ const char *const ACCELERATORS[] = {"cpu", nullptr};
 const struct engine torchscript_engine = {
     "torchscript",   LIBRARY_NAMES, ACCELERATORS,    torch_open,    torch_version, torch_start,
     torch_load,      torch_set_input, torch_get_output, torch_prepare, torch_run,     torch_unload,
+    false,           nullptr,       nullptr,
 };
 
 }  // namespace

@@ -78,7 +78,7 @@ static const char *const NAMES[] = {"libfake.so", NULL}, *const ACCELERATORS[] =
 extern const struct engine fake_engine;
 const struct engine fake_engine = {
     "onnx", NAMES, ACCELERATORS, fake_open, fake_version, fake_start, fake_load,
-    fake_set_input, fake_get_output, fake_prepare, fake_run, fake_unload,
+    fake_set_input, fake_get_output, fake_prepare, fake_run, fake_unload, false, NULL, NULL,
 };
 
 // Ask, and check that the answer begins as expected. Returns whether it was the last.

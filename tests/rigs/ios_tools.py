@@ -1,11 +1,13 @@
 """What the iPhone rig needs besides the project's own environment: python -m tests.rigs.ios_tools
 
-Debian packages if we are root, and go-ios, pymobiledevice3 and Zig's compiler in folders of the cache. What
-is there already is left alone. go-ios and pymobiledevice3 are used as programs only.
+Debian packages if we are root, and go-ios, pymobiledevice3, Zig's compiler and TensorFlow Lite in folders of
+the cache. What is there already is left alone. go-ios and pymobiledevice3 are used as programs only.
 """
 
+import hashlib
 import shutil
 import sys
+import tarfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +27,24 @@ PACKAGES = {
 GO_IOS = "1.2.0"
 PYMOBILEDEVICE3 = "11.45.0"
 ZIGLANG = "0.17.1"
+#: Holds TensorFlow Lite 2.9.0 with the C API of iOS's TensorFlowLiteC; Apache 2.0.
+TFLITE_PACKAGE = "tfjs-tflite-node"
+TFLITE_VERSION = "0.0.2"
+TFLITE_SHA256 = "3be1632328a76a2475e5b6833253763c802c859433becb4d879ee1860e3b5284"
 
 
 @dataclass(frozen=True)
 class Tools:
-    """Programs that are no Debian packages; they may not be there."""
+    """Programs and libraries that are no Debian packages; they may not be there.
+
+    Attributes:
+        tflite: holds linux_amd64/libtensorflowlite_c.so, and darwin_arm64/libtensorflowlite_c.dylib.
+    """
 
     go_ios: Path
     pymobiledevice3: Path
     zig_python: Path
+    tflite: Path
 
 
 def tools(cache: Path | None = None) -> Tools:
@@ -44,6 +55,7 @@ def tools(cache: Path | None = None) -> Tools:
         root / f"go-ios-{GO_IOS}" / "node_modules/go-ios/dist/go-ios-linux-amd64_linux_amd64/ios",
         python / "pymobiledevice3",
         python / "python",
+        root / f"{TFLITE_PACKAGE}-{TFLITE_VERSION}",
     )
 
 
@@ -70,17 +82,22 @@ def prepare() -> Tools:
         print(f"installing  {', '.join(missing)}", flush=True)
         debian.install(missing)
     found = tools()
-    if not found.go_ios.is_file() and shutil.which("npm") is None:
-        print("left out    go-ios: there is no npm to fetch it", flush=True)
-    elif not found.go_ios.is_file():
+    if not found.pymobiledevice3.exists():
+        print(f"fetching    pymobiledevice3 {PYMOBILEDEVICE3}, ziglang {ZIGLANG}", flush=True)
+        _make_python(found.zig_python.parents[1])
+    fetched = found.go_ios.is_file() and found.tflite.is_dir()
+    if not fetched and shutil.which("npm") is None:
+        print("left out    go-ios, TensorFlow Lite: there is no npm to fetch them", flush=True)
+        return found
+    if not found.tflite.is_dir():
+        print(f"fetching    TensorFlow Lite, from {TFLITE_PACKAGE} {TFLITE_VERSION}", flush=True)
+        _fetch_tflite(found.tflite)
+    if not found.go_ios.is_file():
         print(f"fetching    go-ios {GO_IOS}", flush=True)
         folder = found.go_ios.parents[4]
         with making(folder) as new:
             debian.call(["npm", "install", "--ignore-scripts", "--prefix", new, f"go-ios@{GO_IOS}"])
         found.go_ios.chmod(0o755)
-    if not found.pymobiledevice3.exists():
-        print(f"fetching    pymobiledevice3 {PYMOBILEDEVICE3}, ziglang {ZIGLANG}", flush=True)
-        _make_python(found.zig_python.parents[1])
     return found
 
 
@@ -90,6 +107,27 @@ def _make_python(folder: Path) -> None:
     venv.create(folder, with_pip=True, clear=True)
     wanted = [f"pymobiledevice3=={PYMOBILEDEVICE3}", f"ziglang=={ZIGLANG}"]
     debian.call([folder / "bin/python", "-m", "pip", "install", "--quiet", *wanted])
+
+
+def _fetch_tflite(folder: Path) -> None:
+    """Take the libraries out of the package; none of its scripts is run."""
+    with making(folder) as new:
+        wanted = f"{TFLITE_PACKAGE}@{TFLITE_VERSION}"
+        debian.call(["npm", "pack", "--silent", "--pack-destination", new, wanted])
+        archive = new / f"{TFLITE_PACKAGE}-{TFLITE_VERSION}.tgz"
+        found = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if found != TFLITE_SHA256:
+            raise RigMissing(f"{wanted} hashes to {found}, not to {TFLITE_SHA256}")
+        with tarfile.open(archive) as package:
+            for name in (
+                "linux_amd64/libtensorflowlite_c.so",
+                "darwin_arm64/libtensorflowlite_c.dylib",
+            ):
+                member = package.extractfile(f"package/cc_deps/{name}")
+                assert member is not None, "as of that hash"
+                (new / name).parent.mkdir()
+                (new / name).write_bytes(member.read())
+        archive.unlink()
 
 
 if __name__ == "__main__":

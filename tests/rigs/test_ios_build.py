@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -102,10 +103,16 @@ def test_the_app_compiles_for_ios(tmp_path: Path) -> None:
     headers = next(libraries.glob("python*/site-packages/ziglang/lib/libc/include/any-darwin-any"))
     sources = [source for source in sorted(CORE.glob("*.c")) if source.name != "main.c"]
     sources += [one for one in sorted((SOURCE / "app").glob("*.c")) if one.name != "host_main.c"]
+    project = (SOURCE / "project.yml").read_text()
+    linked = [f"-D{name}" for name in re.findall(r"- (LATBENCH_LINKED_\w+)", project)]
+    assert "-DLATBENCH_LINKED_TFLITE" in linked
     for source in sources:
         made = tmp_path / f"{source.stem}.o"
-        zig_compile("aarch64-ios", "-isystem", headers, "-c", "-o", made, source)
+        zig_compile("aarch64-ios", *linked, "-isystem", headers, "-c", "-o", made, source)
         assert made.read_bytes()[:4] == bytes.fromhex("cffaedfe")
+    engine = (tmp_path / "tflite.o").read_bytes()
+    for delegate in (b"_TfLiteXNNPackDelegate", b"_TFLGpuDelegate", b"_TfLiteCoreMlDelegate"):
+        assert delegate + b"Create" in engine, "to be linked"
 
 
 @pytest.fixture(scope="module")

@@ -40,14 +40,6 @@ static void say_port(unsigned port) {
     dup2(STDERR_FILENO, STDOUT_FILENO);  // engines print what they like
 }
 
-static void add_engine(struct engines *engines, const struct engine *engine, const char *path,
-                       const char *version) {
-    struct installed *installed = &engines->engines[engines->count++];
-    *installed = (struct installed){.engine = engine};
-    if (path != NULL) installed->path = strdup(path);
-    if (version != NULL) installed->version = strdup(version);
-}
-
 static int refuse(const char *message) {
     fprintf(stderr, "latbench-companion: %s\n", message);
     return 1;
@@ -83,8 +75,8 @@ int main(int count, char **arguments) {
         return refuse("there is no token");
     if (!cache_open(&companion.cache, cache, &failure)) return refuse(failure.message);
     if (port != NULL) companion.port = (unsigned)strtoul(port, NULL, 10);
-    add_engine(&companion.engines, &litert_engine, litert, litert_version);
-    add_engine(&companion.engines, &onnxruntime_engine, onnxruntime, NULL);
+    engine_install(&companion.engines, &litert_engine, litert, NULL, litert_version);
+    engine_install(&companion.engines, &onnxruntime_engine, onnxruntime, NULL, NULL);
     companion.refresh = read_state;
     companion.listening = say_port;
     companion_serve(&companion, &failure);

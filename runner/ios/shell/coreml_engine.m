@@ -207,6 +207,7 @@ static bool coreml_get_output(struct model *model, size_t output, void *data, si
 const struct engine coreml_engine = {
     .runtime = "coreml",
     .library_names = LIBRARIES,
+    .linked = true,
     .accelerators = ACCELERATORS,
     .open = coreml_open,
     .version = coreml_version,

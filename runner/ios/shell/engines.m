@@ -1,20 +1,17 @@
 // The engines of the app: see engines.h.
 #import "engines.h"
 
-#include <string.h>
+#ifndef LATBENCH_LITERT_VERSION  // to be defined with LATBENCH_LINKED_LITERT
+#define LATBENCH_LITERT_VERSION NULL
+#endif
 
 static void add(struct companion *companion, const struct engine *engine, const char *version) {
-    struct installed *installed = &companion->engines.engines[companion->engines.count++];
-    *installed = (struct installed){.engine = engine, .linked = true};
-    if (version != NULL) installed->version = strdup(version);
+    if (engine_is_linked(engine))
+        engine_install(&companion->engines, engine, NULL, NULL, version);
 }
 
 void engines_add(struct companion *companion) {
-#ifdef LATBENCH_LINKED_LITERT
-    add(companion, &litert_engine, LATBENCH_LITERT_VERSION);
-#endif
-#ifdef LATBENCH_LINKED_ONNXRUNTIME
+    add(companion, &litert_engine, LATBENCH_LITERT_VERSION);  // or TensorFlow Lite
     add(companion, &onnxruntime_engine, NULL);
-#endif
     add(companion, &coreml_engine, NULL);
 }
