@@ -86,10 +86,27 @@ def test_another_library_of_the_name_needs_a_word(tmp_path: Path) -> None:
         installed()
 
 
+def test_tensorflow_lite_takes_the_place_of_litert(archive: Callable[..., Path]) -> None:
+    litert, tflite = "jni/arm64-v8a/libLiteRt.so", "jni/arm64-v8a/libtensorflowlite_jni.so"
+    both = archive("litert-2.1.6.aar", {tflite: library(), litert: library(more="newer")})
+    assert [file.name for file in install(both)] == ["libLiteRt.so"]
+    older = archive("tensorflow-lite-2.17.0.aar", {tflite: library()})
+    with pytest.raises(LatbenchError, match=r"libLiteRt\.so for arm64-v8a is installed already"):
+        install(older)
+    (file,) = install(older, replace=True)
+    assert (file.name, file.version) == ("libtensorflowlite_jni.so", "2.17.0")
+    assert installed("arm64-v8a") == [file]
+    assert not file.path.with_name("libLiteRt.so").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "members", "problem"),
     [
-        ("a.aar", {"jni/arm64-v8a/libtensorflowlite_jni.so": library()}, "TensorFlow Lite's"),
+        (
+            "a.aar",
+            {"jni/arm64-v8a/libtensorflowlite_gpu_jni.so": library()},
+            "it holds libtensorfl",
+        ),
         ("a.aar", {"jni/arm64-v8a/libmore.so": library()}, "it holds libmore.so"),
         ("a.aar", {"classes.jar": b""}, "it holds no library"),
         ("a.whl", {"libLiteRt.so": b"MZ, no ELF"}, "no engine that the runner knows"),

@@ -2,7 +2,7 @@
 
     runners/<abi>/latbench-runner     built by `build`
     runners/<abi>/libonnxruntime.so   taken out of an .aar, a wheel, or as it is, by `install`
-    runners/<abi>/libLiteRt.so
+    runners/<abi>/libLiteRt.so        or libtensorflowlite_jni.so, libtensorflowlite_c.so
     runners/<abi>/pins.json           what each must hash to, and where it came from
 
 Nothing is downloaded. What was installed is never silently replaced: a run that continues must not
@@ -28,8 +28,14 @@ from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError
 from latbench.files import home, sha256_of, shipped, write_atomically
 
 PROGRAM = "latbench-runner"
-#: Library -> the runner's option that names it.
-ENGINES = {"libonnxruntime.so": "--onnxruntime", "libLiteRt.so": "--litert"}
+#: Library -> the runner's option that names it. Of those with one option a phone has one; where a file holds
+#: several, the first of them.
+ENGINES = {
+    "libonnxruntime.so": "--onnxruntime",
+    "libLiteRt.so": "--litert",
+    "libtensorflowlite_jni.so": "--litert",
+    "libtensorflowlite_c.so": "--litert",
+}
 #: The engine for TorchScript, in C++ around LibTorch; for this machine's own runner, not for phones.
 TORCHSCRIPT = "liblatbench-torchscript.so"
 #: CMake presets of `runner/` -> the ABI that they build for; None: this machine's.
@@ -176,7 +182,7 @@ def install(file: Path, *, replace: bool = False) -> list[InstalledFile]:
     """Keep the engines' libraries in an .aar, a .whl or an .so, each for its ABI.
 
     Args:
-        replace: also where another library of that name is there.
+        replace: also where another library of that engine is there.
 
     Raises:
         BadRequest: there is no such file, or no library in it that the runner can use.
@@ -193,17 +199,29 @@ def install(file: Path, *, replace: bool = False) -> list[InstalledFile]:
             found[abi, engine] = data
     if not found:
         raise _no_engine(file, others)
-    for (abi, name), data in found.items():
-        before = next((one for one in installed(abi) if one.name == name), None)
-        if before is not None and before.sha256 != sha256_of(data) and not replace:
-            raise LatbenchError(
-                f"another {name} for {abi} is installed already, from {before.source}",
-                hint="to measure with the new one from now on, add --replace; runs that are not "
-                "complete then start anew",
-            )
+    chosen: dict[tuple[str, str], str] = {}  # ABI and option -> library
+    for name in reversed(ENGINES):
+        chosen |= {(abi, ENGINES[name]): name for abi, held in found if held == name}
+    replaced: list[InstalledFile] = []
+    for (abi, option), name in chosen.items():
+        for before in installed(abi):
+            same = before.sha256 == sha256_of(found[abi, name])
+            if ENGINES.get(before.name) != option or same:
+                continue
+            if not replace:
+                what = f"another {name}" if before.name == name else before.name
+                raise LatbenchError(
+                    f"{what} for {abi} is installed already, from {before.source}",
+                    hint="to measure with the new one from now on, add --replace; runs that are not "
+                    "complete then start anew",
+                )
+            replaced.append(before)
+    for before in replaced:
+        _drop(before)
     version = _version_in(file.name)
     return [
-        _keep(name, data, source=file.name, version=version) for (_, name), data in found.items()
+        _keep(name, found[abi, name], source=file.name, version=version)
+        for (abi, _), name in sorted(chosen.items())
     ]
 
 
@@ -262,6 +280,13 @@ def _keep(name: str, data: bytes, *, source: str, version: str | None) -> Instal
     return file
 
 
+def _drop(file: InstalledFile) -> None:
+    folder = file.path.parent
+    pins = {name: pin for name, pin in _read_pins(folder).items() if name != file.name}
+    write_atomically(folder / _PINS, json.dumps(pins, indent=1, sort_keys=True) + "\n")
+    file.path.unlink(missing_ok=True)
+
+
 def _abi_of(data: bytes) -> str | None:
     """The ABI that an ELF file is for; None if it is no ELF file, or of another processor."""
     if data[:4] != b"\x7fELF":
@@ -292,13 +317,6 @@ def _members(file: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _no_engine(file: Path, others: Sequence[str]) -> BadRequest:
-    old = next((name for name in others if name.startswith("libtensorflowlite")), None)
-    if old is not None:
-        return BadRequest(
-            f"{file} holds {old}, TensorFlow Lite's library; the runner speaks to LiteRT's, "
-            "libLiteRt.so",
-            hint="take the .aar of LiteRT 2.1.6 or later",
-        )
     held = f"it holds {', '.join(sorted(set(others))[:6])}" if others else "it holds no library"
     return BadRequest(
         f"{file} has no engine that the runner knows: {held}",
