@@ -72,8 +72,10 @@ static bool shape_inputs(struct onnx_model *onnx, const struct load_options *loa
     return create_session(onnx, load, options, failure);
 }
 
-// Count which nodes went where, where the engine tells.
-static bool count_coverage(struct onnx_model *onnx, struct failure *failure) {
+// Count which nodes went where, where the engine tells. What Core ML took it may still compute on the CPU,
+// and does not tell.
+static bool count_coverage(struct onnx_model *onnx, const struct load_options *load,
+                           struct failure *failure) {
     const char *what = "ONNX Runtime failed";
     const OrtEpAssignedSubgraph *const *subgraphs;
     size_t count;
@@ -92,6 +94,8 @@ static bool count_coverage(struct onnx_model *onnx, struct failure *failure) {
         else
             coverage.delegate_nodes++;
     }
+    if (strcmp(load->accelerator, "coreml") == 0 && coverage.ops_outside_delegates == 0)
+        coverage.ops_outside_delegates = -1;
     onnx->model.coverage = coverage;
     return true;
 }
@@ -108,7 +112,7 @@ static bool load_with(struct onnx_model *onnx, const struct load_options *load,
                                failure);
     free(shapes);
     return shaped && onnx_read_outputs(onnx->session, model, failure) &&
-           count_coverage(onnx, failure);
+           count_coverage(onnx, load, failure);
 }
 
 bool onnx_load_session(struct onnx_model *onnx, const struct load_options *load,

@@ -230,6 +230,33 @@ def test_an_old_and_noisy_engine_is_refused_and_not_heard(
     assert done.stderr.count('"ok": true') == 1
 
 
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (
+            "other",
+            "is neither LiteRT 2.1.6 or later nor TensorFlow Lite: it has no LiteRtCreateMod",
+        ),
+        ("TfLiteInterpreterCreate", "has no TfLiteVersion"),
+        ("LiteRtCreateModelFromFd", "has no LiteRtCreateEnvironment"),
+    ],
+)
+def test_what_a_library_exports_decides_who_speaks_to_it(
+    function: str, problem: str, built: Built, models: Models, tmp_path: Path
+) -> None:
+    """Here libraries that are no engines; tests/rigs/test_ios_tflite.py has a TensorFlow Lite."""
+    source, library = tmp_path / "some.c", tmp_path / "some.so"
+    source.write_text(f"void {function}(void) {{}}")
+    subprocess.run(
+        [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, source], check=True
+    )
+    request = {"op": "load", "path": str(models.of[Runtime.TFLITE]), "runtime": "tflite"}
+    command = [str(built.program), "--litert", str(library)]
+    sent = json.dumps(request) + "\n"
+    done = subprocess.run(command, input=sent, capture_output=True, text=True, check=True)
+    assert problem in json.loads(done.stdout)["error"]["message"]
+
+
 def test_routine_lines_do_not_crowd_out_what_is_said_last(
     start: Callable[..., Process], models: Models
 ) -> None:
