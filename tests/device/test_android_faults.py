@@ -107,6 +107,7 @@ def lose(bench: FaultBench) -> None:
     assert "type the same command again" in str(lost.value.hint)
     with Journal(bench.journal, readonly=True) as journal:
         assert journal.run().state is RunState.FAILED
+    assert not [trial for trial in bench.kept() if trial.failure], "no fault of an op"
     bench.require_quiet()
 
 
@@ -180,10 +181,11 @@ def test_a_phone_that_does_not_let_us_in_any_more(phone: DeviceDaemon, bench: Fa
 
     bench.at(9, revoke)
     lose(bench)
+    bench.authorise_s = 0.5
     with pytest.raises(DeviceUnavailable, match="let this computer in") as refused:
         bench.measure()
     assert "allow USB debugging" in str(refused.value.hint)
-    phone.faults.authorise = True
+    phone.faults.authorise, bench.authorise_s = True, 30.0
     finish(bench)
     ended("authorisation revoked", TOLD, bench)
 

@@ -25,6 +25,7 @@ _HEADER = struct.Struct("<6I")
 _UNCHECKED = 0x01000001  # protocol version from which on sums are not checked
 _OLDEST_PAYLOAD = 4096
 _BUFFER = 200 << 10
+_DONE_WITHIN_S = 60.0  # on a busy machine
 _KEY_BYTES = 256
 # PKCS #1 v1.5: what precedes a SHA-1 digest in a signature (RFC 8017, 9.2).
 _SHA1 = bytes.fromhex("3021300906052b0e03021a05000414")
@@ -44,7 +45,9 @@ class DeviceDaemon:
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="device daemon")
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="device daemon", daemon=True
+        )
         self._answering = asyncio.Event()
         self._answering.set()
 
@@ -66,12 +69,14 @@ class DeviceDaemon:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._do(self._hang_up())
-        end_all(self.phone)
-        self._do(self._settle())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self._do(self._hang_up())
+            end_all(self.phone)
+            self._do(self._settle())
+        finally:  # else a test that failed would have its whole run wait
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def cut(self) -> None:
         """Cut every connection now; new ones are taken."""
@@ -111,7 +116,7 @@ class DeviceDaemon:
         future: concurrent.futures.Future[None] = asyncio.run_coroutine_threadsafe(
             action, self._loop
         )
-        future.result(10)
+        future.result(_DONE_WITHIN_S)
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._take, "127.0.0.1", self._port)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from latbench.device.android.artifacts import FOLDER
 from latbench.device.android.device import AndroidDevice
 from latbench.device.android.direct import DirectLink
 from latbench.device.catalogue import find_device
@@ -48,6 +49,7 @@ class FaultBench:
         address: of the phone.
         root: its file system, if it is of this process.
         device: the catalogue's name of it.
+        authorise_s: how long its user has to let us in; on a busy machine it takes a while.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class FaultBench:
     device: str = "galaxy-s8"
     orders: dict[int, Callable[[], object]] = field(default_factory=dict)
     trials_before: int = 0
+    authorise_s: float = 30.0
 
     @property
     def journal(self) -> Path:
@@ -83,7 +86,7 @@ class FaultBench:
 
     def open(self) -> AndroidDevice:
         """The phone as a device."""
-        link = DirectLink.tcp(self.address, authorise_s=0.5)
+        link = DirectLink.tcp(self.address, authorise_s=self.authorise_s)
         try:
             return AndroidDevice(link, find_device(self.device))
         except BaseException:
@@ -138,7 +141,14 @@ class FaultBench:
         truth = {one.key: fixed_phone.latency_ns(one.sha256) / 1e6 for one in self.plan().subjects}
         for key, entry in lut.entries.items():
             assert abs(entry.ms / truth[key] - 1) < 0.01, "noise of 0.2 %"
+        for artifact in self._on_phone("artifacts/*"):
+            assert sha256_of(artifact.read_bytes()) == artifact.name, "whole, however it got there"
         self.require_quiet()
+
+    def _on_phone(self, pattern: str) -> list[Path]:
+        """What latbench keeps on the phone."""
+        assert self.root is not None
+        return sorted((self.root / FOLDER.lstrip("/")).glob(pattern))
 
     def require_quiet(self) -> None:
         """Make sure that no runner is left on the phone, or wait until none is."""

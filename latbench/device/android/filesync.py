@@ -29,14 +29,11 @@ class FileSync:
         self._stream, self._serial, self._stall_s = stream, serial, stall_s
         self._unread = bytearray()
 
-    def push(self, files: Iterable[tuple[Path, str, str]], mode: int) -> None:
+    def push(self, files: Iterable[tuple[Path, str]], mode: int) -> None:
         """Write local files to remote paths; after an error the conversation is over.
 
         They follow each other without a pause, many in one message: a phone answers to each, but what it
         says of earlier ones is read while later ones are under way.
-
-        Args:
-            files: (local, remote, known_as): the unit's refusal calls it `known_as`.
 
         Raises:
             FileRefused: the unit would not take one.
@@ -46,7 +43,7 @@ class FileSync:
         sent: deque[str] = deque()  # whole, and not yet answered to
         batch = bytearray()
         try:
-            for local, remote, known_as in files:
+            for local, remote in files:
                 with local.open("rb") as file:
                     modified = int(local.stat().st_mtime) & 0xFFFFFFFF
                     batch += _request(b"SEND", f"{remote},{stat.S_IFREG | mode}")
@@ -55,12 +52,12 @@ class FileSync:
                         if len(batch) >= _BATCH:
                             self._send_batch(batch, sent)
                     batch += _HEADER.pack(b"DONE", modified)
-                sent.append(known_as)
+                sent.append(remote)
             self._send_batch(batch, sent)
         except StreamLost:
             raise
         except EOFError:
-            sent.append(known_as)  # it hung up, and may have told why before
+            sent.append(remote)  # it hung up, and may have told why before
         while sent:
             self._read_answer(sent)
 
@@ -76,9 +73,9 @@ class FileSync:
 
     def _read_answer(self, sent: deque[str]) -> None:
         kind, size = self._header()
-        known_as = sent.popleft()
+        remote = sent.popleft()
         if kind != b"OKAY":
-            raise self._refusal("take", known_as, kind, size)
+            raise self._refusal("take", remote, kind, size)
 
     def pull(self, remote: str) -> Iterator[bytes]:
         """Yield the contents of `remote`.

@@ -82,9 +82,10 @@ class AdbLink(Protocol):
         """
 
     def push(self, files: Sequence[tuple[Path, str]], *, mode: int = 0o644) -> None:
-        """Copy local files to paths on the unit; each is there whole or as it was before.
+        """Copy local files to paths on the unit.
 
-        Folders above them are created. Modification times are kept.
+        Folders above them are created. Modification times are kept. What breaks off may leave a part of a
+        file in its place; so it is for those whose place tells their hash (`android.artifacts`).
 
         Raises:
             FileRefused: the unit would not take one: no space, no permission.

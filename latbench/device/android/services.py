@@ -1,7 +1,6 @@
 """What a link does with an open service: run commands, move files. Both links share it."""
 
 import contextlib
-import posixpath
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,16 +16,13 @@ from latbench.device.android.filesync import FileSync
 from latbench.device.android.link import (
     BACK,
     ByteStream,
-    FileRefused,
     ShellResult,
     parse_properties,
-    quote,
 )
 from latbench.errors import DeviceLost
 
 _START_S = 30.0  # for a command to start
 _KILL_S = 5.0
-_STAGE = ".latbench-part"  # where files arrive; one mv then takes all to where they belong
 _LONG = 30_000  # characters in one command; Linux takes 131,072 in one argument
 SHORT = 3000  # Android before 5, and adb servers before 29, take at most 4096 bytes in a request
 _STATUS = "latbench-exit-status="
@@ -96,26 +92,9 @@ class ServiceLink:
         """As `AdbLink.push`."""
         if not files:
             return
-        names: dict[str, list[str]] = {}  # by folder
-        for _, remote in files:
-            folder, name = posixpath.split(remote)
-            names.setdefault(folder, []).append(name)
-        try:
-            with self._syncing("sending files") as sync:
-                staged = ((file, _staged(*posixpath.split(path)), path) for file, path in files)
-                sync.push(staged, mode)
-                sync.quit()
-        except FileRefused:
-            for folder in names:
-                self.shell(f"rm -rf {quote(_staged(folder))}")
-            raise
-        for folder, listed in names.items():
-            for words in _lists([_staged(folder, name) for name in listed], self.longest):
-                moved = self.shell(f"mv -f {words} {quote(folder)}/")
-                if moved.exit_code:
-                    reason = (moved.stderr or moved.stdout).strip()
-                    raise FileRefused("take", self.serial, folder, reason)
-            self.shell(f"rmdir {quote(_staged(folder))}")
+        with self._syncing("sending files") as sync:
+            sync.push(files, mode)
+            sync.quit()
 
     def pull(self, remote: str) -> bytes:
         """As `AdbLink.pull`."""
@@ -166,21 +145,6 @@ class _StillRuns(TimeoutError):
     """A command that runs longer than its caller would wait."""
 
 
-def _staged(folder: str, name: str = "") -> str:
-    return posixpath.join(folder, _STAGE, name)
-
-
 def _shorten(command: str) -> str:
     text = " ".join(command.split())
     return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _lists(paths: Sequence[str], longest: int) -> Iterator[str]:
-    """Quote paths into word lists of at most `longest` characters, or one path."""
-    words: list[str] = []
-    for word in map(quote, paths):
-        if words and sum(map(len, words)) + len(words) + len(word) > longest:
-            yield " ".join(words)
-            words = []
-        words.append(word)
-    yield " ".join(words)
