@@ -3,6 +3,7 @@
 # make docs   the documentation site, into build/site
 # make rig-ios  the tests of the iPhone's companion app, without an iPhone; needs Debian
 # make rig    the tests against AOSP's adbd and an emulated arm64 phone; needs root and Debian
+# make rig-torchscript  LibTorch on the emulated phone: downloads 440 MB
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 DEMO_SPACE := --space fbnet-cifar --input 16 --width 0.35
 
-.PHONY: demo test docs rig rig-ios lint format clean
+.PHONY: demo test docs rig rig-ios rig-torchscript lint format clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -25,8 +26,11 @@ demo: $(INSTALLED)
 	$(BIN)/fbnet-train $(OUT)/search --data digits --out $(OUT)/network
 	$(BIN)/latbench measure $(OUT)/network/network.tflite --device host --lut $(OUT)/host.json
 
+# Several tests at a time: on more cores they would wait for each other's processes.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadscope
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # The site needs none of what the tests need, but reads the docstrings of the sources.
 docs:
@@ -38,7 +42,11 @@ IOS_RIG := $(wildcard tests/rigs/test_ios_*.py)
 
 rig: $(INSTALLED)
 	$(BIN)/python -m tests.rigs.setup
-	$(BIN)/python -m pytest -m rig $(IOS_RIG:%=--ignore=%)
+	$(BIN)/python -m pytest -m rig $(PARALLEL) $(IOS_RIG:%=--ignore=%)
+
+rig-torchscript: $(INSTALLED)
+	$(BIN)/python -m tests.rigs.setup --torchscript
+	$(BIN)/python -m pytest -m rig tests/rigs/test_phone_torchscript.py
 
 rig-ios: $(INSTALLED)
 	$(BIN)/python -m tests.rigs.ios_tools

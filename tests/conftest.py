@@ -18,20 +18,27 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 #: Tests that measure: beside each other they would only wait for a quiet core.
-MEASURING = ("tests/cli/", "tests/measure/", "tests/device/test_android_")
+MEASURING = ("tests/cli/", "tests/measure/", "tests/device/test_android_device")
 
 #: Tests that share what is dear to make: a runner built from source.
 SHARING = ("tests/runner/",)
 
+#: Tests that share nothing, each with a phone of its own that takes long.
+APART = ("tests/rigs/test_phone",)
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Let the tests of such a group, else those of a file, run in one process where several run tests."""
+    """Let the tests of such a group, else those of a file, run in one process where several run tests; those
+    that share nothing wherever they may.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class InGroups(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
+            if file.startswith(APART):
+                return nodeid
             group = next((group for group in (MEASURING, SHARING) if file.startswith(group)), None)
             return group[0] if group else file
 

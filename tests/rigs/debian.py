@@ -29,6 +29,7 @@ PACKAGES = {
     "android-liblog-dev": "adbd's libraries",
     "android-platform-system-core-headers": "adbd's headers",
     "libcap-dev": "adbd's libraries",
+    "cmake": "builds the arm64 runner",
 }
 
 Kind = Literal["deb", "deb-src"]

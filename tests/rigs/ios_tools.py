@@ -1,7 +1,8 @@
 """What the iPhone rig needs besides the project's own environment: python -m tests.rigs.ios_tools
 
-Debian packages if we are root, and go-ios, pymobiledevice3, Zig's compiler and TensorFlow Lite in folders of
-the cache. What is there already is left alone. go-ios and pymobiledevice3 are used as programs only.
+Debian packages if we are root, and go-ios, pymobiledevice3, TensorFlow Lite and Zig's compiler in folders of
+the cache; the compiler is that of the arm64 phone. What is there already is left alone. go-ios and
+pymobiledevice3 are used as programs only.
 """
 
 import hashlib
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.rigs import debian
-from tests.rigs.parts import RigMissing, default_cache, making
+from tests.rigs.compiler import fetch_compiler
+from tests.rigs.parts import RigMissing, default_cache, making, parts
 
 PACKAGES = {
     "libimobiledevice-utils": "idevice_id, ideviceinfo, idevicepair",
@@ -26,7 +28,6 @@ PACKAGES = {
 }
 GO_IOS = "1.2.0"
 PYMOBILEDEVICE3 = "11.45.0"
-ZIGLANG = "0.17.1"
 #: Holds TensorFlow Lite 2.9.0 with the C API of iOS's TensorFlowLiteC; Apache 2.0.
 TFLITE_PACKAGE = "tfjs-tflite-node"
 TFLITE_VERSION = "0.0.2"
@@ -50,11 +51,11 @@ class Tools:
 def tools(cache: Path | None = None) -> Tools:
     """Where the tools are, or will be."""
     root = default_cache() if cache is None else cache
-    python = root / f"ios-python-{PYMOBILEDEVICE3}-{ZIGLANG}" / "bin"
+    python = root / f"ios-python-{PYMOBILEDEVICE3}" / "bin"
     return Tools(
         root / f"go-ios-{GO_IOS}" / "node_modules/go-ios/dist/go-ios-linux-amd64_linux_amd64/ios",
         python / "pymobiledevice3",
-        python / "python",
+        parts(root).compiler / "bin/python",
         root / f"{TFLITE_PACKAGE}-{TFLITE_VERSION}",
     )
 
@@ -83,8 +84,11 @@ def prepare() -> Tools:
         debian.install(missing)
     found = tools()
     if not found.pymobiledevice3.exists():
-        print(f"fetching    pymobiledevice3 {PYMOBILEDEVICE3}, ziglang {ZIGLANG}", flush=True)
-        _make_python(found.zig_python.parents[1])
+        print(f"fetching    pymobiledevice3 {PYMOBILEDEVICE3}", flush=True)
+        _make_python(found.pymobiledevice3.parents[1])
+    if not found.zig_python.exists():
+        print("fetching    Zig's compiler", flush=True)
+        fetch_compiler(found.zig_python.parents[1])
     fetched = found.go_ios.is_file() and found.tflite.is_dir()
     if not fetched and shutil.which("npm") is None:
         print("left out    go-ios, TensorFlow Lite: there is no npm to fetch them", flush=True)
@@ -105,8 +109,8 @@ def _make_python(folder: Path) -> None:
     """A virtual environment cannot be moved, so it is made where it stays; a mark says it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     venv.create(folder, with_pip=True, clear=True)
-    wanted = [f"pymobiledevice3=={PYMOBILEDEVICE3}", f"ziglang=={ZIGLANG}"]
-    debian.call([folder / "bin/python", "-m", "pip", "install", "--quiet", *wanted])
+    wanted = f"pymobiledevice3=={PYMOBILEDEVICE3}"
+    debian.call([folder / "bin/python", "-m", "pip", "install", "--quiet", wanted])
 
 
 def _fetch_tflite(folder: Path) -> None:

@@ -1,5 +1,5 @@
 """The parts that rigs are made of, kept in a cache: adbd, the arm64 system, the arm64
-runtimes, a compiler.
+runtimes, a compiler, the arm64 runner, LibTorch for arm64.
 
 A part's folder is named after everything that decides what is in it, so that a change makes a new
 one. `python -m tests.rigs.setup` makes those that are missing.
@@ -8,18 +8,22 @@ one. `python -m tests.rigs.setup` makes those that are missing.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
 HERE = Path(__file__).parent
-CONSTRAINTS = HERE.parent.parent / "constraints.txt"
+REPOSITORY = HERE.parent.parent
+CONSTRAINTS = REPOSITORY / "constraints.txt"
 ADBD_VERSION = "29.0.6"
 ZIG_VERSION = "0.17.1"
 ARM64_PACKAGES = ("libc6", "libcrypt1", "libgcc-s1", "libstdc++6", "mksh", "toybox")
 RUNTIMES = {"onnxruntime": "capi/libonnxruntime.so.*", "ai-edge-litert": "libLiteRt.so"}
+# What decides how the runner is built, and what the plugin for TorchScript.
+RUNNER_SOURCES = ("runner/CMake*", "runner/cmake/*", "runner/core/*")
+PLUGIN_SOURCES = ("runner/core/*", "runner/plugins/*", "tests/rigs/phone/torchscript.py")
 
 
 class RigMissing(Exception):
@@ -35,15 +39,19 @@ class Parts:
         system: the arm64 part of a phone: `system/bin`, `lib`, `usr/lib`.
         runtimes: holds `libonnxruntime.so` and `libLiteRt.so` for arm64 Linux.
         compiler: a virtual environment with Zig's compiler, which builds the arm64 runner.
+        runner: a home of latbench's with that runner and nothing else.
+        torchscript: LibTorch's libraries for arm64 and the plugin for it; made only where it is asked for.
     """
 
     adbd: Path
     system: Path
     runtimes: Path
     compiler: Path
+    runner: Path
+    torchscript: Path
 
     def missing(self) -> list[Path]:
-        """Those of a phone that are not there; it runs without a compiler."""
+        """Those of a phone that are not there; it runs without the rest."""
         return [part for part in (self.adbd, self.system, self.runtimes) if not part.is_dir()]
 
 
@@ -65,15 +73,31 @@ def parts(cache: Path) -> Parts:
         runtimes=cache
         / "-".join(["arm64-runtimes", *(f"{name}-{versions[name]}" for name in RUNTIMES)]),
         compiler=cache / f"ziglang-{ZIG_VERSION}",
+        runner=cache / f"arm64-runner-{ZIG_VERSION}-{_digest(_contents(RUNNER_SOURCES))}",
+        torchscript=cache / f"arm64-torch-{torch_version()}-{_digest(_contents(PLUGIN_SOURCES))}",
     )
 
 
 def runtime_versions() -> dict[str, str]:
     """The version of each runtime that constraints.txt pins."""
-    pinned = dict(
+    pinned = _pinned()
+    return {name: pinned[name] for name in RUNTIMES}
+
+
+def torch_version() -> str:
+    """The version of torch that constraints.txt pins."""
+    return _pinned()["torch"]
+
+
+def _pinned() -> dict[str, str]:
+    return dict(
         line.split("==", 1) for line in CONSTRAINTS.read_text().splitlines() if "==" in line
     )
-    return {name: pinned[name] for name in RUNTIMES}
+
+
+def _contents(patterns: Iterable[str]) -> list[bytes]:
+    files = {file for pattern in patterns for file in REPOSITORY.glob(pattern) if file.is_file()}
+    return [file.read_bytes() for file in sorted(files)]
 
 
 @contextmanager

@@ -9,14 +9,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.rigs import debian
 from tests.rigs.adbd.build import build_adbd
-from tests.rigs.parts import ZIG_VERSION, Parts, RigMissing, default_cache, making, parts
+from tests.rigs.compiler import build_runner, fetch_compiler
+from tests.rigs.parts import Parts, RigMissing, default_cache, parts
 from tests.rigs.phone.arm64 import build_system, fetch_runtimes
+from tests.rigs.phone.torchscript import PACKAGES as TORCHSCRIPT_PACKAGES
+from tests.rigs.phone.torchscript import make_torchscript
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _AARCH64 = "7f454c460201010000000000000000000200b700"  # the start of an arm64 ELF program
@@ -28,16 +31,19 @@ def main() -> int:
     """Run the command; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.rigs.setup", description=__doc__)
     parser.add_argument("--cache", type=Path, default=default_cache(), help="where parts are kept")
-    cache = parser.parse_args().cache
+    parser.add_argument(
+        "--torchscript", action="store_true", help="also LibTorch for arm64: 440 MB to download"
+    )
+    options = parser.parse_args()
     try:
-        prepare(cache)
+        prepare(options.cache, torchscript=options.torchscript)
     except RigMissing as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def prepare(cache: Path) -> Parts:
+def prepare(cache: Path, *, torchscript: bool = False) -> Parts:
     """Do what is left to do, and say so on standard output; returns where the parts are.
 
     Raises:
@@ -47,7 +53,7 @@ def prepare(cache: Path) -> Parts:
         raise RigMissing("the rigs need Debian or a derivative of it")
     if (machine := debian.native_architecture()) != "amd64":
         raise RigMissing(f"the rigs are made for amd64, not {machine}")
-    _packages()
+    _packages({**debian.PACKAGES, **(TORCHSCRIPT_PACKAGES if torchscript else {})})
     _emulation()
     _namespaces()
     found = parts(cache)
@@ -57,8 +63,10 @@ def prepare(cache: Path) -> Parts:
             pool.submit(_part, "adbd", found.adbd, build_adbd),
             pool.submit(_part, "arm64 system", found.system, build_system),
             pool.submit(_part, "arm64 runtimes", found.runtimes, fetch_runtimes),
-            pool.submit(_part, "compiler", found.compiler, _fetch_compiler),
+            pool.submit(_runner, found),
         ]
+        if torchscript:
+            made.append(pool.submit(_part, "torchscript", found.torchscript, make_torchscript))
     for one in made:
         one.result()
     return found
@@ -77,10 +85,10 @@ def registered_emulator() -> str | None:
     return None
 
 
-def _packages() -> None:
-    missing = debian.missing_packages()
+def _packages(wanted: Collection[str]) -> None:
+    missing = debian.missing_packages(wanted)
     if not missing:
-        _say("packages", f"{len(debian.PACKAGES)} present")
+        _say("packages", f"{len(wanted)} present")
         return
     _say("packages", f"installing {', '.join(missing)}")
     started = time.monotonic()
@@ -110,12 +118,9 @@ def _namespaces() -> None:
     _say("namespaces", "can be made")
 
 
-def _fetch_compiler(folder: Path) -> None:
-    with making(folder) as new:
-        debian.call([sys.executable, "-m", "venv", "--without-pip", str(new)])
-        pip = [sys.executable, "-m", "pip", "--python", str(new / "bin/python"), "install"]
-        quietly = ["--quiet", "--disable-pip-version-check", "--no-compile"]
-        debian.call([*pip, *quietly, f"ziglang=={ZIG_VERSION}"])
+def _runner(found: Parts) -> None:
+    _part("compiler", found.compiler, fetch_compiler)
+    _part("arm64 runner", found.runner, lambda folder: build_runner(folder, found.compiler))
 
 
 def _part(name: str, folder: Path, make: Callable[[Path], None]) -> None:

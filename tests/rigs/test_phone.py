@@ -105,7 +105,7 @@ def test_setting_up_again_does_nothing(capsys: pytest.CaptureFixture[str]) -> No
     before = {path: path.stat().st_mtime for path in cache.iterdir()}
     prepare(cache)
     assert "making" not in (told := capsys.readouterr().out)
-    assert told.count("present:") == 4
+    assert told.count("present:") == 5
     assert {path: path.stat().st_mtime for path in cache.iterdir()} == before
 
 
