@@ -22,7 +22,7 @@ from latbench.device.android.link import FileRefused
 from latbench.errors import DeviceLost, DeviceUnavailable, LatbenchError, MissingOps, RunnerFailed
 from latbench.files import home
 from latbench.lut.build import build_lut
-from latbench.measure import Journal
+from latbench.measure import Journal, Role
 from latbench.measure.records import RunState
 from latbench.space import parse_key
 
@@ -278,8 +278,9 @@ def test_a_runner_that_the_system_kills(phone: DeviceDaemon, bench: FaultBench) 
 
 def test_a_runner_that_hangs(phone: DeviceDaemon, bench: FaultBench) -> None:
     bench.at(9, lambda: fixed_phone.order(phone.phone.root, "hang"))
-    report = bench.measure(timeout_s=2.0)
+    report = bench.measure(timeout_s=3.0)
     assert report.complete
+    assert report.given_up == ()
     assert "hung" in {trial.failure.kind for trial in bench.kept() if trial.failure is not None}
     ended("runner hangs", RIDDEN, bench)
 
@@ -338,6 +339,7 @@ def test_a_clock_that_sticks_low_for_a_while_and_says_nothing(
     report = bench.measure()
     assert report.complete
     assert report.taints.keys() == {"sentinel"}, "nothing else can tell"
+    assert [trial for trial in bench.kept() if trial.taint and trial.role is Role.OP]
     assert report.distrusted == ()
     ended("clock stuck low", RIDDEN, bench)
 

@@ -141,6 +141,7 @@ class FaultBench:
         truth = {one.key: fixed_phone.latency_ns(one.sha256) / 1e6 for one in self.plan().subjects}
         for key, entry in lut.entries.items():
             assert abs(entry.ms / truth[key] - 1) < 0.01, "noise of 0.2 %"
+            assert entry.rounds >= SETTINGS.min_rounds, "it was not given up after a few"
         for artifact in self._on_phone("artifacts/*"):
             assert sha256_of(artifact.read_bytes()) == artifact.name, "whole, however it got there"
         self.require_quiet()
