@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fbnet_search.depthwise import input_gradient, weight_gradient
 from latbench.space.blocks import ChannelShuffle, InvertedResidual
 
 _NATIVE_NORM = torch.ops.aten.native_batch_norm
@@ -123,6 +124,10 @@ class _NormReluConv(torch.autograd.Function):
         gradient, kernel = gradient.to(y.dtype), kernel.to(y.dtype)
         if _is_product(kernel, stride, groups):
             of_z, of_kernel = _product_backward(gradient, z, kernel, wants)
+        elif z.device.type == "cpu":
+            geometry = gradient, z, kernel, stride, padding
+            of_z = input_gradient(*geometry) if wants[0] else None
+            of_kernel = weight_gradient(*geometry) if wants[1] else None
         else:
             of_z, of_kernel, _ = _CONVOLUTION_BACKWARD(
                 gradient, z, kernel, None, stride, padding, [1, 1], False, [0, 0], groups, wants

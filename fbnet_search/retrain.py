@@ -16,6 +16,7 @@ from fbnet_search.batches import batch_count, batches
 from fbnet_search.card import latencies_found, model_card
 from fbnet_search.checkpoint import Checkpoints, save_tensors
 from fbnet_search.data import ImageData, open_data
+from fbnet_search.depthwise import trained
 from fbnet_search.distributed import Peers
 from fbnet_search.events import EventLog
 from fbnet_search.passes import Pass, correct, cosine, require_sane, set_rate, threads
@@ -328,7 +329,7 @@ class _Training(Run):
         rising = max(recipe.warmup_epochs * self.steps, 1)
         rate = cosine(recipe.rate, step, recipe.epochs * self.steps)
         set_rate(self.optimizer, rate * min(1.0, (step + 1) / rising) * self.caution)
-        logits = self.network(images)
+        logits = trained(self.network, images)
         loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         when = f"step {number + 1} of epoch {self.epoch + 1}"
         require_sane(loss, len(self.data.classes), when)
