@@ -6,7 +6,7 @@ each prepares its own part of the batch that one process would have seen.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -161,10 +161,9 @@ def _shifted(pixels: Tensor, drawn: Tensor) -> Tensor:
     size = pixels.shape[-1]
     margin = size // 8
     padded = functional.pad(pixels.float(), (margin,) * 4, mode="replicate").to(pixels.dtype)
-    shifts: Sequence[Sequence[int]] = (drawn * (2 * margin + 1)).long().tolist()
-    return torch.stack(
-        [padded[n, :, y : y + size, x : x + size] for n, (y, x) in enumerate(shifts)]
-    )
+    down, right = (drawn * (2 * margin + 1)).long().unbind(1)
+    windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # a view
+    return windows[torch.arange(len(pixels)), :, down, right]
 
 
 def _random_boxes(count: int, least: float, generator: torch.Generator) -> Tensor:

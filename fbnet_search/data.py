@@ -213,25 +213,27 @@ class StoredImages:
     ) -> None:
         self._names, self._size, self._open = tuple(names), size, open_file
         cached = len(self._names) * 3 * size * size <= _CACHED_BYTES
-        self._cache: dict[int, Tensor] | None = {} if cached else None
+        # Memory that is not written to is not taken yet.
+        self._kept = torch.empty(len(names), 3, size, size, dtype=torch.uint8) if cached else None
+        self._known = torch.zeros(len(names), dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self._names)
 
     def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
         """See `Images.read`; a box is of the whole picture, without one it is its centre square."""
-        with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
-            if boxes is not None:
-                return torch.stack(list(pool.map(self._decoded, numbers, boxes)))
-            return torch.stack(list(pool.map(self._image, numbers)))
+        if boxes is not None or self._kept is None:
+            return self._all_decoded(numbers, [None] * len(numbers) if boxes is None else boxes)
+        chosen = torch.as_tensor(numbers, dtype=torch.int64)
+        missing = chosen[~self._known[chosen]]
+        if len(missing):
+            self._kept[missing] = self._all_decoded(missing.tolist(), [None] * len(missing))
+            self._known[missing] = True
+        return self._kept[chosen]
 
-    def _image(self, number: int) -> Tensor:
-        if self._cache is not None and number in self._cache:
-            return self._cache[number]
-        image = self._decoded(number, None)
-        if self._cache is not None:
-            self._cache[number] = image
-        return image
+    def _all_decoded(self, numbers: Sequence[int], boxes: Sequence[Box | None]) -> Tensor:
+        with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
+            return torch.stack(list(pool.map(self._decoded, numbers, boxes)))
 
     def _decoded(self, number: int, box: Box | None) -> Tensor:
         from PIL import Image
