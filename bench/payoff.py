@@ -7,12 +7,17 @@ small space at 32x32, then
                a MobileNetV2-style one, and the one with the largest sum of log MACs, which needs no
                training: all at the same latency by the LUT to 2 %, measured, trained alike with the
                same seeds
-    transfer   networks searched for each runtime, timed on every runtime
+    transfer   networks searched for each runtime, trained, and timed on every runtime: is each the
+               fastest of its accuracy class on its own target, and by how much? Two groups are of one
+               class if their mean accuracies differ by no more than two standard errors, by what
+               trainings of one network with other seeds differ
     ranking    Kendall's tau between accuracies in the supernet and of networks trained alone
-    course     entropy of theta, expected latency and accuracy over the epochs of each search
 
-Everything done is kept in OUT/journal.json, and the same command goes on from there. `--quick` goes
-the same way in a few minutes, and proves nothing.
+and prints the course of each search: entropy of theta, expected latency and accuracy over the epochs.
+
+`--part NAME` does one of these, by itself; without it they are done in this order. Everything done is kept
+in OUT/journal.json, parts take from it what another has done, and the same command goes on from
+there. `--quick` goes the same way in a few minutes, and proves nothing.
 """
 
 import argparse
@@ -67,6 +72,7 @@ class Scale:
     """
 
     searches: int = 3
+    transfer_searches: int = 2
     search_epochs: int = 6
     random: int = 12
     ranked: int = 20
@@ -80,7 +86,7 @@ class Scale:
     transfer_mape: float = 4.0
 
 
-QUICK = Scale(1, 2, 3, 5, 1, 1, 320, 0.05, 5.0, (Runtime.TFLITE, Runtime.ONNX), 50.0, 50.0)
+QUICK = Scale(1, 1, 2, 3, 5, 1, 1, 320, 0.05, 5.0, (Runtime.TFLITE, Runtime.ONNX), 50.0, 50.0)
 
 
 def space() -> SearchSpace:
@@ -286,66 +292,124 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="an image folder with train/ and test/")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="searches and trainings at a time")
+    parser.add_argument("--part", choices=sorted(PARTS), help="only this one")
     parser.add_argument("--quick", action="store_true", help="a few minutes; proves nothing")
     options = parser.parse_args()
     scale = QUICK if options.quick else Scale()
-    data = f"imagefolder:{Path(options.data).resolve()}"
     out = options.out / "quick" if options.quick else options.out
     out.mkdir(parents=True, exist_ok=True)
-    journal = Journal(out / "journal.json")
     space()
-    home, *others = scale.runtimes
-    luts = {home: _lut(home, out, scale, scale.mape)}
+    data = f"imagefolder:{Path(options.data).resolve()}"
+    bench = Bench(data, out, scale, options.jobs, Journal(out / "journal.json"))
+    for part in [options.part] if options.part else PARTS:
+        PARTS[part](bench)
+    _course(bench.journal)
 
-    def searches(runtime: Runtime, seeds: int) -> Tasks:
-        lut, folder = str(_file(runtime, out)), f"search-{runtime}"
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the parts of the bench find what they have in common."""
+
+    data: str
+    out: Path
+    scale: Scale
+    jobs: int
+    journal: Journal
+
+    @property
+    def home(self) -> Runtime:
+        """The runtime for which searched networks are compared with others."""
+        return self.scale.runtimes[0]
+
+    def lut(self, runtime: Runtime) -> Lut:
+        mape = self.scale.mape if runtime is self.home else self.scale.transfer_mape
+        return _lut(runtime, self.out, self.scale, mape)
+
+    def do(self, *tasks: Tasks) -> None:
+        self.journal.all(self.jobs, {key: task for part in tasks for key, task in part.items()})
+
+    def searches(self, runtime: Runtime, seeds: int) -> Tasks:
+        lut = str(_file(runtime, self.out))
         return {
             f"search {runtime} {seed}": (
-                searched, (lut, data, str(out / f"{folder}-{seed}"), scale, seed)
+                searched,
+                (lut, self.data, str(self.out / f"search-{runtime}-{seed}"), self.scale, seed),
             )
             for seed in range(seeds)
-        }  # fmt: skip
+        }
 
-    def trainings(networks: dict[str, Architecture], seed: int) -> Tasks:
+    def trainings(self, networks: dict[str, Architecture], seed: int) -> Tasks:
+        def folder(name: str) -> str:
+            return str(self.out / f"train-{name.replace(' ', '-')}-{seed}")
+
         return {
             f"train {name} {seed}": (
                 trained,
-                (one.notation, data, str(out / f"train-{name.replace(' ', '-')}-{seed}"), scale, seed),
+                (one.notation, self.data, folder(name), self.scale, seed),
             )
             for name, one in networks.items()
-        }  # fmt: skip
+        }
 
-    rivals = _rivals(luts[home], scale)
-    journal.all(options.jobs, searches(home, scale.searches) | trainings(rivals, 0))
-    networks = _found(journal, home) | rivals
-    journal.all(options.jobs, trainings(networks, 0))
-    _time(journal, networks, home, luts[home], scale)
-    _worth(journal, networks, home, 1)
+    def found(self, runtime: Runtime, seeds: int) -> dict[str, Architecture]:
+        """What searches found, by their names in the journal."""
+        names = [f"search {runtime} {seed}" for seed in range(seeds)]
+        return {
+            name: Architecture.parse(self.journal.results[name]["layers"], space())
+            for name in names
+        }
 
-    for runtime in others:
-        luts[runtime] = _lut(runtime, out, scale, scale.transfer_mape)
-    model = latency_model(luts[home])
-    plain = {name: one for name, one in networks.items() if name.startswith("random")}
-    more = random_networks(model, middle(model), scale.ranked - len(plain), 1)
-    plain |= {f"ranked {n}": one for n, one in enumerate(more)}
-    tasks = [searches(runtime, 1) for runtime in others]
-    tasks += [trainings(networks, seed) for seed in range(1, scale.train_seeds)]
-    journal.all(
-        options.jobs, {k: v for part in (*tasks, trainings(plain, 0)) for k, v in part.items()}
-    )
-    _worth(journal, networks, home, scale.train_seeds)
+    def accuracy(self, name: str, seeds: int) -> float:
+        """The mean over trainings of one network."""
+        accuracies: list[float] = [
+            self.journal.results[f"train {name} {seed}"] for seed in range(seeds)
+        ]
+        return statistics.mean(accuracies)
 
-    journal.all(options.jobs, trainings(_found(journal), 0))
+
+def worth(bench: Bench) -> None:
+    scale, home = bench.scale, bench.home
+    lut = bench.lut(home)
+    rivals = _rivals(lut, scale)
+    bench.do(bench.searches(home, scale.searches), bench.trainings(rivals, 0))
+    networks = bench.found(home, scale.searches) | rivals
+    bench.do(bench.trainings(networks, 0))
+    _time(bench.journal, networks, home, lut, scale)
+    _worth(bench, networks, 1)
+    bench.do(*(bench.trainings(networks, seed) for seed in range(1, scale.train_seeds)))
+    _worth(bench, networks, scale.train_seeds)
+
+
+def transfer(bench: Bench) -> None:
+    scale = bench.scale
+    luts = {runtime: bench.lut(runtime) for runtime in scale.runtimes}
+    bench.do(*(bench.searches(runtime, scale.transfer_searches) for runtime in luts))
+    found = {runtime: bench.found(runtime, scale.transfer_searches) for runtime in luts}
+    networks = {name: one for part in found.values() for name, one in part.items()}
+    bench.do(*(bench.trainings(networks, seed) for seed in range(scale.train_seeds)))
     for runtime, lut in luts.items():
-        _time(journal, _found(journal), runtime, lut, scale)
-    _transfer(journal, list(luts))
-    notations = [one.notation for one in plain.values()]
-    checkpoint = str(out / f"search-{home}-0" / "checkpoint.pt")
-    shared = journal.once("ranking", lambda: ranked(notations, data, checkpoint, scale))
-    alone = [journal.results[f"train {name} 0"] for name in plain]
-    tau = kendalltau(shared, alone)
-    print(f"\nKendall's tau over {len(plain)} networks: {tau.statistic:.2f} (p {tau.pvalue:.2g})")
-    _course(journal)
+        _time(bench.journal, networks, runtime, lut, scale)
+    _transfer(bench, {runtime: list(part) for runtime, part in found.items()})
+
+
+def ranking(bench: Bench) -> None:
+    scale, home = bench.scale, bench.home
+    model = latency_model(bench.lut(home))
+    target = middle(model)
+    drawn = random_networks(model, target, scale.random, 0)[: scale.ranked]
+    more = random_networks(model, target, scale.ranked - len(drawn), 1)
+    networks = {f"random {n}": one for n, one in enumerate(drawn)}
+    networks |= {f"ranked {n}": one for n, one in enumerate(more)}
+    bench.do(bench.searches(home, 1), bench.trainings(networks, 0))
+    notations = [one.notation for one in networks.values()]
+    checkpoint = str(bench.out / f"search-{home}-0" / "checkpoint.pt")
+    shared = bench.journal.once("ranking", lambda: ranked(notations, bench.data, checkpoint, scale))
+    tau = kendalltau(shared, [bench.accuracy(name, 1) for name in networks])
+    print(
+        f"\nKendall's tau over {len(networks)} networks: {tau.statistic:.2f} (p {tau.pvalue:.2g})"
+    )
+
+
+PARTS = {"worth": worth, "transfer": transfer, "ranking": ranking}
 
 
 def _file(runtime: Runtime, out: Path) -> Path:
@@ -389,15 +453,6 @@ def _lut(runtime: Runtime, out: Path, scale: Scale, mape: float) -> Lut:
     raise SystemExit(f"this machine is too restless for a LUT of {runtime}; try again later")
 
 
-def _found(journal: Journal, runtime: str = "") -> dict[str, Architecture]:
-    """What searches found, by their names in the journal."""
-    return {
-        key: Architecture.parse(result["layers"], space())
-        for key, result in journal.results.items()
-        if key.startswith(f"search {runtime}")
-    }
-
-
 def _rivals(lut: Lut, scale: Scale) -> dict[str, Architecture]:
     """The networks to compare with those found, all of about the same latency."""
     model = latency_model(lut)
@@ -427,8 +482,9 @@ def _time(
         journal.once(f"ms {runtime} {name}", measured)
 
 
-def _worth(journal: Journal, networks: dict[str, Architecture], home: Runtime, seeds: int) -> None:
+def _worth(bench: Bench, networks: dict[str, Architecture], seeds: int) -> None:
     """Print the accuracies of every group of networks; each network's is the mean over `seeds`."""
+    home, journal = bench.home, bench.journal
     groups = {"searched": f"search {home}", "random": "random", "uniform": "uniform",
               "mobilenetv2": "mobilenetv2", "log macs": "log macs"}  # fmt: skip
     print(f"\n{seeds} trainings a network")
@@ -436,10 +492,7 @@ def _worth(journal: Journal, networks: dict[str, Architecture], home: Runtime, s
     means: dict[str, list[float]] = {}
     for group, prefix in groups.items():
         names = [name for name in networks if name.startswith(prefix)]
-        means[group] = [
-            statistics.mean(journal.results[f"train {name} {seed}"] for seed in range(seeds))
-            for name in names
-        ]
+        means[group] = [bench.accuracy(name, seeds) for name in names]
         times = [journal.results[f"ms {home} {name}"] for name in names]
         print(
             f"{group:12} {len(names):4}   {statistics.mean(means[group]):.1%} ± {_sd(means[group]):.1%}"
@@ -460,14 +513,81 @@ def _sd(values: Iterable[float]) -> float:
     return statistics.stdev(known) if len(known) > 1 else 0.0
 
 
-def _transfer(journal: Journal, runtimes: Sequence[Runtime]) -> None:
-    print("\nmeasured ms (accuracy) of the network searched for a row's runtime, on a column's")
-    print(f"{'':12}" + "".join(f"{runtime!s:>13}" for runtime in runtimes) + f"{'accuracy':>13}")
-    for searched_for in runtimes:
-        name = f"search {searched_for} 0"
-        row = [journal.results[f"ms {runtime} {name}"] for runtime in runtimes]
-        accuracy = journal.results[f"train {name} 0"]
-        print(f"{searched_for!s:12}" + "".join(f"{ms:13.4f}" for ms in row) + f"{accuracy:13.1%}")
+def _transfer(bench: Bench, found: dict[Runtime, list[str]]) -> None:
+    """Print what every network takes on every runtime, and whether its own is where it is ahead."""
+    results, seeds = bench.journal.results, bench.scale.train_seeds
+    print(f"\nmeasured ms of each network on each runtime, and accuracy ({seeds} trainings each)")
+    print(f"{'':22}" + "".join(f"{runtime!s:>13}" for runtime in found) + f"{'accuracy':>13}")
+    for names in found.values():
+        for name in names:
+            row = [results[f"ms {runtime} {name}"] for runtime in found]
+            told = "".join(f"{ms:13.4f}" for ms in row)
+            print(f"{name:22}{told}{bench.accuracy(name, seeds):13.1%}")
+    of_each = [
+        [results[f"train {name} {seed}"] for seed in range(seeds)]
+        for names in found.values()
+        for name in names
+    ]
+    # Of one training, with another seed; None where every network was trained once.
+    spread = math.sqrt(statistics.mean(_sd(one) ** 2 for one in of_each)) if seeds > 1 else None
+    print("spread of seeds: " + ("not known" if spread is None else f"{spread:.1%}"))
+    groups = {
+        runtime: Group(
+            [bench.accuracy(name, seeds) for name in names],
+            {on: [results[f"ms {on} {name}"] for name in names] for on in found},
+        )
+        for runtime, names in found.items()
+    }
+    for target in groups:
+        print(verdict(target, groups, None if spread is None else spread / math.sqrt(seeds)))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks searched for one runtime: their accuracies, and their latencies in ms on every one."""
+
+    accuracies: Sequence[float]
+    ms: dict[Runtime, Sequence[float]]
+
+
+def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) -> str:
+    """Whether the networks searched for `target` are the fastest of their accuracy class there.
+
+    Args:
+        target: the runtime in question.
+        groups: the networks searched for each runtime.
+        error: the standard error of one network's accuracy; None if it is not known.
+    """
+    own = groups[target]
+    lines, behind, alike = [], [], 0
+    for runtime, other in groups.items():
+        if runtime is target:
+            continue
+        ratio = statistics.mean(other.ms[target]) / statistics.mean(own.ms[target])
+        ahead = statistics.mean(own.accuracies) - statistics.mean(other.accuracies)
+        line = f"  those for {runtime} take {ratio:.2f}x as long there, own accuracy {ahead:+.1%}"
+        if error is None:
+            lines.append(f"{line}: whether accuracies match is not known")
+            continue
+        counts = len(own.accuracies), len(other.accuracies)
+        allowed = 2 * error * math.sqrt(sum(1 / count for count in counts))
+        if abs(ahead) > allowed:
+            lines.append(f"{line}: accuracies do not match (within {allowed:.1%} they would)")
+            continue
+        alike += 1
+        behind += [runtime] if ratio <= 1 else []
+        lines.append(f"{line}: accuracies match (within {allowed:.1%})")
+    if not alike:
+        head = (
+            "whether they are the fastest of their class is not known"
+            if error is None
+            else "no other networks are of the accuracy class of its own"
+        )
+    elif behind:
+        head = f"NOT the fastest of their accuracy class: {', '.join(map(str, behind))}"
+    else:
+        head = f"the fastest of their accuracy class, against {alike} of {len(groups) - 1}"
+    return "\n".join([f"networks searched for {target}, on it: {head}", *lines])
 
 
 def _course(journal: Journal) -> None:
