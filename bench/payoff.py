@@ -61,6 +61,7 @@ STAGES = tuple(
 SMALL = MacroArchitecture("fbnet-small", (32,), 8, 8, 2, STAGES, (256,), 10)
 FORBIDDEN = -1e3
 ATTEMPTS = 3  # at a LUT
+EQUAL_MS = 0.02  # how far measured latencies may lie from their middle, to be called equal
 
 
 @dataclass(frozen=True)
@@ -498,6 +499,10 @@ def _worth(bench: Bench, networks: dict[str, Architecture], seeds: int) -> None:
             f"{group:12} {len(names):4}   {statistics.mean(means[group]):.1%} ± {_sd(means[group]):.1%}"
             f"   {max(means[group]):.1%}   {min(times):.3f} to {max(times):.3f}"
         )
+    every = [journal.results[f"ms {home} {name}"] for name in networks]
+    apart = (max(every) - min(every)) / (max(every) + min(every))
+    told = "equal" if apart <= EQUAL_MS else f"NOT equal to {EQUAL_MS:.0%}"
+    print(f"measured latencies are {told}: all lie within ±{apart:.1%} of their middle")
     pooled = math.sqrt((_sd(means["searched"]) ** 2 + _sd(means["random"]) ** 2) / 2)
     ahead = statistics.mean(means["searched"]) - statistics.mean(means["random"])
     passed = ahead >= 2 * pooled and statistics.mean(means["searched"]) > max(means["random"])
