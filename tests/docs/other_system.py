@@ -12,6 +12,7 @@ import pkgutil
 import select
 import signal
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 
 _LIBRARIES = (
@@ -34,6 +35,9 @@ _POSIX_ONLY = {
              "SIGPIPE", "SIGUSR1", "SIGCHLD", "SIGSTOP", "SIGCONT"),
     select: ("poll", "epoll"),
 }  # fmt: skip
+#: Modules that only import where an optional package is installed.
+_OF_EXTRAS = {"latbench.runtime.executorch": "executorch"}
+
 _POSIX_MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty")
 
 
@@ -62,6 +66,8 @@ def import_everything() -> int:
     count = 0
     for package in (latbench, fbnet_search):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if found.name in _OF_EXTRAS and find_spec(_OF_EXTRAS[found.name]) is None:
+                continue
             if not found.name.endswith("__main__"):
                 importlib.import_module(found.name)
                 count += 1

@@ -111,7 +111,7 @@ echo "am $*" >> "$rig/log"
 
 _ROOT_TOOLS = {
     "cat": r"""
-case "$*" in */thermal/*) [ "$rig_user" = 0 ] || exit 1;; esac
+case "$PWD/$*" in */thermal/*) [ "$rig_user" = 0 ] || exit 1;; esac
 exec /bin/cat "$@"
 """,
     "su": r"""
