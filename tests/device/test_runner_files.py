@@ -82,8 +82,11 @@ def test_another_library_of_the_name_needs_a_word(tmp_path: Path) -> None:
     (now,) = installed()
     assert now.path.read_bytes() == library(more="newer")
     now.path.write_bytes(library(more="altered"))
-    with pytest.raises(LatbenchError, match="is not what was installed"):
+    with pytest.raises(LatbenchError, match="is not what was installed") as refused:
         installed()
+    assert "install --replace" in str(refused.value.hint)
+    install(file, replace=True)
+    assert installed() == [now]
 
 
 def test_tensorflow_lite_takes_the_place_of_litert(archive: Callable[..., Path]) -> None:
@@ -97,6 +100,17 @@ def test_tensorflow_lite_takes_the_place_of_litert(archive: Callable[..., Path])
     assert (file.name, file.version) == ("libtensorflowlite_jni.so", "2.17.0")
     assert installed("arm64-v8a") == [file]
     assert not file.path.with_name("libLiteRt.so").exists()
+
+
+def test_one_library_by_two_names_is_there_once(tmp_path: Path) -> None:
+    names = ("libtensorflowlite_c.so", "libtensorflowlite_jni.so")
+    for name in names:
+        (tmp_path / name).write_bytes(library())
+    install(tmp_path / names[0])
+    with pytest.raises(LatbenchError, match=rf"{names[0]} for arm64-v8a is installed already"):
+        install(tmp_path / names[1])
+    install(tmp_path / names[1], replace=True)
+    assert [file.name for file in installed()] == [names[1]]
 
 
 @pytest.mark.parametrize(

@@ -202,27 +202,31 @@ def install(file: Path, *, replace: bool = False) -> list[InstalledFile]:
     chosen: dict[tuple[str, str], str] = {}  # ABI and option -> library
     for name in reversed(ENGINES):
         chosen |= {(abi, ENGINES[name]): name for abi, held in found if held == name}
-    replaced: list[InstalledFile] = []
+    # As pinned, not as `installed` finds it: what was damaged since is mended by this, too.
+    pins = {abi: _read_pins(_folder(abi)) for abi, _ in chosen}
+    replaced: list[tuple[str, str]] = []
     for (abi, option), name in chosen.items():
-        for before in installed(abi):
-            same = before.sha256 == sha256_of(found[abi, name])
-            if ENGINES.get(before.name) != option or same:
+        for before, pin in pins[abi].items():
+            same = (before, pin["sha256"]) == (name, sha256_of(found[abi, name]))
+            if ENGINES.get(before) != option or same:
                 continue
             if not replace:
-                what = f"another {name}" if before.name == name else before.name
+                what = f"another {name}" if before == name else before
                 raise LatbenchError(
-                    f"{what} for {abi} is installed already, from {before.source}",
+                    f"{what} for {abi} is installed already, from {pin['source']}",
                     hint="to measure with the new one from now on, add --replace; runs that are not "
                     "complete then start anew",
                 )
-            replaced.append(before)
-    for before in replaced:
-        _drop(before)
+            if before != name:
+                replaced.append((abi, before))
     version = _version_in(file.name)
-    return [
+    kept = [
         _keep(name, found[abi, name], source=file.name, version=version)
         for (abi, _), name in sorted(chosen.items())
     ]
+    for abi, before in replaced:
+        _drop(abi, before)
+    return kept
 
 
 def _root() -> Path:
@@ -280,11 +284,11 @@ def _keep(name: str, data: bytes, *, source: str, version: str | None) -> Instal
     return file
 
 
-def _drop(file: InstalledFile) -> None:
-    folder = file.path.parent
-    pins = {name: pin for name, pin in _read_pins(folder).items() if name != file.name}
+def _drop(abi: str, name: str) -> None:
+    folder = _folder(abi)
+    pins = {kept: pin for kept, pin in _read_pins(folder).items() if kept != name}
     write_atomically(folder / _PINS, json.dumps(pins, indent=1, sort_keys=True) + "\n")
-    file.path.unlink(missing_ok=True)
+    (folder / name).unlink(missing_ok=True)
 
 
 def _abi_of(data: bytes) -> str | None:
