@@ -293,6 +293,10 @@ __attribute__((visibility("default"))) const struct engine *latbench_engine(void
     return &torchscript_engine;
 }
 
+__attribute__((visibility("default"))) size_t latbench_engine_bytes(void) {
+    return sizeof(struct engine);
+}
+
 // The library that computes: its hash tells one LibTorch from another.
 __attribute__((visibility("default"))) const char *latbench_engine_library(void) {
     static Dl_info info;

@@ -257,6 +257,23 @@ def test_what_a_library_exports_decides_who_speaks_to_it(
     assert problem in json.loads(done.stdout)["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "more", ["", "unsigned long latbench_engine_bytes(void) { return 96; }"], ids=["none", "less"]
+)
+def test_an_engine_of_another_runner_is_refused(more: str, built: Built, tmp_path: Path) -> None:
+    """What it says of itself would be read as what it is not."""
+    source, library = tmp_path / "some.c", tmp_path / "some.so"
+    source.write_text(f"void *latbench_engine(void) {{ return 0; }}\n{more}\n")
+    subprocess.run(
+        [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, source], check=True
+    )
+    command = [str(built.program), "--torchscript", str(library)]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "was built for another version of the runner" in done.stderr
+    assert "latbench runner build --torchscript" in done.stderr
+
+
 def test_routine_lines_do_not_crowd_out_what_is_said_last(
     start: Callable[..., Process], models: Models
 ) -> None:
