@@ -448,6 +448,25 @@ def test_networks_that_became_slower_as_the_reference_did_have_not_drifted(
     assert network(engine, "12 timed").change.verdict is Verdict.SLOWER
 
 
+def test_networks_of_a_restless_machine_are_less_sure(architectures: list[Architecture]) -> None:
+    rng = np.random.default_rng(44)
+
+    def timed(level: float, drift: float | None) -> Lut:
+        wandered = {"drift": drift}
+        watched = None if drift is None else sentinel_of("fbnet_b").model_copy(update=wandered)
+        told = draw(rng, reference=reference(10.0), sentinel=watched)
+        return calibrated(told, architectures, level)
+
+    def verdict(before: float | None, after: float | None) -> Verdict:
+        report = compare(timed(1.0, before), timed(1.05, after))
+        return network(report, "12 timed").change.verdict
+
+    assert verdict(0.0, 0.0) is Verdict.SLOWER
+    assert verdict(None, 0.0) is Verdict.SLOWER  # nothing watched that run
+    for drifts in ((0.3, 0.0), (0.0, 0.3), (0.3, None)):  # by 2.4 %
+        assert verdict(*drifts) is Verdict.SAME
+
+
 def test_a_reference_is_no_surer_than_its_interval(architectures: list[Architecture]) -> None:
     """Timed four times on a busy machine, it may be 5 % off, and what is divided by it with it."""
     rng = np.random.default_rng(41)

@@ -10,7 +10,7 @@ import pytest
 from latbench.errors import BadRequest
 from latbench.lut import predict_latency
 from latbench.lut.build import build_lut, without_frames
-from latbench.measure import Journal, Plan, Role, Subject, summarise
+from latbench.measure import Journal, Plan, Role, Settings, Subject, summarise
 from latbench.space import OpSpec, SearchSpace, parse_key
 from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of
@@ -43,14 +43,23 @@ def latencies() -> dict[tuple[str, Role], float]:
     return found
 
 
-def journalled(path: Path, subjects: Mapping[tuple[str, Role], float]) -> Journal:
+def journalled(
+    path: Path,
+    subjects: Mapping[tuple[str, Role], float],
+    runtime: Runtime = Runtime.TFLITE,
+    settings: Settings | None = None,
+) -> Journal:
     """A journal that holds one run of `subjects`, `ROUNDS` rounds of each."""
-    target = Target(device="host", runtime=Runtime.TFLITE, precision=Precision.FP32)
+    target = Target(device="host", runtime=runtime, precision=Precision.FP32)
     noted = [
         {"subject": f"n{n}", "layers": net.notation, "head": net.head}
         for n, net in enumerate(NETWORKS)
     ]
-    plan = Plan(target, tuple(Subject(key, role, path, "0" * 64) for key, role in subjects))
+    plan = Plan(
+        target,
+        tuple(Subject(key, role, path, "0" * 64) for key, role in subjects),
+        settings=settings or Settings(),
+    )
     journal = Journal(path)
     about = {"space": SPACE.to_dict(), "context": "sandwich", "calibration": noted}
     run = journal.start_run(plan, device=DEVICE, about=about, tool="1")
@@ -95,6 +104,27 @@ def test_networks_of_the_run_become_the_correction(tmp_path: Path) -> None:
     assert [one.layers for one in lut.correction.calibration] == [net.notation for net in NETWORKS]
     for network in varied_architectures(SPACE, 10, seed=4):
         assert predict_latency(lut, network).ms == pytest.approx(network_ms(network.ops), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "reload", "stays"),
+    [
+        (Runtime.TFLITE, True, False),
+        (Runtime.TFLITE, False, True),
+        (Runtime.TORCHSCRIPT, True, True),
+    ],
+)
+def test_where_models_stay_loaded_their_place_in_memory_is_an_error(
+    runtime: Runtime, reload: bool, stays: bool, tmp_path: Path
+) -> None:
+    settings = Settings(reload=reload)
+    with journalled(tmp_path / "trials.sqlite", latencies(), runtime, settings) as journal:
+        lut = build_lut(journal, macs=macs)
+    for op in SPACE.unique_ops:
+        # All of a sandwich lies somewhere; one runner, so nothing tells where it is fast.
+        company = truth(op) + sum(map(truth, frames_of(op)))
+        least = 0.006 * company / lut[op].ms if stays else 0.0
+        assert lut[op].placement == pytest.approx(least, rel=0.02)
 
 
 def test_a_run_that_lacks_frames_is_refused(tmp_path: Path) -> None:
