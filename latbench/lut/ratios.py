@@ -61,7 +61,7 @@ class Noise:
     """Relative standard deviations of what the intervals of LUTs do not tell.
 
     Args:
-        run_sd: of an entry between two runs.
+        run_sd: of an entry from run to run, where its runners do not disagree by more.
         dispatch_ms: of a run, milliseconds, whatever it computes.
         level_sd: of the ratio of two runs' levels: the middle of the entries' ratios.
         memory_sd: of how far one run's memory was slower than another's, where no reference tells.
