@@ -27,6 +27,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,9 +167,9 @@ def trial_factors(trials: Iterable[Trial]) -> dict[int, float]:
     levels, sensitivities = _levels(telling, factors)
     for trial, shift in zip(telling, np.exp(sensitivities * levels), strict=True):
         factors[trial.id] *= float(shift)
-    for trial in timed:
-        if trial.role is Role.REFERENCE:
-            factors[trial.id] *= math.exp(_level_beside(trial, telling, levels))
+    watching = [trial for trial in timed if trial.role is Role.REFERENCE]
+    for trial, level in zip(watching, _levels_beside(watching, telling, levels), strict=True):
+        factors[trial.id] *= math.exp(level)
     # A unit's calm level may be another state than its sentinel's middle was. Units are compared once more,
     # by sentinels that are levelled.
     left = unit_factors(levelled(trial, factors) for trial in timed)
@@ -183,13 +184,17 @@ def levelled(trial: Trial, factors: Mapping[int, float]) -> Trial:
     return replace(trial, samples_ns=np.rint(trial.samples_ns / factor).astype(np.int64))
 
 
-def _level_beside(watching: Trial, telling: Sequence[Trial], levels: NDArray[np.float64]) -> float:
-    """The level at a trial that tells none: what lies between those before and after it in time."""
-    beside = [n for n, trial in enumerate(telling) if trial.unit == watching.unit]
-    if not beside:
-        return 0.0
-    times = [telling[n].started for n in beside]
-    return float(np.interp(watching.started, times, levels[beside]))
+def _levels_beside(
+    watching: Sequence[Trial], telling: Sequence[Trial], levels: NDArray[np.float64]
+) -> list[float]:
+    """The levels at trials that tell none: what lies between those before and after each in time."""
+    told: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([0.0], [0.0]))
+    for unit, of_unit in groupby(
+        zip(telling, levels.tolist(), strict=True), lambda one: one[0].unit
+    ):
+        beside = list(of_unit)
+        told[unit] = [trial.started for trial, _ in beside], [level for _, level in beside]
+    return [float(np.interp(trial.started, *told[trial.unit])) for trial in watching]
 
 
 def _levels(
