@@ -5,7 +5,7 @@ Unknown fields are ignored on both sides, so that a version can grow without bre
 """
 
 import base64
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,9 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 MAX_SAMPLES = 500_000
 #: The largest seed: every JSON reader holds whole numbers up to it exactly.
 MAX_SEED = 2**53
+
+#: One duration. Nothing takes no time: levels are told by logarithms, and one zero would spoil a whole run.
+Nanoseconds = Annotated[int, Field(gt=0, lt=2**63)]
 
 Stage = Literal["start", "request", "hello", "load", "run", "conditions", "unload", "quit"]
 
@@ -176,7 +179,7 @@ class RunReply(_Message):
     `outputs` are there if they were asked for.
     """
 
-    samples_ns: list[int] = Field(min_length=1)
+    samples_ns: list[Nanoseconds] = Field(min_length=1)
     clocks_khz: list[int] | None = None
     cores_observed: tuple[int, ...] | None = None
     threads_observed: int | None = None

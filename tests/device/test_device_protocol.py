@@ -262,6 +262,14 @@ def test_a_runner_that_breaks_the_protocol_is_told_clearly(
     assert (raised.value.stage, raised.value.kind) == ("hello", kind)
 
 
+@pytest.mark.parametrize("samples", ["[]", "[5, 0]", "[-1]", "[9223372036854775808]", "[1.5]"])
+def test_samples_that_no_clock_tells_are_refused(samples: str) -> None:
+    told = f'print(\'{{"id":1,"ok":true,"samples_ns":{samples}}}\'); input()'
+    with client_of(told) as client, pytest.raises(RunnerFailed, match="samples_ns") as raised:
+        client.run("m1")
+    assert (raised.value.stage, raised.value.kind) == ("run", "refused")
+
+
 def test_waiting_costs_no_cpu_time() -> None:
     with client_of("import time; time.sleep(60)") as client:
         before = time.process_time()
