@@ -78,6 +78,7 @@ class Ledger:
         self._half_widths: dict[str, float] = {}  # forgotten whenever a subject's trials change
         self._levels = Levels()
         self._levelled_at = 0, 0  # how many trials there were, and in which round
+        self._tainted_since = False
         self._sentinel: dict[str, list[float]] = {}  # medians of all its visits, by unit, ms
         self.last_round = 0
         for trial in trials:
@@ -97,6 +98,7 @@ class Ledger:
 
     def taint(self, trials: Collection[int], reason: str) -> None:
         """Take note that `trials` (ids) are distrusted."""
+        self._tainted_since = True
         for key, by_id in self._trials.items():
             for number in by_id.keys() & set(trials):
                 trial = by_id[number]
@@ -107,7 +109,8 @@ class Ledger:
     @property
     def levels(self) -> Levels:
         """The levels that all trials so far tell."""
-        return Levels.of(self.trials())
+        self.relevel()
+        return self._levels
 
     def _relevel_now_and_then(self) -> None:
         """Find the levels anew, where enough trials came since that was done."""
@@ -119,10 +122,10 @@ class Ledger:
 
     def relevel(self) -> None:
         """Find the levels anew, from all trials; whether a run is over is decided by these alone."""
-        if self._levelled_at[0] == len(self._medians):
+        if self._levelled_at[0] == len(self._medians) and not self._tainted_since:
             return
-        self._levelled_at = len(self._medians), self.last_round
-        self._levels = self.levels
+        self._levelled_at, self._tainted_since = (len(self._medians), self.last_round), False
+        self._levels = Levels.of(self.trials())
         self._half_widths.clear()
 
     def sentinel_levels(self, unit: str) -> list[float]:

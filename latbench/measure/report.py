@@ -162,9 +162,8 @@ def report_of(
     wall_s: float = 0.0,
 ) -> RunReport:
     """Report on `run`; `first` trials of it were there before this session."""
-    ledger.relevel()
-    trials = sorted(ledger.trials(), key=lambda trial: trial.id)
     levels = ledger.levels
+    trials = sorted(ledger.trials(), key=lambda trial: trial.id)
     results = {
         subject.key: result
         for subject in plan.all_subjects

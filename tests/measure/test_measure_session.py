@@ -140,6 +140,40 @@ def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
     assert Ledger(strict, journal.trials(run.id)).standing("m1") is Standing.EXHAUSTED
 
 
+def test_what_is_distrusted_later_says_no_more_what_is_calm(plan: Plan, journal: Journal) -> None:
+    run = journal.start_run(
+        plan,
+        device={"name": "host", "unit": "u", "description": "", "emulated": False},
+        about={},
+        tool="1",
+    )
+    rng = np.random.default_rng(0)
+    fast = []
+    for number in range(120):
+        round_number, subject = divmod(number, 4)
+        slowness = 1.0 if round_number < 9 else 1.3
+        trial = journal.add_trial(
+            run.id,
+            plan.subjects[subject],
+            round_number,
+            samples_ns=np.array([int(slowness * rng.normal(1e6, 1e4))] * 4),
+            started=0.02 * number,
+            duration_s=0.0,
+            warmups=0,
+        )
+        if slowness == 1.0 and subject:
+            fast.append(trial.id)
+    ledger = Ledger(plan, journal.trials(run.id))
+    ledger.relevel()
+    before = ledger.half_width("m0")  # of the nine fast ones: those after them are disturbed
+    journal.taint(fast, "clock: of another rule")
+    ledger.taint(fast, "clock: of another rule")
+    ledger.relevel()
+    resumed = Ledger(plan, journal.trials(run.id))
+    resumed.relevel()
+    assert ledger.half_width("m0") == resumed.half_width("m0") != before
+
+
 def test_rounds_take_turns_at_the_runners(
     tmp_path: Path, device: HostDevice, journal: Journal
 ) -> None:
