@@ -142,7 +142,9 @@ class FaultBench:
         for key, entry in lut.entries.items():
             assert abs(entry.ms / truth[key] - 1) < 0.01, "noise of 0.2 %"
             assert entry.rounds >= SETTINGS.min_rounds, "it was not given up after a few"
-        for artifact in self._on_phone("artifacts/*"):
+        artifacts = self._on_phone("artifacts/*")
+        assert artifacts, "or they lie elsewhere"
+        for artifact in artifacts:
             assert sha256_of(artifact.read_bytes()) == artifact.name, "whole, however it got there"
         self.require_quiet()
 
