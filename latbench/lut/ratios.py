@@ -78,7 +78,7 @@ class Noise:
     """
 
     run_sd: float = 0.002
-    dispatch_ms: float = 0.0001
+    dispatch_ms: float = 0.00003
     level_sd: float = 0.005
     memory_sd: float = 0.015
     memory_left_sd: float = 0.007
