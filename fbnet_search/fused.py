@@ -124,7 +124,7 @@ class _NormReluConv(torch.autograd.Function):
         gradient, kernel = gradient.to(y.dtype), kernel.to(y.dtype)
         if _is_product(kernel, stride, groups):
             of_z, of_kernel = _product_backward(gradient, z, kernel, wants)
-        elif z.device.type == "cpu":
+        elif z.device.type == "cpu" and groups == len(kernel):
             geometry = gradient, z, kernel, stride, padding
             of_z = input_gradient(*geometry) if wants[0] else None
             of_kernel = weight_gradient(*geometry) if wants[1] else None

@@ -50,17 +50,23 @@ def write_executorch(graph: Graph, metadata: dict[str, Any]) -> bytes:
     `metadata` is what its method 'latbench' returns, as JSON.
 
     Raises:
-        ExportFailed: executorch is not installed.
+        ExportFailed: executorch is not installed, or not for this PyTorch.
     """
     require_executorch()
     sample = torch.zeros(graph.shapes[graph.input])
     # Libraries that it could use are missed aloud, and PyTorch tells it of what is deprecated.
     with without_notices(lambda line: True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exir: Any = importlib.import_module("executorch.exir")
-        xnnpack: Any = importlib.import_module(
-            "executorch.backends.xnnpack.partition.xnnpack_partitioner"
-        )
+        try:
+            exir: Any = importlib.import_module("executorch.exir")
+            xnnpack: Any = importlib.import_module(
+                "executorch.backends.xnnpack.partition.xnnpack_partitioner"
+            )
+        except ImportError as error:
+            raise ExportFailed(
+                f"executorch cannot be imported beside PyTorch {torch.__version__}: {error}",
+                hint="pip install --upgrade latbench[executorch]",
+            ) from None
         lowered = exir.to_edge_transform_and_lower(
             torch.export.export(_ProgramModule(graph).eval(), (sample,)),
             partitioner=[xnnpack.XnnpackPartitioner()],

@@ -40,7 +40,7 @@ from latbench.space.sandwich import frames_of
 #: The least share of its sandwich that an op is given.
 _LEAST_SHARE = 0.01
 
-#: The relative standard deviation of a model's speed over the places that its memory may lie at.
+#: The least relative standard error that comes with where a few runners keep a model's memory.
 _PLACEMENT_SD = 0.006
 
 

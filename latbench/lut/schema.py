@@ -75,8 +75,7 @@ class Entry(_Record):
     the errors of all three. `placement` is the relative standard error that comes with where models lie in
     memory, as the disagreement of runners shows it that keep them loaded. `outliers` counts samples far
     from their round's median (they are kept); `warnings` names what makes the interval doubtful
-    (`latbench.measure.diagnostics`), and
-    "unresolved" an op too cheap to be told from its frames.
+    (`latbench.measure.diagnostics`), and "unresolved" an op too cheap to be told from its frames.
     """
 
     ms: Milliseconds

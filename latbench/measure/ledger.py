@@ -167,13 +167,13 @@ class Ledger:
         return self._half_widths[key]
 
     def _computed_half_width(self, key: str) -> float:
+        trials = self.trials(key)
+        if sum(trial.trusted for trial in trials) < self._settings.min_rounds:
+            return math.inf
         medians = [
             self._medians[trial.id] / self._levels.factor(trial)
-            for trial in self._levels.chosen(self.trials(key))
-            if trial.trusted
+            for trial in self._levels.chosen(trials)
         ]
-        if len(medians) < self._settings.min_rounds:
-            return math.inf
         low, high = median_ci95(medians)
         return (high - low) / 2 / statistics.median(medians)
 

@@ -56,7 +56,8 @@ static void tflite_unload(struct model *model) {
     struct tflite_model *lite = (struct tflite_model *)model;
     // An interpreter uses its delegate to the end.
     if (lite->interpreter != NULL) tflite.TfLiteInterpreterDelete(lite->interpreter);
-    if (lite->delegate != NULL) lite->delete_delegate(lite->delegate);
+    if (lite->delegate != NULL && lite->delete_delegate != NULL)
+        lite->delete_delegate(lite->delegate);
     if (lite->file != NULL) tflite.TfLiteModelDelete(lite->file);
     model_free_tensors(model);
     free(lite);
@@ -125,6 +126,7 @@ static bool tflite_get_output(struct model *model, size_t output, void *data, si
 
 static bool tflite_run(struct model *model, struct failure *failure) {
     struct tflite_model *lite = (struct tflite_model *)model;
+    lite->said[0] = '\0';
     if (tflite.TfLiteInterpreterInvoke(lite->interpreter) == 0) return true;
     return tflite_failed(lite, failure, "TensorFlow Lite failed");
 }
