@@ -42,6 +42,7 @@ from latbench.device.transport import ProcessTransport
 from latbench.measure import Journal, measure
 from latbench.space import SearchSpace
 from tests.rigs.adb_server import AdbServer, adb_of_adbutils, adb_of_debian, running_adb_server
+from tests.rigs.parts import default_cache
 from tests.rigs.phone import Phone
 
 RUNNER = Path(__file__).parents[1] / "runner"
@@ -60,9 +61,9 @@ def main() -> None:
         f"python {shlex.join(sys.argv)}"
     )
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
+        folder, rigs = Path(name), default_cache()
         os.environ["HOME"] = name  # a key and a server of our own
-        phone = stack.enter_context(Phone("galaxy-s8"))
+        phone = stack.enter_context(Phone("galaxy-s8", cache=rigs))
         signer(own_key())  # makes the key
         phone.allow(own_key().with_name("adbkey.pub").read_text())
         binary = adb_of_debian() or adb_of_adbutils()
