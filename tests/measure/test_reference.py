@@ -13,6 +13,7 @@ from latbench.device.host import HostDevice
 from latbench.errors import BadRequest, RunnerFailed
 from latbench.measure import Journal, Plan, Role, measure
 from latbench.measure.journal_file import APPLICATION_ID, UPDATES, VERSION
+from latbench.measure.level import Levels
 from latbench.measure.plan import reference_subject
 
 
@@ -33,8 +34,9 @@ def test_the_reference_is_timed_between_the_others_in_every_place(
     watching = [trial.role for trial in trials if trial.role.watches]
     assert watching.count(Role.REFERENCE) >= len(plan.subjects)
     result = report.results[plan.reference.key]
-    trusted = watching.count(Role.REFERENCE) - result.tainted
-    assert result.rounds == (result.tainted if result.distrusted else trusted)
+    of_reference = [trial for trial in trials if trial.role is Role.REFERENCE]
+    assert result.rounds == len(Levels.of(trials).chosen(of_reference))
+    assert result.tainted == sum(trial.taint is not None for trial in of_reference)
     assert plan.reference.key not in report.standings  # nobody waits for it to converge
     assert not [trial for trial in trials if trial.failure]
     assert not [trial for trial in trials if "affinity" in (trial.taint or "")]
