@@ -9,9 +9,10 @@ estimated above the tolerance half of the time only, so the line is drawn below 
     change_i = r_i - level
     se_i^2   = error(baseline)^2 + error(current)^2 + memory_i^2 + se(level)^2
 
-The error of an entry holds its interval, where in memory its runners put the model, and the dispatch
-of a run (`latbench.lut.ratios.error_of`). Machines are also slow in their memory alone, when
-neighbours use it: `memory_i` is how much of that an op shows, by the bytes that pass through it. How
+The error of an entry holds its interval (twice as wide where the LUT warns of it), where in memory its
+runners put the model, and the dispatch of a run (`latbench.lut.ratios.error_of`). Machines are also slow
+in their memory alone, when neighbours use it: `memory_i` is how much of that an op shows, by the bytes
+that pass through it. How
 far ops disagree every pair of LUTs says itself, so all se_i are multiplied by a scale: the spread of
 change_i / se_i, drawn towards 1 the more, the fewer ops tell of it (an empirical null). Level and
 spread are those of the densest half of the ops, and are estimated anew without the ops that are
