@@ -190,9 +190,11 @@ def test_the_app_is_killed(phone: IosPhone, model: Path) -> None:
         path = device.send([model])[model]
         with device.open_runner() as runner:
             handle = runner.load(path, Runtime.ONNX).handle
-            threading.Timer(0.3, phone.kill_app).start()
+            killing = threading.Timer(0.3, phone.kill_app)
+            killing.start()
             with pytest.raises(RunnerFailed, match="it crashed, or was closed"):
                 runner.run(handle, max_samples=500_000, seconds=20)
+        killing.join()  # a process that dies may still accept a connection, and close it
         with pytest.raises(DeviceLost, match="the companion app does not run"):
             device.open_runner()
         device.close()
