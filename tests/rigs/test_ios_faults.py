@@ -154,7 +154,8 @@ def test_the_cable_is_pulled(
             with device.open_runner() as runner:
                 runner.run(runner.load(path, Runtime.ONNX).handle, seconds=0.2)
 
-        with pytest.raises(DeviceLost, match="is gone") as lost:
+        # The second, where the answer came before the cable was out.
+        with pytest.raises(DeviceLost, match=r"is gone|no iPhone \S+ is attached") as lost:
             measure()
         assert "it goes on from there" in str(lost.value.hint)
         device.close()
