@@ -25,7 +25,7 @@ from fbnet_search.run import Run
 from fbnet_search.standalone import standalone_source
 from fbnet_search.supernet import start_as_identity
 from fbnet_search.timm_arch import timm_file
-from fbnet_search.verify import TargetLatency, latency_on
+from fbnet_search.verify import TargetLatency, latencies_on
 from latbench.errors import BadRequest, LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
@@ -135,7 +135,9 @@ def train(
         numbers = torch.arange(min(_SAMPLES, len(images.test)))
         samples, _ = next(batches(images.test, numbers, _SAMPLES))
         artifacts = export_formats(network, deployed, out, samples)
-    latencies = [latency_on(lut, architecture) for lut in luts] or latencies_found(found)
+    latencies = [
+        one for lut in luts for one in latencies_on(lut, [architecture])
+    ] or latencies_found(found)
     result = TrainResult(
         architecture=architecture,
         test_accuracy=test_accuracy,

@@ -1,23 +1,27 @@
 """What a network takes on the targets of LUTs: predicted, and measured where the device is at hand.
 
-A search's finalists are timed on every device that can be reached, and the choice among them is by what
-was measured on the target where each takes the longest.
+A search's finalists are timed on every device that can be reached, all in the same rounds, and the choice
+among them is by what was measured on the target where each takes the longest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from latbench.api import Measurement, measure_latency
+from latbench.api import Measurement
 from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError, RunnerFailed
 from latbench.lut import Lut, Prediction, predict_latency
+from latbench.networks import measure_networks
 from latbench.opening import reopen_target
 from latbench.space import Architecture
 
 #: What says that a device is not at hand, or not as the LUT's run had it; anything else is a failure.
 NOT_AT_HAND = (DeviceUnavailable, RunnerFailed, BadRequest)
 
-Measure = Callable[[Architecture, Lut], Measurement]
+Measure = Callable[[Sequence[Architecture], Lut], Sequence[Measurement]]
+
+#: Seconds that the first network and each other one may take on one device, at most.
+_FIRST_S, _OTHER_S = 120.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -129,28 +133,32 @@ def predicted_on(lut: Lut, architecture: Architecture, unmeasured: str = "") -> 
     )
 
 
-def on_the_luts_device(architecture: Architecture, lut: Lut) -> Measurement:
-    """Time `architecture`, with untrained weights, on the device that `lut` is of.
+def on_the_luts_device(architectures: Sequence[Architecture], lut: Lut) -> Sequence[Measurement]:
+    """Time `architectures`, with untrained weights, on the device that `lut` is of.
 
     Raises:
-        DeviceUnavailable, RunnerFailed, ExportFailed: see `latbench.api.measure_latency`.
+        DeviceUnavailable, RunnerFailed, ExportFailed: see `latbench.networks.measure_networks`.
     """
-    return measure_latency(architecture, lut.target.device, lut=lut)
+    budget_s = _FIRST_S + _OTHER_S * (len(architectures) - 1)
+    return measure_networks(architectures, lut, budget_s=budget_s).measurements
 
 
-def latency_on(
-    lut: Lut, architecture: Architecture, measure: Measure = on_the_luts_device
-) -> TargetLatency:
-    """Predict the latency of `architecture` on the LUT's target, and time it there.
+def latencies_on(
+    lut: Lut, architectures: Sequence[Architecture], measure: Measure = on_the_luts_device
+) -> list[TargetLatency]:
+    """Predict the latencies of `architectures` on the LUT's target, and time them there.
 
     Raises:
-        MissingOps: the LUT lacks ops of it.
+        MissingOps: the LUT lacks ops of one.
         LatbenchError: as `measure`.
     """
-    told, measured = predicted_on(lut, architecture), measure(architecture, lut)
-    level = measured.level
-    low, high = (bound / level for bound in measured.ci95)
-    return replace(told, measured=Measured(measured.ms / level, low, high, level))
+    told = [predicted_on(lut, architecture) for architecture in architectures]
+    latencies = []
+    for one, measured in zip(told, measure(architectures, lut), strict=True):
+        level = measured.level
+        low, high = (bound / level for bound in measured.ci95)
+        latencies.append(replace(one, measured=Measured(measured.ms / level, low, high, level)))
+    return latencies
 
 
 def require_at_hand(luts: Sequence[Lut]) -> None:
@@ -174,30 +182,23 @@ def require_at_hand(luts: Sequence[Lut]) -> None:
 def verified(
     finalists: Sequence[Architecture], luts: Sequence[Lut], measure: Measure = on_the_luts_device
 ) -> list[Finalist]:
-    """Time `finalists`, in their order, on the devices of `luts` that are at hand.
-
-    A device that once could not be measured on is not asked again.
+    """Time `finalists` on the devices of `luts` that are at hand.
 
     Raises:
-        LatbenchError: no device is left that one could be timed on, or something else failed; as
-            `measure`.
+        LatbenchError: they could be timed on no device, or something else failed; as `measure`.
     """
-    failures: dict[int, LatbenchError] = {}
-    timed: list[Finalist] = []
-    for architecture in finalists:
-        latencies = []
-        for number, lut in enumerate(luts):
-            if number not in failures:
-                try:
-                    latencies.append(latency_on(lut, architecture, measure))
-                    continue
-                except NOT_AT_HAND as error:
-                    failures[number] = error
-                if len(failures) == len(luts):
-                    raise failures[0]
-            latencies.append(predicted_on(lut, architecture, failures[number].message))
-        timed.append(Finalist(architecture, tuple(latencies)))
-    return timed
+    failures: list[LatbenchError] = []
+    columns: list[list[TargetLatency]] = []  # one for each LUT
+    for lut in luts:
+        try:
+            columns.append(latencies_on(lut, finalists, measure))
+        except NOT_AT_HAND as error:
+            failures.append(error)
+            columns.append([predicted_on(lut, one, error.message) for one in finalists])
+    if len(failures) == len(luts):
+        raise failures[0]
+    rows = zip(*columns, strict=True)
+    return [Finalist(one, latencies) for one, latencies in zip(finalists, rows, strict=True)]
 
 
 def pick(timed: Sequence[Finalist], target_ms: float) -> Finalist:

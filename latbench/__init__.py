@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from latbench.api import Measurement, build_lut, measure_latency, profile
     from latbench.errors import LatbenchError
     from latbench.lut import Entry, Lut, Prediction, predict_latency
+    from latbench.networks import Together, measure_networks
     from latbench.space import Architecture, OpSpec, SearchSpace, published, read_architecture
     from latbench.target import Precision, Runtime, Target
     from latbench.validation import Validation, validate
@@ -29,6 +30,7 @@ _HOMES = {
     "latbench.api": ("Measurement", "build_lut", "measure_latency", "profile"),
     "latbench.errors": ("LatbenchError",),
     "latbench.lut": ("Entry", "Lut", "Prediction", "predict_latency"),
+    "latbench.networks": ("Together", "measure_networks"),
     "latbench.space": ("Architecture", "OpSpec", "SearchSpace", "published", "read_architecture"),
     "latbench.validation": ("Validation", "validate"),
     "latbench.target": ("Precision", "Runtime", "Target"),
@@ -47,9 +49,11 @@ __all__ = [
     "Runtime",
     "SearchSpace",
     "Target",
+    "Together",
     "Validation",
     "build_lut",
     "measure_latency",
+    "measure_networks",
     "predict_latency",
     "profile",
     "published",

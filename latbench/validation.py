@@ -1,25 +1,16 @@
 """Judge a LUT by networks that it was not made from; `latbench validate` is `validate`."""
 
 import statistics
-from contextlib import closing
 from dataclasses import dataclass
 
-from latbench.api import (
-    Progress,
-    journals,
-    measured,
-    network_subject,
-    sentinel_subject,
-    silent,
-)
+from latbench.api import Progress, silent
 from latbench.device.open import ANYWHERE, Where
 from latbench.errors import BadRequest, LatbenchError
-from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
-from latbench.lut.anchor import anchors_of, levels_of
-from latbench.measure import Journal, Plan, RunReport, Settings
-from latbench.opening import reopen_target
+from latbench.lut.anchor import anchors_of
+from latbench.measure import RunReport
+from latbench.networks import measure_networks
 from latbench.space.design import varied_architectures
 
 #: The sentinel may wander this far in a run before its figures are doubted, relative. In our own runs 1.1
@@ -88,50 +79,33 @@ def validate(
         LatbenchError: the device was never quiet enough to judge the LUT by it.
         DeviceUnavailable, RunnerFailed: see there.
     """
-    anchors = anchors_of(lut)
-    if not anchors:
+    if not anchors_of(lut):
         raise BadRequest(
             "the LUT has no sentinel network, so its level cannot be told",
             hint=f"measure it again with: {lut.command}",
         )
-    space, target = lut.search_space, lut.target
+    space = lut.search_space
     learnt = {one.layers for one in lut.correction.calibration} if lut.correction else set()
     others = [
         other
         for other in varied_architectures(space, networks + len(learnt), seed=seed)
         if other.notation not in learnt
     ][:networks]
-    predicted = [predict_latency(lut, other) for other in others]
-    unit, target = reopen_target(target, where)
-    with closing(unit):
-        store = ArtifactStore()
-        timed = [*(anchor.architecture for anchor in anchors), *others]
-        subjects = []
-        for network in timed:
-            subjects.append(network_subject(network, target, store))
-            progress("exporting", len(subjects), len(timed))
-        plan = Plan(
-            target,
-            tuple(subjects),
-            sentinel_subject(anchors[0].architecture, target, store),
-            Settings(ci=ci, budget_s=budget_s),
-        )
-        with Journal(journals() / "validate.sqlite") as opened:
-            report = measured(plan, unit, opened, progress, {}, fresh=True)
+    timed = measure_networks(others, lut, where=where, ci=ci, budget_s=budget_s, progress=progress)
+    report = timed.report
     if report.distrusted:
         reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
+        count = len(timed.levels) + len(others)
         raise LatbenchError(
-            f"{len(report.distrusted)} of {len(subjects)} networks have distrusted trials only, "
+            f"{len(report.distrusted)} of {count} networks have distrusted trials only, "
             "so figures would judge the device's troubles, not the LUT",
             details=(f"trials tainted by: {reasons}",),
             hint="let it cool down or end what else it does, and type the same again",
         )
-    latencies = [report.result(subject.key).ms for subject in subjects]
-    levels = levels_of(anchors, latencies[: len(anchors)])
-    level = statistics.median(levels)
+    level = statistics.median(timed.levels)
     validated = tuple(
-        Validated(str(network), said, ms / level)
-        for network, said, ms in zip(others, predicted, latencies[len(anchors) :], strict=True)
+        Validated(one.name, predict_latency(lut, network), one.ms / level)
+        for network, one in zip(others, timed.measurements, strict=True)
     )
     figures = figures_of(validated, drift=report.drift or 0.0, level=level - 1)
-    return Validation(lut, validated, figures, levels, report)
+    return Validation(lut, validated, figures, timed.levels, report)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from fbnet_search.timm_arch import timm_arch_def, timm_file
 from latbench.api import Measurement
 from latbench.errors import BadRequest, DeviceUnavailable
 from latbench.lut import Lut, predict_latency
+from latbench.networks import Together
 from latbench.space import CANDIDATES, Architecture, OpKind, SearchSpace
 from latbench.space.architecture import random_architectures
 from latbench.space.blocks import build_network
@@ -221,15 +222,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Milliseconds that the host measures, one after the other; the phone is not attached."""
     given: list[float] = []
 
-    def measure(network: Architecture, device: str = "", *, lut: Lut) -> Measurement:
+    def measure(networks: Sequence[Architecture], lut: Lut, *, budget_s: float) -> Together:
         if lut.target.device != "host":
             raise DeviceUnavailable("no pixel-6 | none is attached")
-        ms = given.pop(0)
-        return Measurement(
-            str(network), lut.target, ms, (0.8 * ms, 1.25 * ms), 60, 6, 0, anchor=1.25
-        )
+        measured = []
+        for network in networks:
+            ms = given.pop(0)
+            interval = 0.8 * ms, 1.25 * ms
+            measured.append(
+                Measurement(str(network), lut.target, ms, interval, 60, 6, 0, anchor=1.25)
+            )
+        return Together(tuple(measured), (1.25,), cast(Any, None))
 
-    monkeypatch.setattr("fbnet_search.verify.measure_latency", measure)
+    monkeypatch.setattr("fbnet_search.verify.measure_networks", measure)
     return given
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from fbnet_search.verify import pick, verified
 from latbench.api import Measurement
 from latbench.errors import DeviceUnavailable, ExportFailed
 from latbench.lut import Lut, predict_latency
+from latbench.networks import Together
 from latbench.space import Architecture, SearchSpace, read_architecture
 from latbench.space.architecture import random_architectures
 from latbench.target import Runtime, Target
@@ -46,18 +48,22 @@ class Planted:
     away: Sequence[str] = ()
     asked: list[tuple[Architecture, Target]] = field(default_factory=list)
 
-    def __call__(self, network: Architecture, device: str = "", *, lut: Lut) -> Measurement:
-        self.asked.append((network, lut.target))
+    def of(self, networks: Sequence[Architecture], lut: Lut) -> list[Measurement]:
+        """As `fbnet_search.verify.Measure`."""
+        self.asked += [(network, lut.target) for network in networks]
         if lut.target.device in self.away:
             raise DeviceUnavailable(f"no {lut.target.device} is attached")
-        known = list(dict.fromkeys(one for one, target in self.asked if target == lut.target))
-        ms = self.ms[lut.target.runtime][known.index(network)]
-        interval = ms - self.half, ms + self.half
-        return Measurement(str(network), lut.target, ms, interval, 60, 6, 0, anchor=self.anchor)
+        return [
+            Measurement(
+                str(network), lut.target, ms, (ms - self.half, ms + self.half), 60, 6, 0,
+                anchor=self.anchor,
+            )
+            for network, ms in zip(networks, self.ms[lut.target.runtime], strict=True)
+        ]  # fmt: skip
 
-    def of(self, network: Architecture, lut: Lut) -> Measurement:
-        """As `fbnet_search.verify.Measure`."""
-        return self(network, lut=lut)
+    def __call__(self, networks: Sequence[Architecture], lut: Lut, *, budget_s: float) -> Together:
+        """As `latbench.networks.measure_networks`."""
+        return Together(tuple(self.of(networks, lut)), (), cast(Any, None))
 
 
 @pytest.fixture
@@ -107,7 +113,7 @@ def test_a_device_that_is_away_is_asked_once_and_told_of(
 ) -> None:
     devices = Planted({Runtime.TFLITE: (1.0, 1.1, 1.2)}, away=["pixel-6"])
     timed = verified(networks, [far_lut, tiny_lut], devices.of)
-    assert [target.device for _, target in devices.asked].count("pixel-6") == 1
+    assert [target.device for _, target in devices.asked].count("pixel-6") == len(networks)
     for one in timed:
         far, near = one.latencies
         assert (far.measured, far.unmeasured) == (None, "no pixel-6 is attached")
@@ -127,7 +133,7 @@ def test_without_any_device_there_is_no_choice(
 def test_a_failure_that_is_not_the_devices_is_none_to_pass_over(
     networks: list[Architecture], tiny_lut: Lut, onnx_lut: Lut
 ) -> None:
-    def failing(network: Architecture, lut: Lut) -> Measurement:
+    def failing(networks: Sequence[Architecture], lut: Lut) -> list[Measurement]:
         raise ExportFailed("it computes something else")
 
     with pytest.raises(ExportFailed):
@@ -164,7 +170,7 @@ def test_the_search_finds_by_measurement_and_tells_what_crosses_the_target(
 ) -> None:  # fmt: skip
     third = max(first, second) - 0.001 if first > TARGET_MS < second else 0.1
     device = Planted({Runtime.TFLITE: (first, second, third)}, half=half)
-    monkeypatch.setattr("fbnet_search.verify.measure_latency", device)
+    monkeypatch.setattr("fbnet_search.verify.measure_networks", device)
     done = CliRunner().invoke(search_main, arguments([tiny_lut], tmp_path, digit_folder, TARGET_MS))
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())

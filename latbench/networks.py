@@ -1,0 +1,100 @@
+"""Several networks timed in the same rounds, held against a LUT.
+
+What two networks take in runs of their own differs by more than the networks do: each run has its level,
+and tells it by a per cent or two. In the same rounds they share it, so that they can be compared.
+"""
+
+import statistics
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from latbench.api import (
+    Measurement,
+    Progress,
+    journals,
+    measured,
+    network_subject,
+    sentinel_subject,
+    silent,
+)
+from latbench.device.open import ANYWHERE, Where
+from latbench.export import ArtifactStore
+from latbench.lut import Lut, predict_latency
+from latbench.lut.anchor import anchors_of, levels_of
+from latbench.measure import Journal, Plan, RunReport, Settings
+from latbench.opening import reopen_target
+from latbench.space import Architecture
+
+
+@dataclass(frozen=True)
+class Together:
+    """What networks took in the same rounds.
+
+    `measurements` are in the order of the networks, with one level for all; `levels` says how much
+    slower (above 1) each of the LUT's own networks ran than in the LUT's run, and is empty if the LUT has no
+    sentinel.
+    """
+
+    measurements: tuple[Measurement, ...]
+    levels: tuple[float, ...]
+    report: RunReport
+
+
+def measure_networks(
+    networks: Sequence[Architecture],
+    lut: Lut,
+    *,
+    where: Where = ANYWHERE,
+    ci: float = 0.01,
+    budget_s: float = 300.0,
+    progress: Progress = silent,
+) -> Together:
+    """Time `networks`, with untrained weights, in the same rounds on the device that `lut` is of.
+
+    Networks that the LUT was made from are timed in these rounds too; they tell how much slower the device
+    is now (`latbench.lut.anchor`).
+
+    Args:
+        networks: different ones of the LUT's space.
+        where: as `latbench.api.profile`.
+        ci: the half-width that intervals should reach, relative.
+        budget_s: seconds, at most, for all.
+
+    Raises:
+        MissingOps: the LUT lacks ops of one.
+        DeviceUnavailable, RunnerFailed: see there.
+    """
+    anchors = anchors_of(lut)
+    predicted = [predict_latency(lut, network) for network in networks]
+    unit, target = reopen_target(lut.target, where)
+    with closing(unit):
+        store = ArtifactStore()
+        timed = [*(anchor.architecture for anchor in anchors), *networks]
+        subjects = []
+        for network in timed:
+            subjects.append(network_subject(network, target, store))
+            progress("exporting", len(subjects), len(timed))
+        sentinel = sentinel_subject(anchors[0].architecture, target, store) if anchors else None
+        # A network may be one that the LUT was made from.
+        different = tuple({subject.key: subject for subject in subjects}.values())
+        plan = Plan(target, different, sentinel, Settings(ci=ci, budget_s=budget_s))
+        with Journal(journals() / "networks.sqlite") as opened:
+            report = measured(plan, unit, opened, progress, {}, fresh=True)
+    results = [report.result(subject.key) for subject in subjects]
+    levels = levels_of(anchors, [result.ms for result in results[: len(anchors)]])
+    measurements = tuple(
+        Measurement(
+            str(network),
+            target,
+            result.ms,
+            result.ci95,
+            result.samples,
+            result.rounds,
+            result.tainted,
+            predicted=said,
+            anchor=statistics.median(levels) if levels else None,
+        )
+        for network, said, result in zip(networks, predicted, results[len(anchors) :], strict=True)
+    )
+    return Together(measurements, levels, report)
