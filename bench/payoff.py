@@ -11,7 +11,8 @@ small space at 32x32, then
                fastest of its accuracy class on its own target, and by how much? Two groups are of one
                class if their mean accuracies differ by no more than two standard errors, by what
                trainings of one network with other seeds differ
-    ranking    Kendall's tau between accuracies in the supernet and of networks trained alone
+    ranking    Kendall's tau between accuracies in the supernet and of networks trained alone: those that
+               searched ones are compared with, and some more random ones
 
 and prints the course of each search: entropy of theta, expected latency and accuracy over the epochs.
 
@@ -44,10 +45,12 @@ from fbnet_search.derive import Budget, architecture_of, most_probable_first
 from fbnet_search.judge import by_shared_weights
 from fbnet_search.latency import LatencyModel, latency_model
 from fbnet_search.supernet import Supernet
-from latbench.api import build_lut, measure_latency, profile
+from fbnet_search.verify import pick, verified
+from latbench.api import build_lut, profile
 from latbench.errors import LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
+from latbench.networks import measure_networks
 from latbench.space import CANDIDATES, Architecture, SearchSpace
 from latbench.space.design import SENTINEL
 from latbench.space.fbnet import MACRO_ARCHITECTURES, MacroArchitecture, Stage
@@ -61,7 +64,8 @@ STAGES = tuple(
 SMALL = MacroArchitecture("fbnet-small", (32,), 8, 8, 2, STAGES, (256,), 10)
 FORBIDDEN = -1e3
 ATTEMPTS = 3  # at a LUT
-EQUAL_MS = 0.02  # how far measured latencies may lie from their middle, to be called equal
+FINALISTS = 5  # of a search, of which measuring picks one
+EQUAL_MS = 0.02  # what measured latencies may differ by, to be called equal
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Scale:
     """
 
     searches: int = 3
-    transfer_searches: int = 2
+    transfer_searches: int = 1
     search_epochs: int = 6
     random: int = 12
     ranked: int = 20
@@ -82,12 +86,13 @@ class Scale:
     images: int | None = None
     ci: float = 0.01
     measuring_s: float = 120.0
+    network_s: float = 15.0
     runtimes: tuple[Runtime, ...] = HOST_RUNTIMES
     mape: float = 2.0
     transfer_mape: float = 4.0
 
 
-QUICK = Scale(1, 1, 2, 3, 5, 1, 1, 320, 0.05, 5.0, (Runtime.TFLITE, Runtime.ONNX), 50.0, 50.0)
+QUICK = Scale(1, 1, 2, 3, 8, 1, 1, 320, 0.05, 5.0, 1.0, (Runtime.TFLITE, Runtime.ONNX), 50.0, 50.0)
 
 
 def space() -> SearchSpace:
@@ -256,11 +261,13 @@ def searched(lut: str, data: str, out: str, scale: Scale, seed: int) -> dict[str
     )  # fmt: skip
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     course = [event for event in events if event["event"] == "epoch"]
+    judged = [event["networks"] for event in events if event["event"] == "judged"]
     names = ("epoch", "phase", "w_loss", "theta_accuracy", "expected_ms", "entropy", "seconds")
     return {
         "layers": found.architecture.notation,
         "predicted_ms": found.prediction.ms,
         "target_ms": found.target_ms,
+        "finalists": [layers for layers, _ in judged[-1][:FINALISTS]],
         "course": [{name: event.get(name) for name in names} for event in course],
     }
 
@@ -352,12 +359,23 @@ class Bench:
         }
 
     def found(self, runtime: Runtime, seeds: int) -> dict[str, Architecture]:
-        """What searches found, by their names in the journal."""
-        names = [f"search {runtime} {seed}" for seed in range(seeds)]
-        return {
-            name: Architecture.parse(self.journal.results[name]["layers"], space())
-            for name in names
-        }
+        """What searches found, by their names in the journal.
+
+        The finalists of each are timed now that no other search computes beside, as `--verify` does.
+        """
+        lut = self.lut(runtime)
+        networks = {}
+        for name in [f"search {runtime} {seed}" for seed in range(seeds)]:
+            search = self.journal.results[name]
+            finalists = [Architecture.parse(one, space()) for one in search["finalists"]]
+
+            def picked(finalists: Sequence[Architecture] = finalists, name: str = name) -> str:
+                timed = verified(finalists, [lut])
+                return pick(timed, self.journal.results[name]["target_ms"]).architecture.notation
+
+            layers = self.journal.once(f"picked {name}", picked)
+            networks[name] = Architecture.parse(layers, space())
+        return networks
 
     def accuracy(self, name: str, seeds: int) -> float:
         """The mean over trainings of one network."""
@@ -374,10 +392,10 @@ def worth(bench: Bench) -> None:
     bench.do(bench.searches(home, scale.searches), bench.trainings(rivals, 0))
     networks = bench.found(home, scale.searches) | rivals
     bench.do(bench.trainings(networks, 0))
-    _time(bench.journal, networks, home, lut, scale)
-    _worth(bench, networks, 1)
+    times = _time(bench.journal, networks, home, lut, scale)
+    _worth(bench, times, 1)
     bench.do(*(bench.trainings(networks, seed) for seed in range(1, scale.train_seeds)))
-    _worth(bench, networks, scale.train_seeds)
+    _worth(bench, times, scale.train_seeds)
 
 
 def transfer(bench: Bench) -> None:
@@ -387,18 +405,20 @@ def transfer(bench: Bench) -> None:
     found = {runtime: bench.found(runtime, scale.transfer_searches) for runtime in luts}
     networks = {name: one for part in found.values() for name, one in part.items()}
     bench.do(*(bench.trainings(networks, seed) for seed in range(scale.train_seeds)))
-    for runtime, lut in luts.items():
-        _time(bench.journal, networks, runtime, lut, scale)
-    _transfer(bench, {runtime: list(part) for runtime, part in found.items()})
+    times = {
+        runtime: _time(bench.journal, networks, runtime, lut, scale)
+        for runtime, lut in luts.items()
+    }
+    _transfer(bench, {runtime: list(part) for runtime, part in found.items()}, times)
 
 
 def ranking(bench: Bench) -> None:
     scale, home = bench.scale, bench.home
-    model = latency_model(bench.lut(home))
-    target = middle(model)
-    drawn = random_networks(model, target, scale.random, 0)[: scale.ranked]
-    more = random_networks(model, target, scale.ranked - len(drawn), 1)
-    networks = {f"random {n}": one for n, one in enumerate(drawn)}
+    lut = bench.lut(home)
+    model = latency_model(lut)
+    networks = _rivals(lut, scale)
+    count = max(scale.ranked - len(networks), 0)
+    more = random_networks(model, middle(model), count, 1)
     networks |= {f"ranked {n}": one for n, one in enumerate(more)}
     bench.do(bench.searches(home, 1), bench.trainings(networks, 0))
     notations = [one.notation for one in networks.values()]
@@ -472,34 +492,36 @@ def _rivals(lut: Lut, scale: Scale) -> dict[str, Architecture]:
 
 def _time(
     journal: Journal, networks: dict[str, Architecture], runtime: Runtime, lut: Lut, scale: Scale
-) -> None:
-    """Measure networks on a runtime, at the level of its LUT."""
-    for name, network in networks.items():
+) -> dict[str, float]:
+    """Measure networks on a runtime, in the same rounds; milliseconds at the level of its LUT."""
 
-        def measured(network: Architecture = network) -> float:
-            timed = measure_latency(network, lut=lut, ci=scale.ci, budget_s=scale.measuring_s)
-            return timed.ms / timed.level
+    def measured() -> dict[str, float]:
+        budget_s = scale.measuring_s + len(networks) * scale.network_s
+        together = measure_networks(list(networks.values()), lut, ci=scale.ci, budget_s=budget_s)
+        named = zip(networks, together.measurements, strict=True)
+        return {name: one.ms / one.level for name, one in named}
 
-        journal.once(f"ms {runtime} {name}", measured)
+    told: dict[str, float] = journal.once(f"ms {runtime}: {', '.join(networks)}", measured)
+    return told
 
 
-def _worth(bench: Bench, networks: dict[str, Architecture], seeds: int) -> None:
+def _worth(bench: Bench, times: dict[str, float], seeds: int) -> None:
     """Print the accuracies of every group of networks; each network's is the mean over `seeds`."""
-    home, journal = bench.home, bench.journal
+    home = bench.home
     groups = {"searched": f"search {home}", "random": "random", "uniform": "uniform",
               "mobilenetv2": "mobilenetv2", "log macs": "log macs"}  # fmt: skip
     print(f"\n{seeds} trainings a network")
     print(f"{'':12} nets   accuracy (mean ± s.d. over nets)   best   measured ms")
     means: dict[str, list[float]] = {}
     for group, prefix in groups.items():
-        names = [name for name in networks if name.startswith(prefix)]
+        names = [name for name in times if name.startswith(prefix)]
         means[group] = [bench.accuracy(name, seeds) for name in names]
-        times = [journal.results[f"ms {home} {name}"] for name in names]
+        own = [times[name] for name in names]
         print(
             f"{group:12} {len(names):4}   {statistics.mean(means[group]):.1%} ± {_sd(means[group]):.1%}"
-            f"   {max(means[group]):.1%}   {min(times):.3f} to {max(times):.3f}"
+            f"   {max(means[group]):.1%}   {min(own):.3f} to {max(own):.3f}"
         )
-    every = [journal.results[f"ms {home} {name}"] for name in networks]
+    every = times.values()
     apart = (max(every) - min(every)) / (max(every) + min(every))
     told = "equal" if apart <= EQUAL_MS else f"NOT equal to {EQUAL_MS:.0%}"
     print(f"measured latencies are {told}: all lie within ±{apart:.1%} of their middle")
@@ -518,14 +540,16 @@ def _sd(values: Iterable[float]) -> float:
     return statistics.stdev(known) if len(known) > 1 else 0.0
 
 
-def _transfer(bench: Bench, found: dict[Runtime, list[str]]) -> None:
+def _transfer(
+    bench: Bench, found: dict[Runtime, list[str]], times: dict[Runtime, dict[str, float]]
+) -> None:
     """Print what every network takes on every runtime, and whether its own is where it is ahead."""
     results, seeds = bench.journal.results, bench.scale.train_seeds
     print(f"\nmeasured ms of each network on each runtime, and accuracy ({seeds} trainings each)")
     print(f"{'':22}" + "".join(f"{runtime!s:>13}" for runtime in found) + f"{'accuracy':>13}")
     for names in found.values():
         for name in names:
-            row = [results[f"ms {runtime} {name}"] for runtime in found]
+            row = [times[runtime][name] for runtime in found]
             told = "".join(f"{ms:13.4f}" for ms in row)
             print(f"{name:22}{told}{bench.accuracy(name, seeds):13.1%}")
     of_each = [
@@ -539,7 +563,7 @@ def _transfer(bench: Bench, found: dict[Runtime, list[str]]) -> None:
     groups = {
         runtime: Group(
             [bench.accuracy(name, seeds) for name in names],
-            {on: [results[f"ms {on} {name}"] for name in names] for on in found},
+            {on: [times[on][name] for name in names] for on in found},
         )
         for runtime, names in found.items()
     }
@@ -564,7 +588,7 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
         error: the standard error of one network's accuracy; None if it is not known.
     """
     own = groups[target]
-    lines, behind, alike = [], [], 0
+    lines, behind, level, alike = [], [], [], 0
     for runtime, other in groups.items():
         if runtime is target:
             continue
@@ -580,7 +604,8 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
             lines.append(f"{line}: accuracies do not match (within {allowed:.1%} they would)")
             continue
         alike += 1
-        behind += [runtime] if ratio <= 1 else []
+        behind += [runtime] if ratio < 1 - EQUAL_MS else []
+        level += [runtime] if abs(ratio - 1) <= EQUAL_MS else []
         lines.append(f"{line}: accuracies match (within {allowed:.1%})")
     if not alike:
         head = (
@@ -590,6 +615,8 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
         )
     elif behind:
         head = f"NOT the fastest of their accuracy class: {', '.join(map(str, behind))}"
+    elif level:
+        head = f"as fast as those for {', '.join(map(str, level))}, to {EQUAL_MS:.0%}"
     else:
         head = f"the fastest of their accuracy class, against {alike} of {len(groups) - 1}"
     return "\n".join([f"networks searched for {target}, on it: {head}", *lines])

@@ -1,5 +1,7 @@
 """What the payoff bench says of networks that were searched for several runtimes."""
 
+import pytest
+
 from bench.payoff import Group, verdict
 from latbench.target import Runtime
 
@@ -24,6 +26,13 @@ def test_the_figure_is_how_much_longer_networks_of_equal_accuracy_take() -> None
 def test_slower_networks_are_said_to_be_slower() -> None:
     told = verdict(TFLITE, groups(0.605, 0.9), 0.01)
     assert "NOT the fastest of their accuracy class: torchscript" in told
+
+
+@pytest.mark.parametrize("own_ms", [0.985, 1.015])
+def test_two_per_cent_are_no_difference(own_ms: float) -> None:
+    told = verdict(TFLITE, groups(0.605, own_ms), 0.01)
+    assert "as fast as those for torchscript, to 2%" in told
+    assert "fastest" not in told
 
 
 def test_accuracies_that_differ_by_more_than_seeds_do_are_not_compared() -> None:
