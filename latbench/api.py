@@ -20,7 +20,16 @@ from latbench.files import home, sha256_of, write_atomically
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
 from latbench.lut.anchor import anchors_of, level_of
 from latbench.lut.build import build_lut as build_lut_of_run
-from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure_fleet
+from latbench.measure import (
+    Journal,
+    Plan,
+    Result,
+    Role,
+    RunReport,
+    Settings,
+    Subject,
+    measure_fleet,
+)
 from latbench.measure import Progress as MeasureProgress
 from latbench.measure.plan import reference_subject
 from latbench.opening import opened_target
@@ -77,6 +86,12 @@ class Measurement:
     def level(self) -> float:
         """How much slower the device is than in the LUT's run; 1 where nothing tells."""
         return self.anchor or 1.0
+
+    @classmethod
+    def of(cls, name: str, target: Target, result: Result, **facts: Any) -> "Measurement":
+        """What a run says of the model `name`; `facts` are the fields that it does not know."""
+        told = (result.ms, result.ci95, result.samples, result.rounds, result.tainted)
+        return cls(name, target, *told, **facts)
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -361,14 +376,10 @@ def measure_latency(
             report = measured(plan, unit, opened, progress, {}, fresh=True)
     result = report.result(subject.key)
     latencies = [report.result(network.key).ms for network in networks]
-    return Measurement(
+    return Measurement.of(
         subject.key,
         target,
-        result.ms,
-        result.ci95,
-        result.samples,
-        result.rounds,
-        result.tainted,
+        result,
         predicted=_prediction(lut, architecture, metadata),
         anchor=level_of(anchors, latencies) if anchors else None,
         delegated=delegated,

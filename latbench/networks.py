@@ -83,18 +83,9 @@ def measure_networks(
             report = measured(plan, unit, opened, progress, {}, fresh=True)
     results = [report.result(subject.key) for subject in subjects]
     levels = levels_of(anchors, [result.ms for result in results[: len(anchors)]])
+    level = statistics.median(levels) if levels else None
     measurements = tuple(
-        Measurement(
-            str(network),
-            target,
-            result.ms,
-            result.ci95,
-            result.samples,
-            result.rounds,
-            result.tainted,
-            predicted=said,
-            anchor=statistics.median(levels) if levels else None,
-        )
+        Measurement.of(str(network), target, result, predicted=said, anchor=level)
         for network, said, result in zip(networks, predicted, results[len(anchors) :], strict=True)
     )
     return Together(measurements, levels, report)
