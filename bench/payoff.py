@@ -7,10 +7,11 @@ small space at 32x32, then
                a MobileNetV2-style one, and the one with the largest sum of log MACs, which needs no
                training: all at the same latency by the LUT to 2 %, measured, trained alike with the
                same seeds
-    transfer   networks searched for each runtime, trained, and timed on every runtime: is each the
-               fastest of its accuracy class on its own target, and by how much? Two groups are of one
-               class if their mean accuracies differ by no more than two standard errors, by what
-               trainings of one network with other seeds differ
+    transfer   networks searched for each runtime, at the same latency and at three quarters of it,
+               trained, and timed on every runtime: is each the fastest of its accuracy class on its
+               own target, and by how much? Two groups are of one class if their mean accuracies
+               differ by no more than two standard errors, by what trainings of one network with
+               other seeds differ
     ranking    Kendall's tau between accuracies in the supernet and of networks trained alone: those that
                searched ones are compared with, and some more random ones
 
@@ -32,6 +33,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,13 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from fbnet_search import Recipe, TrainRecipe, search, train
+from fbnet_search import Recipe, TrainRecipe, train
 from fbnet_search.data import ImageData, Split, open_data
 from fbnet_search.derive import Budget, architecture_of, most_probable_first
 from fbnet_search.judge import by_shared_weights
 from fbnet_search.latency import LatencyModel, latency_model
 from fbnet_search.supernet import Supernet
+from fbnet_search.trainer import search_front
 from fbnet_search.verify import pick, verified
 from latbench.api import build_lut, profile
 from latbench.errors import LatbenchError
@@ -65,7 +68,10 @@ SMALL = MacroArchitecture("fbnet-small", (32,), 8, 8, 2, STAGES, (256,), 10)
 FORBIDDEN = -1e3
 ATTEMPTS = 3  # at a LUT
 FINALISTS = 5  # of a search, of which measuring picks one
+SHARES = (0.75, 1.0)  # of the middle latency, for which every search finds a network
+ALTERNATIVES = 6  # of a rival network, of which measuring picks one
 EQUAL_MS = 0.02  # what measured latencies may differ by, to be called equal
+NEAR = (0.975, 1.005)  # of the target: what a rival is measured to take, if one of its kind does
 
 
 @dataclass(frozen=True)
@@ -180,12 +186,14 @@ def _done(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 # Networks of one latency
 
 
-def most_of(scores: Sequence[Sequence[float]], model: LatencyModel, target: float) -> Architecture:
-    """The network of the largest sum of scores that takes [0.98, 1] of the target."""
+def most_of(
+    scores: Sequence[Sequence[float]], model: LatencyModel, target: float
+) -> list[Architecture]:
+    """The networks of the largest sums of scores that take [0.98, 1] of the target, largest first."""
     logits = np.array(scores, dtype=np.float64)
     budget = Budget(target, 0.98 * target)
-    choices = next(most_probable_first(logits, model, budget, budget.least_ms))
-    return architecture_of(space(), choices)
+    first = islice(most_probable_first(logits, model, budget, budget.least_ms), ALTERNATIVES)
+    return [architecture_of(space(), choices) for choices in first]
 
 
 def by_candidate(prefer: dict[str, float]) -> list[list[float]]:
@@ -250,25 +258,36 @@ class _Pixels:
 
 
 def searched(lut: str, data: str, out: str, scale: Scale, seed: int) -> dict[str, Any]:
-    """Search at the LUT's middle latency; what is found, and the course of it."""
+    """Search at the shares of the LUT's middle latency; what is found, and the course of it."""
     loaded = Lut.load(lut)
     recipe = replace(Recipe.named("budget").stretched(scale.search_epochs), threads=1)
     folder = Path(out)
-    found = search(
+    middle_ms = middle(latency_model(loaded))
+    results = search_front(
         loaded, data_of(data, scale.images), folder, recipe=recipe, seed=seed,
-        target_ms=middle(latency_model(loaded)), resume=(folder / "checkpoint.pt").exists(),
-        checkpoint_s=60.0,
+        targets_ms=[share * middle_ms for share in SHARES],
+        resume=(folder / "checkpoint.pt").exists(), checkpoint_s=60.0,
     )  # fmt: skip
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     course = [event for event in events if event["event"] == "epoch"]
     judged = [event["networks"] for event in events if event["event"] == "judged"]
-    names = ("epoch", "phase", "w_loss", "theta_accuracy", "expected_ms", "entropy", "seconds")
+    names = ("epoch", "phase", "w_loss", "seconds")
+    of_each = ("theta_accuracy", "expected_ms", "entropy")
     return {
-        "layers": found.architecture.notation,
-        "predicted_ms": found.prediction.ms,
-        "target_ms": found.target_ms,
-        "finalists": [layers for layers, _ in judged[-1][:FINALISTS]],
-        "course": [{name: event.get(name) for name in names} for event in course],
+        "found": {
+            str(share): {
+                "layers": result.architecture.notation,
+                "predicted_ms": result.prediction.ms,
+                "target_ms": result.target_ms,
+                "finalists": [layers for layers, _ in networks[:FINALISTS]],
+                "course": [
+                    {name: event.get(name) for name in names}
+                    | {name: event.get(f"{name}@{result.target_ms:g}ms") for name in of_each}
+                    for event in course
+                ],
+            }
+            for share, result, networks in zip(SHARES, results, judged[-len(SHARES) :], strict=True)
+        }
     }
 
 
@@ -358,21 +377,23 @@ class Bench:
             for name, one in networks.items()
         }
 
-    def found(self, runtime: Runtime, seeds: int) -> dict[str, Architecture]:
-        """What searches found, by their names in the journal.
+    def found(self, runtime: Runtime, seeds: int, share: float) -> dict[str, Architecture]:
+        """What searches found at a share of the middle latency, by names that begin with theirs.
 
         The finalists of each are timed now that no other search computes beside, as `--verify` does.
         """
         lut = self.lut(runtime)
         networks = {}
-        for name in [f"search {runtime} {seed}" for seed in range(seeds)]:
-            search = self.journal.results[name]
-            finalists = [Architecture.parse(one, space()) for one in search["finalists"]]
+        for search in [f"search {runtime} {seed}" for seed in range(seeds)]:
+            one = self.journal.results[search]["found"][str(share)]
+            finalists = [Architecture.parse(layers, space()) for layers in one["finalists"]]
 
-            def picked(finalists: Sequence[Architecture] = finalists, name: str = name) -> str:
-                timed = verified(finalists, [lut])
-                return pick(timed, self.journal.results[name]["target_ms"]).architecture.notation
+            def picked(
+                finalists: Sequence[Architecture] = finalists, target_ms: float = one["target_ms"]
+            ) -> str:
+                return pick(verified(finalists, [lut]), target_ms).architecture.notation
 
+            name = f"{search} at {share:g}"
             layers = self.journal.once(f"picked {name}", picked)
             networks[name] = Architecture.parse(layers, space())
         return networks
@@ -388,9 +409,9 @@ class Bench:
 def worth(bench: Bench) -> None:
     scale, home = bench.scale, bench.home
     lut = bench.lut(home)
-    rivals = _rivals(lut, scale)
+    rivals = _rivals(bench)
     bench.do(bench.searches(home, scale.searches), bench.trainings(rivals, 0))
-    networks = bench.found(home, scale.searches) | rivals
+    networks = bench.found(home, scale.searches, 1.0) | rivals
     bench.do(bench.trainings(networks, 0))
     times = _time(bench.journal, networks, home, lut, scale)
     _worth(bench, times, 1)
@@ -402,21 +423,28 @@ def transfer(bench: Bench) -> None:
     scale = bench.scale
     luts = {runtime: bench.lut(runtime) for runtime in scale.runtimes}
     bench.do(*(bench.searches(runtime, scale.transfer_searches) for runtime in luts))
-    found = {runtime: bench.found(runtime, scale.transfer_searches) for runtime in luts}
-    networks = {name: one for part in found.values() for name, one in part.items()}
+    found = {
+        share: {runtime: bench.found(runtime, scale.transfer_searches, share) for runtime in luts}
+        for share in SHARES
+    }
+    networks = {
+        name: one for part in found.values() for here in part.values() for name, one in here.items()
+    }
     bench.do(*(bench.trainings(networks, seed) for seed in range(scale.train_seeds)))
     times = {
         runtime: _time(bench.journal, networks, runtime, lut, scale)
         for runtime, lut in luts.items()
     }
-    _transfer(bench, {runtime: list(part) for runtime, part in found.items()}, times)
+    for share, part in found.items():
+        print(f"\nsearched at {share:g} of the middle latency of each runtime")
+        _transfer(bench, {runtime: list(here) for runtime, here in part.items()}, times)
 
 
 def ranking(bench: Bench) -> None:
     scale, home = bench.scale, bench.home
     lut = bench.lut(home)
     model = latency_model(lut)
-    networks = _rivals(lut, scale)
+    networks = _rivals(bench)
     count = max(scale.ranked - len(networks), 0)
     more = random_networks(model, middle(model), count, 1)
     networks |= {f"ranked {n}": one for n, one in enumerate(more)}
@@ -474,32 +502,60 @@ def _lut(runtime: Runtime, out: Path, scale: Scale, mape: float) -> Lut:
     raise SystemExit(f"this machine is too restless for a LUT of {runtime}; try again later")
 
 
-def _rivals(lut: Lut, scale: Scale) -> dict[str, Architecture]:
-    """The networks to compare with those found, all of about the same latency."""
+def _rivals(bench: Bench) -> dict[str, Architecture]:
+    """The networks to compare with those found, all measured to take about the same time.
+
+    More are measured of each kind than are kept: the first that are near the target, as a search's
+    finalists are measured before one is kept. A LUT's errors of a few per cent are not compared then.
+    """
+    lut, scale = bench.lut(bench.home), bench.scale
     model = latency_model(lut)
     target = middle(model)
-    drawn = random_networks(model, target, scale.random, 0)
-    return {
+    kinds = {
         "log macs": most_of(log_macs(), model, target),
         "uniform k3e3": most_of(by_candidate({"k3e3": 0, "k3e1": -1, "k3e6": -1}), model, target),
         "uniform k5e3": most_of(by_candidate({"k5e3": 0, "k5e1": -1, "k5e6": -1}), model, target),
         "mobilenetv2": most_of(
             by_candidate({"k3e6": 0, "skip": -1, "k3e3": -1.1, "k3e1": -1.2}), model, target
         ),
-        **{f"random {n}": one for n, one in enumerate(drawn)},
+        "random": random_networks(model, target, 3 * scale.random, 0),
     }
+
+    def picked() -> dict[str, str]:
+        together = iter(_ms([one for kind in kinds.values() for one in kind], lut, scale))
+
+        def miss(ms: float) -> float:
+            return max(NEAR[0] - ms / target, ms / target - NEAR[1], 0.0)
+
+        kept: dict[str, str] = {}
+        for kind, networks in kinds.items():
+            missed = [miss(next(together)) for _ in networks]
+            order = sorted(range(len(networks)), key=missed.__getitem__)
+            if kind == "random":
+                some = order[: scale.random]
+                kept |= {f"{kind} {n}": networks[one].notation for n, one in enumerate(some)}
+            else:
+                kept[kind] = networks[order[0]].notation
+        return kept
+
+    layers: dict[str, str] = bench.journal.once("rivals", picked)
+    return {name: Architecture.parse(one, space()) for name, one in layers.items()}
+
+
+def _ms(networks: Sequence[Architecture], lut: Lut, scale: Scale) -> list[float]:
+    """Measure networks on a LUT's target, in the same rounds; milliseconds at its level."""
+    budget_s = scale.measuring_s + len(networks) * scale.network_s
+    together = measure_networks(networks, lut, ci=scale.ci, budget_s=budget_s)
+    return [one.ms / one.level for one in together.measurements]
 
 
 def _time(
     journal: Journal, networks: dict[str, Architecture], runtime: Runtime, lut: Lut, scale: Scale
 ) -> dict[str, float]:
-    """Measure networks on a runtime, in the same rounds; milliseconds at the level of its LUT."""
+    """What networks take on a runtime, by their names; see `_ms`."""
 
     def measured() -> dict[str, float]:
-        budget_s = scale.measuring_s + len(networks) * scale.network_s
-        together = measure_networks(list(networks.values()), lut, ci=scale.ci, budget_s=budget_s)
-        named = zip(networks, together.measurements, strict=True)
-        return {name: one.ms / one.level for name, one in named}
+        return dict(zip(networks, _ms(list(networks.values()), lut, scale), strict=True))
 
     told: dict[str, float] = journal.once(f"ms {runtime}: {', '.join(networks)}", measured)
     return told
@@ -545,13 +601,13 @@ def _transfer(
 ) -> None:
     """Print what every network takes on every runtime, and whether its own is where it is ahead."""
     results, seeds = bench.journal.results, bench.scale.train_seeds
-    print(f"\nmeasured ms of each network on each runtime, and accuracy ({seeds} trainings each)")
-    print(f"{'':22}" + "".join(f"{runtime!s:>13}" for runtime in found) + f"{'accuracy':>13}")
+    print(f"measured ms of each network on each runtime, and accuracy ({seeds} trainings each)")
+    print(f"{'':29}" + "".join(f"{runtime!s:>13}" for runtime in found) + f"{'accuracy':>13}")
     for names in found.values():
         for name in names:
             row = [times[runtime][name] for runtime in found]
             told = "".join(f"{ms:13.4f}" for ms in row)
-            print(f"{name:22}{told}{bench.accuracy(name, seeds):13.1%}")
+            print(f"{name:29}{told}{bench.accuracy(name, seeds):13.1%}")
     of_each = [
         [results[f"train {name} {seed}"] for seed in range(seeds)]
         for names in found.values()
@@ -625,16 +681,19 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
 def _course(journal: Journal) -> None:
     for key, result in sorted(journal.results.items()):
         if key.startswith("search "):
-            print(
-                f"\n{key}: target {result['target_ms']:.4f} ms, found {result['predicted_ms']:.4f}"
-            )
-            for one in result["course"]:
-                accuracy = one["theta_accuracy"]
-                print(
-                    f"  epoch {one['epoch']:2} {one['phase']:8} w loss {one['w_loss']:.2f}, "
-                    f"theta's accuracy {'-' if accuracy is None else f'{accuracy:.1%}'}, E[LAT] "
-                    f"{one['expected_ms']:.4f} ms, entropy {one['entropy']:.2f}"
-                )
+            for found in result["found"].values():
+                _told(key, found)
+
+
+def _told(search: str, found: dict[str, Any]) -> None:
+    print(f"\n{search}: target {found['target_ms']:.4f} ms, found {found['predicted_ms']:.4f}")
+    for one in found["course"]:
+        accuracy = one["theta_accuracy"]
+        print(
+            f"  epoch {one['epoch']:2} {one['phase']:8} w loss {one['w_loss']:.2f}, "
+            f"theta's accuracy {'-' if accuracy is None else f'{accuracy:.1%}'}, E[LAT] "
+            f"{one['expected_ms']:.4f} ms, entropy {one['entropy']:.2f}"
+        )
 
 
 if __name__ == "__main__":
