@@ -5,34 +5,26 @@ the same rounds by `latbench.measure`; every method then predicts the unseen net
 trials. The unseen networks are timed once more in a later session. How far the two sessions
 disagree once their common level is taken out is the noise floor: it holds the noise of both, so a
 good LUT may lie a little below it, and none far.
-
-"with passes" learns besides what a pass between grouped and other blocks takes, which is where ONNX
-Runtime changes layouts. LUTs do without it: a search's expected latency and its exact derivation need the
-latency of a network to be a sum over its layers.
 """
 
 import argparse
 import json
-import math
 import statistics
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from latbench.export import ArtifactStore, export_ops
 from latbench.lut import Correction, Entry, Lut, Prediction, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
 from latbench.lut.build import without_frames
-from latbench.lut.calibrate import calibrate, student_quantile
+from latbench.lut.calibrate import calibrate
 from latbench.lut.schema import TimedNetwork
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
 from latbench.opening import open_target
 from latbench.space import Architecture, OpSpec, SearchSpace, published
-from latbench.space.design import calibration_architectures, passes, varied_architectures
+from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
 
@@ -100,11 +92,10 @@ def main() -> None:
             title: [predict_latency(_lut(target, space, table, learnt), one) for one in unseen]
             for title, learnt in _corrections(table, networks, space).items()
         }
-        predictions["affine with passes"] = _with_passes(table, fitted, networks, unseen)
         for title, predicted in predictions.items():
             name = f"{context}, {title}"
             found[name] = _show(name, predicted, now, here)
-            if title in ("per-entry posterior", "affine with passes"):
+            if title in ("affine, transitions", "posterior"):
                 found[f"{name}, later"] = _show(f"{name}, later", predicted, then, later)
     spread = [then[number] / now[number] - 1 for number in now]
     floor = statistics.fmean(map(abs, spread))
@@ -151,8 +142,10 @@ def _corrections(
     learnt: dict[str, Correction | None] = {"sum": None}
     learnt["scale of the sentinel"] = calibrate(entries, alone, space)
     learnt["scale of 9 networks"] = calibrate(entries, few, space, deviating=False)
-    learnt["affine"] = calibrate(entries, networks, space, deviating=False)
-    learnt["per-entry posterior"] = calibrate(entries, networks, space)
+    learnt["affine"] = calibrate(entries, networks, space, deviating=False, passing=False)
+    learnt["affine, transitions"] = calibrate(entries, networks, space, deviating=False)
+    learnt["affine, entries"] = calibrate(entries, networks, space, passing=False)
+    learnt["posterior"] = calibrate(entries, networks, space)
     return learnt
 
 
@@ -168,48 +161,6 @@ def _lut(
         entries=entries,
         correction=correction,
     )
-
-
-def _with_passes(
-    entries: Mapping[str, Entry],
-    fitted: Sequence[Architecture],
-    networks: Sequence[TimedNetwork],
-    unseen: Sequence[Architecture],
-) -> list[Prediction]:
-    """Predict with a scale, an offset and what each kind of pass takes a value, learnt together.
-
-    Bayesian linear regression as in `latbench.lut.calibrate`, without deviations of entries; a value's
-    pass takes up to about what ops take a value of their inputs.
-    """
-    latencies = np.array([network.ms for network in networks])
-    value_ms = latencies.sum() / sum(math.prod(op.input_shape) for one in fitted for op in one.ops)
-
-    def row(network: Architecture) -> NDArray[np.float64]:
-        whole = sum(entries[op.key].ms for op in network.ops)
-        return np.array(
-            [whole, latencies.mean(), *(value_ms * count for count in passes(network.ops))]
-        )
-
-    rows = np.array([row(one) for one in fitted]) / latencies[:, None]
-    prior = np.diag(np.array([0.3, 0.1, 1.0, 1.0, 1.0]) ** 2)
-    missing = 1 - rows[:, 0]
-    best: tuple[float, float, NDArray[np.float64]] = (-math.inf, 0.0, prior)
-    for sigma in np.geomspace(0.003, 0.05, 20):
-        marginal = rows @ prior @ rows.T + sigma**2 * np.eye(len(rows))
-        evidence = -0.5 * missing @ np.linalg.solve(marginal, missing)
-        evidence -= 0.5 * np.linalg.slogdet(marginal)[1]
-        best = max(best, (float(evidence), float(sigma), marginal), key=lambda one: one[0])
-    _, sigma, marginal = best
-    gain = np.linalg.solve(marginal, rows @ prior)
-    mean, covariance = gain.T @ missing, prior - gain.T @ rows @ prior
-    predicted = []
-    for network in unseen:
-        parts = row(network)
-        ms = float(parts[0] + parts @ mean)
-        deviation = math.sqrt(parts @ covariance @ parts / ms**2 + sigma**2)
-        width = math.exp(student_quantile(len(rows) - len(mean)) * deviation)
-        predicted.append(Prediction(ms, ms / width, ms * width))
-    return predicted
 
 
 def _show(

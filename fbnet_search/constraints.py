@@ -14,12 +14,14 @@ whatever stands elsewhere in the network.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fbnet_search.transitions import Transitions
 from latbench.errors import BadRequest, UnknownName
 from latbench.export.graph import Add, Conv, Graph, Linear, lower
 from latbench.space import CANDIDATES, OpSpec, SearchSpace
@@ -47,17 +49,29 @@ _STRUCTURE = {
 class Cost:
     """What the choices cost: `layers` of shape (layers, candidates), and `fixed`, the ops around them.
 
-    `peak` tells whether the network's cost is the largest of all, or else their sum.
+    `peak` tells whether the network's cost is the largest of all, or else their sum, to which
+    `transitions` add what they cost.
     """
 
     layers: NDArray[np.float64]
     fixed: float
     peak: bool
+    transitions: Transitions | None = None
 
     def of(self, choices: Iterable[int]) -> float:
         """The cost of a network with one candidate's index a layer."""
-        chosen = [row[choice] for row, choice in zip(self.layers, choices, strict=True)]
-        return float(max(self.fixed, *chosen) if self.peak else self.fixed + sum(chosen))
+        picked = list(choices)
+        chosen = [row[choice] for row, choice in zip(self.layers, picked, strict=True)]
+        if self.peak:
+            return float(max(self.fixed, *chosen))
+        return float(self.fixed + sum(chosen)) + self._passing(picked)
+
+    def _passing(self, choices: Sequence[int]) -> float:
+        if self.transitions is None:
+            return 0.0
+        weights = torch.zeros(self.layers.shape, dtype=torch.float64)
+        weights[range(len(choices)), list(choices)] = 1
+        return float(self.transitions.of(weights))
 
     @property
     def least(self) -> float:

@@ -3,7 +3,8 @@
 θ makes every architecture's probability a product over its layers. Without a budget the most
 probable one takes each layer's best candidate. With budgets, for latency and for whatever else a
 network costs, it is a multiple-choice knapsack with several limits (Sinha and Zoltners, Operations
-Research 27, 1979): a 0-1 program with one variable a candidate, which HiGHS solves by branch and cut.
+Research 27, 1979): a 0-1 program with one variable a candidate, and three a layer more where the LUT knows
+what transitions take (`fbnet_search.transitions`). HiGHS solves it by branch and cut.
 
 A network that leaves much of a latency budget unspent is seldom what was wanted, as θ does not know
 the budget exactly. So the budget has a floor too: of the networks that take at least `least_ms`, if
@@ -22,6 +23,7 @@ from torch import Tensor
 from fbnet_search.constraints import Cost
 from fbnet_search.latency import LatencyModel
 from fbnet_search.supernet import probabilities
+from fbnet_search.transitions import Program
 from latbench.errors import BadRequest, LatbenchError
 from latbench.lut import Lut, predict_latency
 from latbench.space import CANDIDATES, Architecture, SearchSpace
@@ -135,7 +137,7 @@ def finalists_on_all(
     # Each target in turn is the one that the floor is for; what comes out of all is compared.
     for latency, lut in zip(latencies, luts, strict=True):
         others = {
-            f"ms on {other.target}": Cost(model.layer_ms.numpy(), model.fixed_ms, peak=False)
+            f"ms on {other.target}": model.cost
             for other, model in zip(luts, latencies, strict=True)
             if other is not lut
         }
@@ -180,40 +182,57 @@ def most_probable_first(
         the best to 1e-7 of itself.
     """
     layers, candidates = logits.shape
-    rows = [LinearConstraint(np.kron(np.eye(layers), np.ones(candidates)), 1, 1)]
-    allowed = np.ones_like(logits)
+    limited = [(budget.costs[kind], limit, 0.0) for kind, limit in budget.limits.items()]
     if budget.target_ms is not None:
-        cost = Cost(latency.layer_ms.numpy(), latency.fixed_ms, peak=False)
-        rows.append(_row(cost, budget.target_ms, least_ms))
-    for kind, limit in budget.limits.items():
-        if budget.costs[kind].peak:
-            allowed[budget.costs[kind].layers > limit] = 0
+        limited.insert(0, (latency.cost, budget.target_ms, least_ms))
+    # In every LUT's space of one search the same candidates are grouped.
+    known = next((cost.transitions for cost, _, _ in limited if cost.transitions is not None), None)
+    program = None if known is None else Program(known.grouped.numpy(), known.plain.numpy())
+    count = program.count if program else logits.size
+
+    def row(choices: Floats, low: float | Floats, high: float | Floats) -> LinearConstraint:
+        padding = [(0, 0)] * (choices.ndim - 1) + [(0, count - logits.size)]
+        return LinearConstraint(np.pad(choices, padding), low, high)
+
+    rows = [row(np.repeat(np.eye(layers), candidates, axis=1), 1, 1)]
+    rows += program.constraints() if program else []
+    allowed = np.ones(count)
+    for cost, limit, floor in limited:
+        if cost.peak:
+            allowed[: logits.size][cost.layers.ravel() > limit] = 0
         else:
-            rows.append(_row(budget.costs[kind], limit, 0.0))
+            rows.append(_limit(cost, limit, floor, program))
+    integral = np.zeros(count)
+    integral[: logits.size] = 1
     while True:
         solved = milp(
-            -logits.ravel(),
-            integrality=np.ones(logits.size),
-            bounds=Bounds(0, allowed.ravel()),
+            np.pad(-logits.ravel(), (0, count - logits.size)),
+            integrality=integral,
+            bounds=Bounds(0, allowed),
             constraints=rows,
             options={"mip_rel_gap": _GAP, "node_limit": _NODES},
         )
         if solved.x is None:
             _require_answer(solved)
             return
-        choices = solved.x.reshape(logits.shape).argmax(1)
+        choices = solved.x[: logits.size].reshape(logits.shape).argmax(1)
         yield tuple(choices.tolist())
         found = np.zeros_like(logits)
         found[np.arange(layers), choices] = 1
-        rows.append(LinearConstraint(found.ravel(), 0, layers - 1))  # another one, next time
+        rows.append(row(found.ravel(), 0, layers - 1))  # another one, next time
 
 
-def _row(cost: Cost, limit: float, floor: float) -> LinearConstraint:
+def _limit(cost: Cost, limit: float, floor: float, program: Program | None) -> LinearConstraint:
     """`floor` <= cost <= `limit`, scaled so that HiGHS's tolerance is a small share of it."""
     scale = _ROW / limit
     slack = 1 + _ROUNDING
+    coefficients = cost.layers.ravel()
+    if program:
+        coefficients = np.pad(coefficients, (0, program.count - coefficients.size))
+        if cost.transitions is not None:
+            coefficients = coefficients + program.coefficients(cost.transitions.costs.numpy())
     return LinearConstraint(
-        cost.layers.ravel() * scale,
+        coefficients * scale,
         (floor - cost.fixed) * scale,
         (limit * slack - cost.fixed) * scale,
     )

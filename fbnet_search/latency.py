@@ -1,21 +1,23 @@
 """The latency of a relaxed network, from a LUT.
 
-What a LUT predicts for a network is the corrected sum of its entries, so it is linear in the
-choices:
+What a LUT predicts for a network is the corrected sum of its entries and what its transitions take:
 
-    ms(m) = fixed + sum over layers l, candidates i of m[l, i] * layer_ms[l, i]
+    ms(m) = fixed + sum over layers l, candidates i of m[l, i] * layer_ms[l, i] + transitions(m)
 
 where `fixed` is the stem, head, pool, classifier and the correction's offset, and every entry is
 multiplied by the correction's scale and its own factor. With one-hot m this is
-`latbench.lut.predict_latency`; with probabilities it is the exact expectation.
+`latbench.lut.predict_latency`; with probabilities it is the exact expectation of independent choices.
+Most LUTs say nothing of transitions; then it is linear in m.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fbnet_search.constraints import Cost
+from fbnet_search.transitions import Transitions, transitions_of
 from latbench.errors import LutRefused
 from latbench.lut import Lut
 from latbench.space import CANDIDATES
@@ -29,28 +31,39 @@ class LatencyModel:
 
     layer_ms: Tensor
     fixed_ms: float
+    transitions: Transitions | None = None
 
     def of(self, weights: Tensor) -> Tensor:
         """Return the latency, a scalar in ms, of weights of shape (layers, candidates).
 
         It is differentiable in `weights`.
         """
-        return self.fixed_ms + (weights * self.layer_ms).sum()
+        summed = self.fixed_ms + (weights * self.layer_ms).sum()
+        return summed if self.transitions is None else summed + self.transitions.of(weights)
 
     def of_choices(self, choices: Sequence[int]) -> float:
         """Return the latency in ms of one candidate's index a layer."""
-        layers = range(len(self.layer_ms))
-        return self.fixed_ms + float(self.layer_ms[layers, list(choices)].sum())
+        return self.cost.of(choices)
+
+    @property
+    def cost(self) -> Cost:
+        """The latency as one of the costs that choices have, ms."""
+        return Cost(self.layer_ms.numpy(), self.fixed_ms, peak=False, transitions=self.transitions)
 
     @property
     def fastest_ms(self) -> float:
         """The latency of the fastest network, ms."""
-        return self.fixed_ms + float(self.layer_ms.amin(1).sum())
+        return self._extreme(min)
 
     @property
     def slowest_ms(self) -> float:
         """The latency of the slowest network, ms."""
-        return self.fixed_ms + float(self.layer_ms.amax(1).sum())
+        return self._extreme(max)
+
+    def _extreme(self, choose: Callable[..., float]) -> float:
+        if self.transitions is not None:
+            return self.fixed_ms + self.transitions.extreme(self.layer_ms.numpy(), choose)
+        return self.fixed_ms + sum(choose(row) for row in self.layer_ms.tolist())
 
 
 def latency_model(lut: Lut) -> LatencyModel:
@@ -68,7 +81,8 @@ def latency_model(lut: Lut) -> LatencyModel:
     # An identity skip is no op and costs nothing.
     entries = [[lut.corrected_ms(op) if op else 0.0 for op in row] for row in table]
     layer_ms = torch.tensor(entries, dtype=torch.float64)
-    model = LatencyModel(layer_ms, lut.offset_ms + sum(map(lut.corrected_ms, around)))
+    fixed_ms = lut.offset_ms + sum(map(lut.corrected_ms, around))
+    model = LatencyModel(layer_ms, fixed_ms, transitions_of(lut))
     if model.fastest_ms <= _MICROSECOND:
         raise LutRefused(
             f"the LUT of {lut.target} predicts {model.fastest_ms:.4g} ms for the fastest network",

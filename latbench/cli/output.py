@@ -63,6 +63,7 @@ def described(correction: "Correction") -> str:
     """What a LUT's correction does, and what it was learnt from."""
     offset = f" {correction.offset_ms:+.4f} ms" if correction.offset_ms else ""
     factors = f", {len(correction.factors)} factors" if correction.factors else ""
+    factors += ", transitions" if correction.transitions else ""
     plural = "s" if correction.networks > 1 else ""
     learnt = f"from {correction.networks} network{plural}"
     return f"sums x {correction.scale:.4f}{offset}{factors}; {learnt}"

@@ -3,14 +3,19 @@
 The latency y of a network is taken to be
 
     y = offset + sum over its ops of scale * factor * entry.ms,   factor = 1 + d,   d ~ N(0, tau^2)
+               + sum over its transitions of what a value takes there * values
 
 with a noise of relative standard deviation sigma. Scale and offset have wide priors; each entry may be
-off by itself, which is the part that layout changes at a block's edges and timing errors have in a
-LUT. It is Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,
-section 3.3); tau and sigma maximise the marginal likelihood, times a prior of sigma, over a grid
-(section 3.5). Everything is in shares of the latency, so that slow networks do not outweigh fast ones.
+off by itself, which is the part that timing errors have in a LUT. What a value takes at a transition
+(`latbench.space.transitions`) besides what entries hold is normal about nothing; its standard deviation
+upsilon is a share of what the networks take for each value that goes into an op.
 
-Fewer than `MIN_AFFINE` networks cannot tell an offset from a scale, and get a scale only. One
+It is Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,
+section 3.3); tau, sigma and upsilon maximise the marginal likelihood, times a prior of sigma, over a grid
+(section 3.5). Where layouts do not change that is an upsilon of nothing. Everything is in shares of
+the latency, so that slow networks do not outweigh fast ones.
+
+Fewer than `MIN_AFFINE` networks cannot tell an offset or transitions from a scale, and get a scale only. One
 network, the sentinel, tells nothing of how far others disagree: the one disagreement that was seen,
 |1 - scale|, is then taken for the unexplained part.
 """
@@ -27,6 +32,7 @@ from latbench.lut.schema import Correction, Entry, TimedNetwork
 from latbench.space.architecture import Architecture
 from latbench.space.fbnet import SearchSpace
 from latbench.space.opspec import OpSpec
+from latbench.space.transitions import Transition, transitions
 
 #: With fewer networks, the prototype's affine fits were worse than a scale (DESIGN section 6).
 MIN_AFFINE = 10
@@ -34,9 +40,10 @@ MIN_AFFINE = 10
 #: Prior standard deviations of scale (about 1) and offset (a share of the mean latency): wide.
 _SCALE_SD, _OFFSET_SD = 0.3, 0.1
 
-#: The grids of tau and sigma. No network is repeatable to better than a few tenths of a per cent.
+#: The grids of tau, sigma and upsilon. No network is repeatable to better than a few tenths of a per cent.
 _TAUS = (0.0, 0.01, 0.02, 0.03, 0.045, 0.065, 0.09, 0.13, 0.18)
 _SIGMAS = (0.003, 0.004, 0.0055, 0.0075, 0.01, 0.014, 0.02, 0.03, 0.045)
+_UPSILONS = (0.0, 0.1, 0.3, 1.0)
 
 #: A prior of sigma, log-normal: few networks with many free entries always leave too small a residual.
 #: Two sessions on one machine disagreed about a network by 1 % (`bench/additivity.py`, floor), and what
@@ -68,11 +75,13 @@ def calibrate(
     space: SearchSpace,
     *,
     deviating: bool = True,
+    passing: bool = True,
 ) -> Correction | None:
     """Return the correction that `timed` networks teach; None if no network has all its entries.
 
     Args:
-        deviating: whether entries may be off by themselves, or scale and offset explain it all.
+        deviating: whether entries may be off by themselves.
+        passing: whether transitions may take time. Without either, scale and offset explain it all.
     """
     timed = [
         one
@@ -87,7 +96,12 @@ def calibrate(
         return Correction(
             scale=scale, residual=abs(1 - scale), networks=1, calibration=tuple(timed)
         )
-    best = _best_fit(entries, networks, _TAUS if deviating else (0.0,))
+    best = _best_fit(
+        entries,
+        networks,
+        _TAUS if deviating else (0.0,),
+        _UPSILONS if passing and len(networks) >= MIN_AFFINE else (0.0,),
+    )
     return Correction(
         scale=best.scale,
         offset_ms=best.offset_ms,
@@ -95,21 +109,59 @@ def calibrate(
         networks=len(networks),
         entry_deviation=best.tau,
         factors=best.factors,
+        transition_deviation=best.upsilon,
+        transitions=best.transitions,
         calibration=tuple(timed),
     )
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The posterior of one tau and one sigma.
+class Unknowns:
+    """What is to be learnt: the scale, the offset, what transitions take, and one deviation an entry.
 
-    The unknowns are the scale, the offset (in units of its prior) and one deviation an entry.
+    The offset is in units of `unit_ms`, and what transitions take in units of `value_ms`, which is
+    what the networks take for each value that goes into an op.
     """
 
+    entries: Mapping[str, Entry]
     keys: tuple[str, ...]
+    unit_ms: float
+    value_ms: float
+
+    @classmethod
+    def of(cls, entries: Mapping[str, Entry], networks: Sequence[Network]) -> "Unknowns":
+        """Those of networks that are to be learnt from."""
+        whole = sum(network.ms for network in networks)
+        values = sum(math.prod(op.input_shape) for network in networks for op in network.ops)
+        return cls(
+            entries, tuple(sorted(entries)), _OFFSET_SD * whole / len(networks), whole / values
+        )
+
+    def row(self, ops: Sequence[OpSpec]) -> Vector:
+        """What each unknown contributes to a network, milliseconds."""
+        columns = {key: number for number, key in enumerate(self.keys, _FIRST_ENTRY)}
+        row = np.zeros(_FIRST_ENTRY + len(columns))
+        made = transitions(ops)
+        row[1] = self.unit_ms
+        row[2:_FIRST_ENTRY] = [self.value_ms * made[kind] for kind in Transition]
+        for op in ops:
+            row[0] += self.entries[op.key].ms
+            row[columns[op.key]] += self.entries[op.key].ms
+        return row
+
+
+#: Of the unknowns: after scale, offset and transitions.
+_FIRST_ENTRY = 2 + len(Transition)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The posterior of one tau, sigma and upsilon: mean and covariance of the unknowns."""
+
+    unknowns: Unknowns
     tau: float
     sigma: float
-    unit_ms: float  # the offset's prior standard deviation
+    upsilon: float
     mean: Vector
     covariance: NDArray[np.float64]
     log_evidence: float
@@ -122,57 +174,67 @@ class Fit:
     @property
     def offset_ms(self) -> float:
         """What every network takes besides its ops."""
-        return float(self.mean[1] * self.unit_ms)
+        return float(self.mean[1] * self.unknowns.unit_ms)
+
+    @property
+    def transitions(self) -> dict[Transition, float]:
+        """What a million values take at each transition, ms; empty if upsilon is 0."""
+        if not self.upsilon:
+            return {}
+        million = 1e6 * self.unknowns.value_ms * self.mean[2:_FIRST_ENTRY]
+        return dict(zip(Transition, million.tolist(), strict=True))
 
     @property
     def factors(self) -> dict[str, float]:
         """What each entry is multiplied by besides the scale; those that say nothing left out."""
-        deviations = self.mean[2:] / self.scale
+        deviations = self.mean[_FIRST_ENTRY:] / self.scale
         return {
             key: float(1 + deviation)
-            for key, deviation in zip(self.keys, deviations, strict=True)
+            for key, deviation in zip(self.unknowns.keys, deviations, strict=True)
             if abs(deviation) > 1e-6
         }
 
-    def deviation(self, entries: Mapping[str, Entry], ops: Sequence[OpSpec], ms: float) -> float:
+    def deviation(self, ops: Sequence[OpSpec], ms: float) -> float:
         """The standard deviation of a network's prediction `ms`, relative, its noise included."""
-        row = _row(self.keys, entries, ops, self.unit_ms) / ms
+        row = self.unknowns.row(ops) / ms
         return math.sqrt(float(row @ self.covariance @ row) + self.sigma**2)
 
 
-def _row(
-    keys: Sequence[str], entries: Mapping[str, Entry], ops: Sequence[OpSpec], unit_ms: float
-) -> Vector:
-    """What each unknown contributes to a network, milliseconds."""
-    columns = {key: number for number, key in enumerate(keys)}
-    row = np.zeros(2 + len(columns))
-    row[1] = unit_ms
-    for op in ops:
-        row[0] += entries[op.key].ms
-        row[2 + columns[op.key]] += entries[op.key].ms
-    return row
+def fit(
+    entries: Mapping[str, Entry],
+    networks: Sequence[Network],
+    tau: float,
+    sigma: float,
+    upsilon: float = 0.0,
+) -> Fit:
+    """Return the posterior for given `tau`, `sigma` and `upsilon`."""
+    unknowns = Unknowns.of(entries, networks)
+    return _fit(unknowns, _rows(unknowns, networks), tau, sigma, upsilon)
 
 
-def fit(entries: Mapping[str, Entry], networks: Sequence[Network], tau: float, sigma: float) -> Fit:
-    """Return the posterior for given `tau` and `sigma`."""
-    keys = tuple(sorted(entries))
-    latencies = np.array([network.ms for network in networks])
-    unit_ms = _OFFSET_SD * float(latencies.mean())
-    rows = np.array([_row(keys, entries, network.ops, unit_ms) for network in networks])
-    rows /= latencies[:, None]
+def _rows(unknowns: Unknowns, networks: Sequence[Network]) -> NDArray[np.float64]:
+    """What each unknown contributes to each network, in shares of its latency."""
+    return np.array([unknowns.row(network.ops) / network.ms for network in networks])
+
+
+def _fit(
+    unknowns: Unknowns, rows: NDArray[np.float64], tau: float, sigma: float, upsilon: float
+) -> Fit:
+    enough = len(rows) >= MIN_AFFINE
     prior = np.full(rows.shape[1], tau**2)
     prior[0] = _SCALE_SD**2
-    prior[1] = 1.0 if len(networks) >= MIN_AFFINE else 0.0
+    prior[1] = 1.0 if enough else 0.0
+    prior[2:_FIRST_ENTRY] = upsilon**2 if enough else 0.0
     missing = 1 - rows[:, 0]
-    marginal = (rows * prior) @ rows.T + sigma**2 * np.eye(len(networks))
+    marginal = (rows * prior) @ rows.T + sigma**2 * np.eye(len(rows))
     factor = np.linalg.cholesky(marginal)
     whitened = np.linalg.solve(factor, missing)
     gain = np.linalg.solve(factor, rows * prior)
     return Fit(
-        keys,
+        unknowns,
         tau,
         sigma,
-        unit_ms,
+        upsilon,
         gain.T @ whitened,
         np.diag(prior) - gain.T @ gain,
         -0.5 * float(whitened @ whitened) - float(np.log(np.diag(factor)).sum()),
@@ -180,9 +242,15 @@ def fit(entries: Mapping[str, Entry], networks: Sequence[Network], tau: float, s
 
 
 def _best_fit(
-    entries: Mapping[str, Entry], networks: Sequence[Network], taus: Sequence[float]
+    entries: Mapping[str, Entry],
+    networks: Sequence[Network],
+    taus: Sequence[float],
+    upsilons: Sequence[float],
 ) -> Fit:
-    fits = (fit(entries, networks, *pair) for pair in itertools.product(taus, _SIGMAS))
+    unknowns = Unknowns.of(entries, networks)
+    rows = _rows(unknowns, networks)
+    grid = itertools.product(taus, _SIGMAS, upsilons)
+    fits = (_fit(unknowns, rows, *one) for one in grid)
     return max(fits, key=lambda one: one.log_evidence + _log_prior(one.sigma))
 
 

@@ -372,13 +372,14 @@ def _predicted_networks(baseline: Lut, current: Lut, pairs: _Pairs, noise: Noise
     errors = dict(zip(pairs.keys, zip(pairs.errors, pairs.memory, strict=True), strict=True))
     found = []
     for name in NETWORKS:
-        counts = Counter(published(name, space=baseline.search_space).ops)
+        ops = published(name, space=baseline.search_space).ops
+        counts = Counter(ops)
         if any(op.key not in errors for op in counts):
             continue
         times = {op: count * baseline.corrected_ms(op) for op, count in counts.items()}
-        before = baseline.offset_ms + sum(times.values())
-        after = baseline.offset_ms + sum(
-            ms * current[op].ms / baseline[op].ms for op, ms in times.items()
+        before = baseline.network_ms(ops)
+        after = before + sum(
+            ms * (current[op].ms / baseline[op].ms - 1) for op, ms in times.items()
         )
         if min(before, after) <= 0:  # an offset below zero, larger than the ops
             continue

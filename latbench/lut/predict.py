@@ -2,7 +2,7 @@
 
 A network's latency is the corrected sum of its entries (`latbench.lut.calibrate`):
 
-    ms = offset + sum(scale * factor * entry.ms for each op)
+    ms = offset + sum(scale * factor * entry.ms for each op) + what its transitions take
 
 Its 95 % interval is that of the correction's posterior. A LUT whose correction rests on a single
 network adds, as independent relative errors, the entries' own uncertainty, the drift of the run they
@@ -48,10 +48,10 @@ def predict_ops(lut: Lut, ops: Sequence[OpSpec], what: str) -> Prediction:
         MissingOps: as `predict_latency`.
     """
     lut.require(ops, what)
-    ms = lut.offset_ms + sum(map(lut.corrected_ms, ops))
+    ms = lut.network_ms(ops)
     if lut.correction is not None and len(lut.correction.calibration) > 1:
         posterior = _posterior(lut)
-        deviation = posterior.deviation(lut.entries, ops, ms)
+        deviation = posterior.deviation(ops, ms)
         width = student_quantile(lut.correction.networks - 2) * deviation
     else:
         width = _Z95 * _unlearnt_deviation(lut, ops)
@@ -81,4 +81,10 @@ def _posterior(lut: Lut) -> Fit:
     correction = lut.correction
     assert correction is not None
     networks = networks_of(correction.calibration, lut.search_space)
-    return fit(lut.entries, networks, correction.entry_deviation, correction.residual)
+    return fit(
+        lut.entries,
+        networks,
+        correction.entry_deviation,
+        correction.residual,
+        correction.transition_deviation,
+    )

@@ -7,11 +7,12 @@ History of the schema:
     1  (2026-11-24)  the first.
     2  (2026-11-24)  a correction has one factor an entry, and the networks it was learnt from; an
                      entry has its context, placement, outliers and warnings; a run has a reference.
+    3  (2026-11-27)  a correction has what values take at transitions.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -30,12 +31,13 @@ from latbench.files import sha256_of, write_atomically
 from latbench.space.architecture import Architecture
 from latbench.space.fbnet import SearchSpace
 from latbench.space.opspec import OpSpec, parse_key
+from latbench.space.transitions import Transition, transitions
 from latbench.target import Precision, Runtime, Target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def _update_to_2(content: dict[str, Any]) -> dict[str, Any]:
@@ -43,8 +45,13 @@ def _update_to_2(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"schema": 2}
 
 
+def _update_to_3(content: dict[str, Any]) -> dict[str, Any]:
+    """What is new has a default: transitions took nothing in schema 2."""
+    return content | {"schema": 3}
+
+
 #: Schema n -> the function that turns a file of schema n into one of schema n + 1.
-UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _update_to_2}
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _update_to_2, 2: _update_to_3}
 
 Provenance = Literal["measured", "modelled", "imported"]
 
@@ -144,10 +151,13 @@ class Correction(_Record):
     """What turns entries into a network's latency; see `latbench.lut.calibrate`.
 
         ms = offset_ms + scale * sum of factors[op] * entries[op].ms
+             + sum of transitions[kind] * millions of values that make it
 
-    An op that `factors` leaves out has the factor 1. `residual` is the relative standard deviation
-    that stays unexplained, `entry_deviation` that of an entry by itself; `networks` is how many
-    whole networks the correction was learnt from, and `calibration` holds them.
+    An op that `factors` leaves out has the factor 1, and a transition (`latbench.space.transitions`)
+    that `transitions` leaves out takes nothing. `residual` is the relative standard deviation that stays
+    unexplained, `entry_deviation` that of an entry by itself, and `transition_deviation` that of what a
+    value takes at a transition, as a share of what networks take for each value that goes into an op;
+    `networks` is how many whole networks the correction was learnt from, and `calibration` holds them.
     """
 
     scale: Annotated[float, Field(gt=0), AfterValidator(_finite)]
@@ -158,6 +168,8 @@ class Correction(_Record):
     factors: dict[str, Annotated[float, Field(gt=0), AfterValidator(_finite)]] = Field(
         default_factory=dict
     )
+    transition_deviation: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 0.0
+    transitions: dict[Transition, Finite] = Field(default_factory=dict)
     calibration: tuple[TimedNetwork, ...] = ()
 
 
@@ -328,8 +340,24 @@ class Lut(BaseModel):
 
     @property
     def offset_ms(self) -> float:
-        """What a network takes besides its ops, milliseconds."""
+        """What a network takes besides its ops and transitions, milliseconds."""
         return 0.0 if self.correction is None else self.correction.offset_ms
+
+    def transition_ms(self, kind: Transition, values: int) -> float:
+        """What so many values take at a transition besides what ops hold, milliseconds."""
+        if self.correction is None:
+            return 0.0
+        return self.correction.transitions.get(kind, 0.0) * values / 1e6
+
+    def network_ms(self, ops: Sequence[OpSpec]) -> float:
+        """What a network of `ops`, in sequence, takes, milliseconds.
+
+        Raises:
+            KeyError: there is no entry for an op; see `require`.
+        """
+        made = transitions(ops).items()
+        passing = sum(self.transition_ms(kind, values) for kind, values in made)
+        return self.offset_ms + sum(map(self.corrected_ms, ops)) + passing
 
     def keys(self) -> Iterator[str]:
         """The keys of the entries, sorted."""

@@ -3,14 +3,13 @@
 import math
 import random
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latbench.space.architecture import Architecture, published
 from latbench.space.fbnet import CANDIDATES, SearchSpace
-from latbench.space.opspec import OpSpec
+from latbench.space.transitions import Transition, transitions
 
 #: The network that every run times, so that runs can be compared.
 SENTINEL = "fbnet_b"
@@ -18,10 +17,10 @@ SENTINEL = "fbnet_b"
 _POOL = 400
 _SKEW = 0.7
 
-#: Prior standard deviations the design is optimal for: of what all ops share, of each op alone, of what a
-#: pass between grouped and other blocks takes, and of a network's own noise; relative. Magnitudes, not
-#: fits: the design hardly depends on them.
-_SHARED, _EACH, _PASS, _NOISE = 0.2, 0.05, 0.1, 0.008
+#: Prior standard deviations the design is optimal for: of what all ops share, of each op alone, of what
+#: transitions take, and of a network's own noise; relative. Magnitudes, not fits: the design hardly
+#: depends on them.
+_SHARED, _EACH, _TRANSITION, _NOISE = 0.2, 0.05, 0.1, 0.008
 
 
 def varied_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> list[Architecture]:
@@ -47,17 +46,16 @@ def calibration_architectures(space: SearchSpace, count: int) -> list[Architectu
     A greedy Bayesian D-optimal design (Chaloner and Verdinelli, "Bayesian experimental design: a
     review", Statistical Science 10, 1995) over a fixed pool: each next network is the one whose
     latency the networks before it leave most uncertain, if ops err with what they share, each on
-    its own, and where grouped blocks meet each other or others: runtimes lay out what grouped
-    convolutions compute in another way, and networks that do not show it make intervals too narrow.
-    MACs stand in for latencies, which nobody knows yet.
+    its own, and at transitions. MACs stand in for latencies, which nobody knows yet.
     """
     pool = [published(SENTINEL, space=space), *varied_architectures(space, _POOL, seed=-1)]
     shares = _shares(space, pool)
     covariance = _SHARED**2 * np.outer(shares.sum(1), shares.sum(1))
     covariance += _EACH**2 * shares @ shares.T
-    between = np.array([passes(architecture.ops) for architecture in pool], dtype=np.float64)
-    between /= [[sum(math.prod(op.input_shape) for op in one.ops[1:])] for one in pool]
-    covariance += _PASS**2 * between @ between.T
+    made = [transitions(architecture.ops) for architecture in pool]
+    values = np.array([[one[kind] for kind in Transition] for one in made], dtype=np.float64)
+    values /= [[sum(math.prod(op.input_shape) for op in one.ops[1:])] for one in pool]
+    covariance += _TRANSITION**2 * values @ values.T
     # A network far from the others in size tells the offset from the scale.
     sizes = np.array([architecture.macs for architecture in pool], dtype=np.float64)
     relative = sizes.mean() / sizes
@@ -81,15 +79,3 @@ def _shares(space: SearchSpace, networks: Sequence[Architecture]) -> NDArray[np.
             shares[row, columns[op]] += op.macs
     total: NDArray[np.float64] = shares.sum(1, keepdims=True)
     return shares / total
-
-
-def passes(ops: Sequence[OpSpec]) -> list[int]:
-    """How many values go from op to op: to grouped blocks from others, from them to others, between them."""
-    return [
-        sum(
-            math.prod(op.input_shape)
-            for before, op in pairwise(ops)
-            if (before.groups > 1, op.groups > 1) == between
-        )
-        for between in ((False, True), (True, False), (True, True))
-    ]

@@ -15,6 +15,7 @@ from latbench.lut.schema import TimedNetwork
 from latbench.space import Architecture, SearchSpace
 from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
+from latbench.space.transitions import Transition, transitions
 from tests.lut.test_lut import make_lut
 
 SPACE = SearchSpace.named("fbnet")
@@ -22,9 +23,15 @@ SCALE, OFFSET, NOISE = 1.08, 0.25, 0.005
 
 
 class World:
-    """A device whose networks take scale times factor times entry, an offset, and some noise."""
+    """A device whose networks take scale times factor times entry, an offset, and some noise.
 
-    def __init__(self, *, entry_deviation: float, seed: int = 0) -> None:
+    `taken` is what a million values take at each transition besides, ms.
+    """
+
+    def __init__(
+        self, *, entry_deviation: float, seed: int = 0, taken: dict[Transition, float] | None = None
+    ) -> None:
+        self._taken = taken or {}
         self._rng = random.Random(seed)
         self.entries = {
             op.key: Entry(
@@ -41,7 +48,9 @@ class World:
 
     def ms(self, network: Architecture) -> float:
         body = sum(self._factors[op.key] * self.entries[op.key].ms for op in network.ops)
-        return (OFFSET + SCALE * body) * self._rng.gauss(1, NOISE)
+        made = transitions(network.ops)
+        passing = sum(ms * made[kind] / 1e6 for kind, ms in self._taken.items())
+        return (OFFSET + SCALE * body + passing) * self._rng.gauss(1, NOISE)
 
     def timed(self, networks: list[Architecture]) -> list[TimedNetwork]:
         found = []
@@ -71,6 +80,28 @@ def test_scale_and_offset_are_found() -> None:
     assert correction.scale == pytest.approx(SCALE, rel=0.01)
     assert correction.offset_ms == pytest.approx(OFFSET, abs=0.1)
     assert abs(_errors(world, world.lut(calibration_architectures(SPACE, 20)), 5)).max() < 0.03
+
+
+def test_what_transitions_take_is_found() -> None:
+    taken = dict(zip(Transition, (0.9, -0.5, -0.7), strict=True))
+    world = World(entry_deviation=0.0, taken=taken)
+    lut = world.lut(calibration_architectures(SPACE, 20))
+    assert lut.correction is not None
+    assert all(ms * lut.correction.transitions[kind] > 0 for kind, ms in taken.items())
+    timed = lut.correction.calibration
+    without = calibrate(world.entries, timed, SPACE, passing=False)
+    found = abs(_errors(world, lut, 5))
+    left = abs(_errors(world, lut.model_copy(update={"correction": without}), 5))
+    assert found.max() < 0.03
+    assert found.mean() < 0.6 * left.mean()
+
+
+def test_where_there_are_no_transitions_none_are_learnt() -> None:
+    for seed in range(5):
+        world = World(entry_deviation=0.0, seed=seed)
+        correction = world.lut(calibration_architectures(SPACE, 20)).correction
+        assert correction is not None
+        assert correction.transitions == {}
 
 
 def test_entries_that_are_off_by_themselves_are_mended() -> None:

@@ -12,6 +12,7 @@ from latbench.errors import LutRefused, MissingOps, OutputFailed
 from latbench.files import shipped
 from latbench.lut import Correction, Entry, Sentinel
 from latbench.lut.schema import SCHEMA
+from latbench.space.transitions import Transition
 from latbench.target import Precision, Runtime, Target
 
 SPACE = SearchSpace.named("fbnet", input_size=96)
@@ -224,6 +225,33 @@ def test_a_correction_scales_the_sum_and_widens_the_interval() -> None:
     assert corrected.ms == pytest.approx(0.1 + 0.9 * plain.ms)
     assert corrected.high / corrected.ms == pytest.approx(1.10, abs=0.02)  # 1.96 * 5 %
     assert plain.high / plain.ms < 1.02
+
+
+def test_schema_2_knew_nothing_of_transitions() -> None:
+    lut = make_lut(correction=Correction(scale=0.9, residual=0.05, networks=1))
+    before = lut.to_dict() | {"schema": 2}
+    before["correction"] = {
+        key: value for key, value in before["correction"].items() if "transition" not in key
+    }
+    read = Lut.from_dict(before, verify=False)
+    assert read.correction is not None
+    assert read.correction.transitions == {}
+    assert read.to_dict()["schema"] == SCHEMA
+
+
+def test_what_transitions_take_is_kept(tmp_path: Path) -> None:
+    taken = {Transition.TO_GROUPED: 0.4, Transition.BETWEEN_GROUPED: -0.3}
+    correction = Correction(scale=0.9, residual=0.05, networks=1, transitions=taken)
+    lut = make_lut(correction=correction)
+    lut.save(tmp_path / "lut.json")
+    read = Lut.load(tmp_path / "lut.json")
+    assert read == lut
+    assert read.transition_ms(Transition.TO_GROUPED, 500_000) == pytest.approx(0.2)
+    assert read.transition_ms(Transition.FROM_GROUPED, 500_000) == 0
+    data = lut.to_dict()
+    data["correction"]["transitions"]["to_others"] = 1.0
+    with pytest.raises(LutRefused):
+        Lut.from_dict(data, verify=False)
 
 
 def test_schema_1_is_still_read() -> None:

@@ -76,7 +76,7 @@ def _facts(lut: Lut) -> dict[str, str]:
         one = lut.correction
         facts["correction"] = (
             f"sums × {one.scale:.3f} {one.offset_ms:+.3f} ms, from {one.networks} networks, "
-            f"{one.residual:.1%} unexplained"
+            f"{'transitions learnt, ' if one.transitions else ''}{one.residual:.1%} unexplained"
         )
     if lut.validation is not None:
         one_of = lut.validation

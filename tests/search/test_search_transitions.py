@@ -1,0 +1,159 @@
+"""Searches on LUTs that know what values take between grouped blocks and others."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fbnet_search.derive import (
+    Budget,
+    architecture_of,
+    derive_architecture,
+    finalists_on_all,
+    most_probable_first,
+)
+from fbnet_search.latency import LatencyModel, latency_model
+from latbench.lut import Correction, Lut, predict_latency
+from latbench.space import CANDIDATES, SearchSpace
+from latbench.space.transitions import Transition
+from latbench.target import Runtime
+from tests.search.conftest import MakeLut
+
+#: Ms a million values; as much as the blocks of the small spaces take.
+TAKEN = dict(zip(Transition, (9.0, -3.0, -5.0), strict=True))
+
+
+@pytest.fixture
+def passing(correction: Correction) -> Correction:
+    """A correction that knows what transitions take."""
+    return correction.model_copy(update={"transitions": TAKEN})
+
+
+@pytest.fixture
+def micro(micro_lut: Lut, passing: Correction) -> Lut:
+    """A LUT of three layers, which knows it."""
+    return micro_lut.model_copy(update={"correction": passing})
+
+
+def every_choice(model: LatencyModel) -> list[tuple[int, ...]]:
+    layers, candidates = model.layer_ms.shape
+    return list(itertools.product(range(candidates), repeat=layers))
+
+
+def test_transitions_change_what_is_predicted(micro: Lut, micro_lut: Lut) -> None:
+    space = micro.search_space
+    names = [str(candidate) for candidate in CANDIDATES]
+    grouped, plain, skip = (names.index(name) for name in ("k3e1g2", "k3e1", "skip"))
+
+    def added(*choices: int) -> float:
+        network = architecture_of(space, choices)
+        return predict_latency(micro, network).ms - predict_latency(micro_lut, network).ms
+
+    values = [8 * 8 * 8, 8 * 8 * 8, 16 * 4 * 4, 16 * 4 * 4]  # into each layer, and into the head
+    to, out, between = (TAKEN[kind] / 1e6 for kind in Transition)
+    assert added(plain, plain, skip) == 0
+    # An identity lets what comes through it pass.
+    assert added(skip, grouped, skip) == pytest.approx(to * values[1] + out * values[3])
+    assert added(grouped, grouped, plain) == pytest.approx(
+        to * values[0] + between * values[1] + out * values[2]
+    )
+    assert added(grouped, plain, grouped) == pytest.approx(
+        to * values[0] + out * values[1] + to * values[2] + out * values[3]
+    )
+
+
+def test_of_choices_it_is_the_predicted_latency(make_lut: MakeLut, passing: Correction) -> None:
+    lut = make_lut(SearchSpace.named("fbnet-cifar"), correction=passing)
+    model = latency_model(lut)
+    rng = np.random.default_rng(0)
+    for choices in rng.integers(len(CANDIDATES), size=(50, len(model.layer_ms))).tolist():
+        network = architecture_of(lut.search_space, choices)
+        wanted = predict_latency(lut, network).ms
+        assert model.of_choices(choices) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_of_probabilities_it_is_the_expectation(micro: Lut) -> None:
+    model = latency_model(micro)
+    chances = torch.randn(
+        *model.layer_ms.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    ).softmax(1)
+    expected = sum(
+        float(chances[range(len(chances)), list(choices)].prod()) * model.of_choices(choices)
+        for choices in every_choice(model)
+    )
+    assert float(model.of(chances)) == pytest.approx(expected, rel=1e-12)
+    assert torch.autograd.gradcheck(model.of, chances.requires_grad_())
+
+
+@pytest.mark.parametrize("sign", [1, -2])  # with the second a grouped block is in the fastest
+def test_the_fastest_and_the_slowest_are_those_of_all(micro: Lut, sign: int) -> None:
+    model = latency_model(micro)
+    assert model.transitions is not None
+    taken = replace(model.transitions, costs=sign * model.transitions.costs)
+    model = replace(model, transitions=taken)
+    times = [model.of_choices(choices) for choices in every_choice(model)]
+    assert model.fastest_ms == pytest.approx(min(times), rel=1e-12)
+    assert model.slowest_ms == pytest.approx(max(times), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_most_probable_within_a_budget_is_that_of_all(micro: Lut, seed: int) -> None:
+    model = latency_model(micro)
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=model.layer_ms.shape)
+    target = model.fastest_ms + rng.uniform(0.2, 0.8) * (model.slowest_ms - model.fastest_ms)
+    budget = Budget(target, 0.9 * target)
+
+    def chance(choices: tuple[int, ...]) -> float:
+        return float(sum(logits[layer, choice] for layer, choice in enumerate(choices)))
+
+    within = [
+        choices
+        for choices in every_choice(model)
+        if budget.least_ms <= model.of_choices(choices) <= target
+    ]
+    wanted = sorted(map(chance, within), reverse=True)[:5]
+    found = list(itertools.islice(most_probable_first(logits, model, budget, budget.least_ms), 5))
+    assert set(found) <= set(within)
+    assert [chance(choices) for choices in found] == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_several_luts_may_know_different_ones(
+    micro: Lut, micro_lut: Lut, make_lut: MakeLut, seed: int
+) -> None:
+    other = make_lut(micro_lut.search_space, runtime=Runtime.ONNX, dear=lambda op: op.kernel / 3)
+    luts = [other, micro] if seed % 2 else [micro, other]
+    models = [latency_model(lut) for lut in luts]
+    theta = 2 * torch.randn(
+        *models[0].layer_ms.shape, generator=torch.Generator().manual_seed(seed)
+    )
+    target = max(0.5 * (model.fastest_ms + model.slowest_ms) for model in models)
+    budget = Budget(target, 0.8 * target)
+    (found,) = finalists_on_all(theta, models, luts, budget, 1)
+    logits = theta.log_softmax(1)
+
+    def slowest(choices: tuple[int, ...]) -> float:
+        return max(model.of_choices(choices) for model in models)
+
+    def chance(choices: tuple[int, ...]) -> float:
+        return float(logits[range(len(choices)), list(choices)].sum())
+
+    within = [one for one in every_choice(models[0]) if 0.8 * target <= slowest(one) <= target]
+    assert found == architecture_of(micro.search_space, max(within, key=chance))
+
+
+@pytest.mark.parametrize("name", ["fbnet-cifar", "fbnet"])
+def test_a_found_network_spends_its_budget(
+    make_lut: MakeLut, passing: Correction, name: str
+) -> None:
+    lut = make_lut(SearchSpace.named(name), correction=passing)
+    model = latency_model(lut)
+    target = 0.6 * model.fastest_ms + 0.4 * model.slowest_ms
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        theta = 2 * torch.randn(*model.layer_ms.shape, generator=generator)
+        found = derive_architecture(theta, model, lut, Budget(target, 0.99 * target))
+        assert 0.99 * target <= predict_latency(lut, found).ms <= target * (1 + 1e-12)
