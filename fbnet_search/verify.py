@@ -18,7 +18,8 @@ from latbench.space import Architecture
 #: What says that a device is not at hand, or not as the LUT's run had it; anything else is a failure.
 NOT_AT_HAND = (DeviceUnavailable, RunnerFailed, BadRequest)
 
-Measure = Callable[[Sequence[Architecture], Lut], Sequence[Measurement]]
+#: What each network took on the LUT's device, or why it has no measurement.
+Measure = Callable[[Sequence[Architecture], Lut], Sequence[Measurement | LatbenchError]]
 
 #: Seconds that the first network and each other one may take on one device, at most.
 _FIRST_S, _OTHER_S = 120.0, 30.0
@@ -108,6 +109,11 @@ class Finalist:
         """The latency where it takes the longest; the predicted one where none was measured."""
         return max(one.best_known.ms for one in self.latencies)
 
+    @property
+    def measured_on(self) -> int:
+        """On how many devices it was measured."""
+        return sum(one.measured is not None for one in self.latencies)
+
     def to_dict(self) -> dict[str, Any]:
         """The finalist as JSON data."""
         return {
@@ -133,20 +139,24 @@ def predicted_on(lut: Lut, architecture: Architecture, unmeasured: str = "") -> 
     )
 
 
-def on_the_luts_device(architectures: Sequence[Architecture], lut: Lut) -> Sequence[Measurement]:
+def on_the_luts_device(
+    architectures: Sequence[Architecture], lut: Lut
+) -> Sequence[Measurement | LatbenchError]:
     """Time `architectures`, with untrained weights, on the device that `lut` is of.
 
     Raises:
         DeviceUnavailable, RunnerFailed, ExportFailed: see `latbench.networks.measure_networks`.
     """
     budget_s = _FIRST_S + _OTHER_S * (len(architectures) - 1)
-    return measure_networks(architectures, lut, budget_s=budget_s).measurements
+    return measure_networks(architectures, lut, budget_s=budget_s).outcomes
 
 
 def latencies_on(
     lut: Lut, architectures: Sequence[Architecture], measure: Measure = on_the_luts_device
 ) -> list[TargetLatency]:
     """Predict the latencies of `architectures` on the LUT's target, and time them there.
+
+    One that failed there is told as unmeasured, with the reason.
 
     Raises:
         MissingOps: the LUT lacks ops of one.
@@ -155,6 +165,9 @@ def latencies_on(
     told = [predicted_on(lut, architecture) for architecture in architectures]
     latencies = []
     for one, measured in zip(told, measure(architectures, lut), strict=True):
+        if isinstance(measured, LatbenchError):
+            latencies.append(replace(one, unmeasured=measured.message))
+            continue
         level = measured.level
         low, high = (bound / level for bound in measured.ci95)
         latencies.append(replace(one, measured=Measured(measured.ms / level, low, high, level)))
@@ -204,7 +217,10 @@ def verified(
 def pick(timed: Sequence[Finalist], target_ms: float) -> Finalist:
     """The first, which is the most probable, that keeps the target everywhere; else the fastest.
 
-    The fastest is the one whose worst latency is the least.
+    The fastest is the one whose worst latency is the least. One that failed on a device is not chosen while
+    others ran there.
     """
-    within = [one for one in timed if one.worst_ms <= target_ms]
-    return within[0] if within else min(timed, key=lambda one: one.worst_ms)
+    most = max(one.measured_on for one in timed)
+    ran = [one for one in timed if one.measured_on == most]
+    within = [one for one in ran if one.worst_ms <= target_ms]
+    return within[0] if within else min(ran, key=lambda one: one.worst_ms)

@@ -19,6 +19,7 @@ from latbench.api import (
     silent,
 )
 from latbench.device.open import ANYWHERE, Where
+from latbench.errors import LatbenchError
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
 from latbench.lut.anchor import anchors_of, levels_of
@@ -31,14 +32,28 @@ from latbench.space import Architecture
 class Together:
     """What networks took in the same rounds.
 
-    `measurements` are in the order of the networks, with one level for all; `levels` says how much
-    slower (above 1) each of the LUT's own networks ran than in the LUT's run, and is empty if the LUT has no
-    sentinel.
+    `outcomes` are in the order of the networks, with one level for all: what each took, or why it has
+    no measurement. `levels` says how much slower (above 1) each of the LUT's own networks ran than in
+    the LUT's run, and is empty if the LUT has no sentinel.
     """
 
-    measurements: tuple[Measurement, ...]
+    outcomes: tuple[Measurement | LatbenchError, ...]
     levels: tuple[float, ...]
     report: RunReport
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """What every network took.
+
+        Raises:
+            LatbenchError: one has no measurement; this is why.
+        """
+        found = []
+        for outcome in self.outcomes:
+            if isinstance(outcome, LatbenchError):
+                raise outcome
+            found.append(outcome)
+        return tuple(found)
 
 
 def measure_networks(
@@ -61,9 +76,12 @@ def measure_networks(
         ci: the half-width that intervals should reach, relative.
         budget_s: seconds, at most, for all.
 
+    Returns:
+        what each took; one that failed, or that a lost device did not come to, is told as an error.
+
     Raises:
         MissingOps: the LUT lacks ops of one.
-        DeviceUnavailable, RunnerFailed: see there.
+        DeviceUnavailable, RunnerFailed: see there; also where no network was measured.
     """
     anchors = anchors_of(lut)
     predicted = [predict_latency(lut, network) for network in networks]
@@ -81,11 +99,19 @@ def measure_networks(
         plan = Plan(target, different, sentinel, Settings(ci=ci, budget_s=budget_s))
         with Journal(journals() / "networks.sqlite") as opened:
             report = measured(plan, unit, opened, progress, {}, fresh=True)
-    results = [report.result(subject.key) for subject in subjects]
-    levels = levels_of(anchors, [result.ms for result in results[: len(anchors)]])
+    levels = levels_of(anchors, [report.result(one.key).ms for one in subjects[: len(anchors)]])
     level = statistics.median(levels) if levels else None
-    measurements = tuple(
-        Measurement.of(str(network), target, result, predicted=said, anchor=level)
-        for network, said, result in zip(networks, predicted, results[len(anchors) :], strict=True)
-    )
-    return Together(measurements, levels, report)
+    outcomes: list[Measurement | LatbenchError] = []
+    for network, said, subject in zip(networks, predicted, subjects[len(anchors) :], strict=True):
+        try:
+            result = report.result(subject.key)
+        except LatbenchError as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(
+                Measurement.of(str(network), target, result, predicted=said, anchor=level)
+            )
+    errors = [outcome for outcome in outcomes if isinstance(outcome, LatbenchError)]
+    if errors and len(errors) == len(outcomes):
+        raise errors[0]
+    return Together(tuple(outcomes), levels, report)

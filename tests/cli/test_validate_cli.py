@@ -1,13 +1,23 @@
 """`latbench validate` on a small space of this machine."""
 
+import hashlib
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from latbench.api import Measurement, network_subject
+from latbench.errors import RunnerFailed
+from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
 from latbench.lut.anchor import anchors_of
+from latbench.measure import Subject
 from latbench.networks import measure_networks
+from latbench.space import Architecture
 from latbench.space.design import varied_architectures
+from latbench.target import Target
 from tests.cli.conftest import Run, when_quiet
 
 KEYS = {
@@ -60,3 +70,30 @@ def test_networks_share_rounds_and_a_level(lut_path: Path) -> None:
         assert one.predicted == predict_latency(lut, network)
     # It was timed once: what tells the level is what is told of it.
     assert timed.measurements[1].ms / anchors_of(lut)[1].ms == timed.levels[1]
+
+
+def test_a_network_that_fails_leaves_the_others_measured(
+    lut_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lut = Lut.load(lut_path)
+    networks = varied_architectures(lut.search_space, 3, seed=12)[:2]
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(b"no model at all")
+
+    def exported(network: Architecture, target: Target, store: ArtifactStore) -> Subject:
+        subject = network_subject(network, target, store)
+        if network not in failing:
+            return subject
+        return replace(subject, path=broken, sha256=hashlib.sha256(broken.read_bytes()).hexdigest())
+
+    monkeypatch.setattr("latbench.networks.network_subject", exported)
+    failing = networks[:1]
+    timed = measure_networks(networks, lut, ci=0.5, budget_s=20)
+    assert isinstance(timed.outcomes[0], RunnerFailed)
+    assert isinstance(timed.outcomes[1], Measurement)
+    assert timed.outcomes[1].ms > 0
+    with pytest.raises(RunnerFailed):
+        assert timed.measurements
+    failing = networks
+    with pytest.raises(RunnerFailed):
+        measure_networks(networks, lut, ci=0.5, budget_s=20)

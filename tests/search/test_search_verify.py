@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from fbnet_search.cli import search_main
 from fbnet_search.verify import pick, verified
 from latbench.api import Measurement
-from latbench.errors import DeviceUnavailable, ExportFailed
+from latbench.errors import DeviceUnavailable, ExportFailed, LatbenchError, RunnerFailed
 from latbench.lut import Lut, predict_latency
 from latbench.networks import Together
 from latbench.space import Architecture, SearchSpace, read_architecture
@@ -103,6 +103,22 @@ def test_what_was_measured_is_told_at_the_level_of_the_luts_run(
     told = latency.measured
     assert (told.ms, told.low, told.high, told.level) == pytest.approx((2.0, 1.8, 2.2, 1.25))
     assert latency.predicted == predict_latency(tiny_lut, networks[0])
+
+
+def test_what_fails_on_a_device_is_not_chosen(networks: list[Architecture], tiny_lut: Lut) -> None:
+    device = Planted({Runtime.TFLITE: (1.0, 1.5, 1.2)})
+
+    def failing(asked: Sequence[Architecture], lut: Lut) -> list[Measurement | LatbenchError]:
+        return [RunnerFailed("run", "crashed", "signal 11"), *device.of(asked, lut)[1:]]
+
+    timed = verified(networks, [tiny_lut], failing)
+    (failed,) = timed[0].latencies
+    assert failed.measured is None
+    assert "signal 11" in failed.unmeasured
+    # It is predicted to keep the target, and the most probable.
+    assert timed[0].worst_ms < 1.3
+    assert pick(timed, 1.3).architecture == networks[2]
+    assert pick(timed, 2.0).architecture == networks[1]
 
 
 # Devices that are not there
