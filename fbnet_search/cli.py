@@ -313,7 +313,14 @@ def _finalist_facts(result: "SearchResult") -> Iterator[tuple[str, str]]:
             yield "unmeasured", f"{one.target}: {one.unmeasured}"
         else:
             yield "measured", f"{_bounded(one.measured)} at the LUT's level{on}"
-    within = sum(one.worst_ms <= target_ms for one in result.finalists)
+    from fbnet_search.verify import ran
+
+    timed = ran(result.finalists)
+    within = sum(finalist.worst_ms <= target_ms for finalist in timed)
+    for finalist in result.finalists:
+        if finalist not in timed:
+            why = next(told.unmeasured for told in finalist.latencies if told.measured is None)
+            yield "failed", f"{finalist.architecture.notation}: {why}"
     yield "finalists", f"{within} of {len(result.finalists)} measured within the target"
     if not within:
         yield "too slow", "the least slow of the finalists is what was found"

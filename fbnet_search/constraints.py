@@ -14,11 +14,10 @@ whatever stands elsewhere in the network.
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fbnet_search.transitions import Transitions
@@ -64,19 +63,22 @@ class Cost:
         chosen = [row[choice] for row, choice in zip(self.layers, picked, strict=True)]
         if self.peak:
             return float(max(self.fixed, *chosen))
-        return float(self.fixed + sum(chosen)) + self._passing(picked)
-
-    def _passing(self, choices: Sequence[int]) -> float:
-        if self.transitions is None:
-            return 0.0
-        weights = torch.zeros(self.layers.shape, dtype=torch.float64)
-        weights[range(len(choices)), list(choices)] = 1
-        return float(self.transitions.of(weights))
+        made = 0.0 if self.transitions is None else self.transitions.of_choices(picked)
+        return float(self.fixed + sum(chosen)) + made
 
     @property
     def least(self) -> float:
         """The least that any network costs."""
+        if self.transitions is not None:
+            return self.fixed + self.transitions.extreme(self.layers, min)
         return self.of(self.layers.argmin(1).tolist())
+
+    @property
+    def most(self) -> float:
+        """The most that any network costs."""
+        if self.transitions is not None:
+            return self.fixed + self.transitions.extreme(self.layers, max)
+        return self.of(self.layers.argmax(1).tolist())
 
 
 def parse_constraints(texts: Iterable[str]) -> dict[str, float]:

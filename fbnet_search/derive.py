@@ -178,8 +178,8 @@ def most_probable_first(
         least_ms: the floor, in place of the budget's own.
 
     Yields:
-        one candidate's index a layer. Limits are kept to 1e-10, relatively; the log-probability is
-        the best to 1e-7 of itself.
+        one candidate's index a layer. Limits are kept to 1e-10, relatively, and to 1e-6 of what
+        transitions cost; the log-probability is the best to 1e-7 of itself.
     """
     layers, candidates = logits.shape
     limited = [(budget.costs[kind], limit, 0.0) for kind, limit in budget.limits.items()]
@@ -202,12 +202,10 @@ def most_probable_first(
             allowed[: logits.size][cost.layers.ravel() > limit] = 0
         else:
             rows.append(_limit(cost, limit, floor, program))
-    integral = np.zeros(count)
-    integral[: logits.size] = 1
     while True:
         solved = milp(
             np.pad(-logits.ravel(), (0, count - logits.size)),
-            integrality=integral,
+            integrality=np.ones(count),
             bounds=Bounds(0, allowed),
             constraints=rows,
             options={"mip_rel_gap": _GAP, "node_limit": _NODES},

@@ -10,7 +10,7 @@ multiplied by the correction's scale and its own factor. With one-hot m this is
 Most LUTs say nothing of transitions; then it is linear in m.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,17 +53,12 @@ class LatencyModel:
     @property
     def fastest_ms(self) -> float:
         """The latency of the fastest network, ms."""
-        return self._extreme(min)
+        return self.cost.least
 
     @property
     def slowest_ms(self) -> float:
         """The latency of the slowest network, ms."""
-        return self._extreme(max)
-
-    def _extreme(self, choose: Callable[..., float]) -> float:
-        if self.transitions is not None:
-            return self.fixed_ms + self.transitions.extreme(self.layer_ms.numpy(), choose)
-        return self.fixed_ms + sum(choose(row) for row in self.layer_ms.tolist())
+        return self.cost.most
 
 
 def latency_model(lut: Lut) -> LatencyModel:

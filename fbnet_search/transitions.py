@@ -6,7 +6,7 @@ expectations, extremes and the derivation's program exact at a cost linear in th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,18 @@ class Transitions:
             before = here + before * (1 - here - other)
         expected: Tensor = total + costs[-1][_FROM] * before
         return expected
+
+    def of_choices(self, choices: Sequence[int]) -> float:
+        """The cost of one candidate's index a layer."""
+        total, before = 0.0, False
+        for costs, grouped, plain, choice in zip(
+            self.costs[:-1].tolist(), self.grouped, self.plain, choices, strict=True
+        ):
+            if grouped[choice] or plain[choice]:
+                now = bool(grouped[choice])
+                total += _cost(costs, before, now)
+                before = now
+        return total + _cost(self.costs[-1].tolist(), before, False)
 
     def extreme(self, layers: Floats, choose: Callable[..., float]) -> float:
         """The least (`min`) or the most (`max`) that `layers` and transitions cost together.
@@ -106,13 +118,13 @@ def transitions_of(lut: Lut) -> Transitions | None:
 class Program:
     """The variables by which a linear program of choices knows transitions.
 
-    Beside one variable x a candidate of each layer there are, for every layer l and the head at last,
+    Beside one variable x a candidate of each layer there are, for every layer l,
 
-        before_l     whether the last block before it is grouped
+        before_l     whether the last block before it is grouped; this for the head, too
         between_l    the same, and the layer's own block is grouped
-        leaving_l    the same, and the layer's own block is not
+        leaving_l    the same, and the layer's own block is not, and is no identity
 
-    which integer x make integers. As grouped, plain and identity candidates share a layer's one,
+    each 0 or 1. As grouped, plain and identity candidates share a layer's one,
 
         before_(l+1) = grouped_l + before_l - between_l - leaving_l
     """

@@ -214,13 +214,16 @@ def verified(
     return [Finalist(one, latencies) for one, latencies in zip(finalists, rows, strict=True)]
 
 
-def pick(timed: Sequence[Finalist], target_ms: float) -> Finalist:
-    """The first, which is the most probable, that keeps the target everywhere; else the fastest.
+def ran(timed: Sequence[Finalist]) -> list[Finalist]:
+    """Those that were measured on as many devices as any: not those that failed where others ran."""
+    most = max((one.measured_on for one in timed), default=0)
+    return [one for one in timed if one.measured_on == most]
 
-    The fastest is the one whose worst latency is the least. One that failed on a device is not chosen while
-    others ran there.
+
+def pick(timed: Sequence[Finalist], target_ms: float) -> Finalist:
+    """The first that ran and keeps the target everywhere, which is the most probable; else the fastest.
+
+    The fastest is the one that ran and whose worst latency is the least.
     """
-    most = max(one.measured_on for one in timed)
-    ran = [one for one in timed if one.measured_on == most]
-    within = [one for one in ran if one.worst_ms <= target_ms]
-    return within[0] if within else min(ran, key=lambda one: one.worst_ms)
+    within = [one for one in ran(timed) if one.worst_ms <= target_ms]
+    return within[0] if within else min(ran(timed), key=lambda one: one.worst_ms)

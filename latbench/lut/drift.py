@@ -378,9 +378,10 @@ def _predicted_networks(baseline: Lut, current: Lut, pairs: _Pairs, noise: Noise
             continue
         times = {op: count * baseline.corrected_ms(op) for op, count in counts.items()}
         before = baseline.network_ms(ops)
-        after = before + sum(
-            ms * (current[op].ms / baseline[op].ms - 1) for op, ms in times.items()
-        )
+        later = sum(ms * current[op].ms / baseline[op].ms for op, ms in times.items())
+        # Transitions are work of the same machine: they follow what the ops do together.
+        made = before - baseline.offset_ms - sum(times.values())
+        after = baseline.offset_ms + later + made * later / sum(times.values())
         if min(before, after) <= 0:  # an offset below zero, larger than the ops
             continue
         own = math.hypot(*(ms * errors[op.key][0] for op, ms in times.items()))

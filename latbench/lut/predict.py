@@ -52,6 +52,7 @@ def predict_ops(lut: Lut, ops: Sequence[OpSpec], what: str) -> Prediction:
     if lut.correction is not None and len(lut.correction.calibration) > 1:
         posterior = _posterior(lut)
         deviation = posterior.deviation(ops, ms)
+        # Scale and offset are told by the networks alone; what else is learnt has a prior to hold it.
         width = student_quantile(lut.correction.networks - 2) * deviation
     else:
         width = _Z95 * _unlearnt_deviation(lut, ops)

@@ -12,7 +12,7 @@ import pytest
 from latbench.lut import Entry, Lut, predict_latency
 from latbench.lut.calibrate import MIN_AFFINE, calibrate
 from latbench.lut.schema import TimedNetwork
-from latbench.space import Architecture, SearchSpace
+from latbench.space import CANDIDATES, Architecture, SearchSpace
 from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.space.transitions import Transition, transitions
@@ -85,15 +85,32 @@ def test_scale_and_offset_are_found() -> None:
 def test_what_transitions_take_is_found() -> None:
     taken = dict(zip(Transition, (0.9, -0.5, -0.7), strict=True))
     world = World(entry_deviation=0.0, taken=taken)
-    lut = world.lut(calibration_architectures(SPACE, 20))
+    timed = calibration_architectures(SPACE, 12)
+    assert all(transitions([op for one in timed for op in one.ops])[kind] for kind in Transition)
+    lut = world.lut(timed)
     assert lut.correction is not None
-    assert all(ms * lut.correction.transitions[kind] > 0 for kind, ms in taken.items())
-    timed = lut.correction.calibration
-    without = calibrate(world.entries, timed, SPACE, passing=False)
+    assert lut.correction.transitions == pytest.approx(taken, abs=0.4)
+    without = calibrate(world.entries, lut.correction.calibration, SPACE, passing=False)
     found = abs(_errors(world, lut, 5))
     left = abs(_errors(world, lut.model_copy(update={"correction": without}), 5))
     assert found.max() < 0.03
     assert found.mean() < 0.6 * left.mean()
+
+
+def test_intervals_know_what_transitions_may_take() -> None:
+    taken = dict(zip(Transition, (0.9, -0.5, -0.7), strict=True))
+    world = World(entry_deviation=0.0, taken=taken)
+    lut = world.lut(calibration_architectures(SPACE, 12))
+    assert lut.correction is not None
+    (grouped,) = [n for n, one in enumerate(CANDIDATES) if str(one) == "k5e1g2"]
+    widest = Architecture(SPACE, (CANDIDATES[grouped],) * len(SPACE.layers), SPACE.heads[0])
+    sure = lut.correction.model_copy(update={"transition_deviation": 0.0})
+    told, doubted = (
+        predict_latency(lut.model_copy(update={"correction": one}), widest)
+        for one in (sure, lut.correction)
+    )
+    assert told.ms == doubted.ms
+    assert doubted.high / doubted.low > 1.005 * told.high / told.low
 
 
 def test_where_there_are_no_transitions_none_are_learnt() -> None:

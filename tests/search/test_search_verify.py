@@ -200,6 +200,23 @@ def test_the_search_finds_by_measurement_and_tells_what_crosses_the_target(
     assert ("uncertain" in text) == (ms <= TARGET_MS < ms + half)
 
 
+def test_a_finalist_that_failed_is_told_and_counts_for_nothing(
+    tiny_lut: Lut, digit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(Planted):
+        def of(self, networks: Sequence[Architecture], lut: Lut) -> list[Any]:
+            return [RunnerFailed("run", "crashed", "signal 11"), *super().of(networks, lut)[1:]]
+
+    device = Failing({Runtime.TFLITE: (0.1, 0.33, 0.32)})
+    monkeypatch.setattr("fbnet_search.verify.measure_networks", device)
+    done = CliRunner().invoke(search_main, arguments([tiny_lut], tmp_path, digit_folder, TARGET_MS))
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.stdout.split())
+    assert "0 of 3 measured within the target" in text
+    assert "too slow" in text
+    assert "signal 11" in text
+
+
 def test_real_devices_are_measured_where_they_are_at_hand(
     tiny_lut: Lut, onnx_lut: Lut, far_lut: Lut, digit_folder: Path, tmp_path: Path
 ) -> None:

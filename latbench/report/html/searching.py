@@ -406,7 +406,11 @@ def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None)
                 "t": f"{block}\n{op or 'the identity'}\n{amount}{' ms' if known else ' MACs'}",
             }
         )
-    by = f"Latencies are those of {lut[0]}." if known and lut else "No LUT of its space is here."
+    by = "No LUT of its space is here."
+    if known and lut:
+        rest = lut[1].network_ms([op for _, op in ops if op]) - sum(costs)
+        besides = f" The network takes {rest:+.3f} ms besides." if rest else ""
+        by = f"Latencies are those of {lut[0]}.{besides}"
     column = "ms>" if known else "MACs>"
     return Figure(
         title,
