@@ -9,9 +9,9 @@ small space at 32x32, then
                same seeds
     transfer   networks searched for each runtime, at the same latency and at three quarters of it,
                trained, and timed on every runtime: is each the fastest of its accuracy class on its
-               own target, and by how much? Two groups are of one class if their mean accuracies
-               differ by no more than two standard errors, by what trainings of one network with
-               other seeds differ
+               own target, and by how much? Every network for another runtime is held against the own
+               one of nearest accuracy. They are of one class if they differ by no more than two
+               standard errors, by what trainings of one network with other seeds differ
     ranking    Kendall's tau between accuracies in the supernet and of networks trained alone: those that
                searched ones are compared with, and some more random ones
 
@@ -304,7 +304,7 @@ def trained(layers: str, data: str, out: str, scale: Scale, seed: int) -> float:
 def ranked(layers: Sequence[str], data: str, checkpoint: str, scale: Scale) -> list[float]:
     """The accuracies of networks on test images, with the weights of a supernet."""
     images = data_of(data, scale.images)
-    supernet = Supernet(space(), len(images.classes))
+    supernet = Supernet(space(), len(images.classes), len(SHARES))
     state = torch.load(checkpoint, weights_only=True)["module"]
     supernet.load_state_dict(state)
     networks = [Architecture.parse(one, space()) for one in layers]
@@ -424,20 +424,20 @@ def transfer(bench: Bench) -> None:
     luts = {runtime: bench.lut(runtime) for runtime in scale.runtimes}
     bench.do(*(bench.searches(runtime, scale.transfer_searches) for runtime in luts))
     found = {
-        share: {runtime: bench.found(runtime, scale.transfer_searches, share) for runtime in luts}
-        for share in SHARES
+        runtime: {
+            name: one
+            for share in SHARES
+            for name, one in bench.found(runtime, scale.transfer_searches, share).items()
+        }
+        for runtime in luts
     }
-    networks = {
-        name: one for part in found.values() for here in part.values() for name, one in here.items()
-    }
+    networks = {name: one for part in found.values() for name, one in part.items()}
     bench.do(*(bench.trainings(networks, seed) for seed in range(scale.train_seeds)))
     times = {
         runtime: _time(bench.journal, networks, runtime, lut, scale)
         for runtime, lut in luts.items()
     }
-    for share, part in found.items():
-        print(f"\nsearched at {share:g} of the middle latency of each runtime")
-        _transfer(bench, {runtime: list(here) for runtime, here in part.items()}, times)
+    _transfer(bench, {runtime: list(part) for runtime, part in found.items()}, times)
 
 
 def ranking(bench: Bench) -> None:
@@ -601,7 +601,7 @@ def _transfer(
 ) -> None:
     """Print what every network takes on every runtime, and whether its own is where it is ahead."""
     results, seeds = bench.journal.results, bench.scale.train_seeds
-    print(f"measured ms of each network on each runtime, and accuracy ({seeds} trainings each)")
+    print(f"\nmeasured ms of each network on each runtime, and accuracy ({seeds} trainings each)")
     print(f"{'':29}" + "".join(f"{runtime!s:>13}" for runtime in found) + f"{'accuracy':>13}")
     for names in found.values():
         for name in names:
@@ -644,38 +644,46 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
         error: the standard error of one network's accuracy; None if it is not known.
     """
     own = groups[target]
-    lines, behind, level, alike = [], [], [], 0
+    # Of the difference of two networks' accuracies.
+    allowed = None if error is None else 2 * error * math.sqrt(2)
+    lines: list[str] = []
+    behind: list[Runtime] = []
+    level: list[Runtime] = []
+    ahead: list[Runtime] = []
     for runtime, other in groups.items():
         if runtime is target:
             continue
-        ratio = statistics.mean(other.ms[target]) / statistics.mean(own.ms[target])
-        ahead = statistics.mean(own.accuracies) - statistics.mean(other.accuracies)
-        line = f"  those for {runtime} take {ratio:.2f}x as long there, own accuracy {ahead:+.1%}"
-        if error is None:
-            lines.append(f"{line}: whether accuracies match is not known")
+        ratios = []
+        for accuracy, ms in zip(other.accuracies, other.ms[target], strict=True):
+            apart = [abs(one - accuracy) for one in own.accuracies]
+            nearest = apart.index(min(apart))
+            if allowed is None or apart[nearest] <= allowed:
+                ratios.append(ms / own.ms[target][nearest])
+        if not ratios:
+            lines.append(f"  none of those for {runtime} is of the accuracy of an own one")
             continue
-        counts = len(own.accuracies), len(other.accuracies)
-        allowed = 2 * error * math.sqrt(sum(1 / count for count in counts))
-        if abs(ahead) > allowed:
-            lines.append(f"{line}: accuracies do not match (within {allowed:.1%} they would)")
-            continue
-        alike += 1
-        behind += [runtime] if ratio < 1 - EQUAL_MS else []
-        level += [runtime] if abs(ratio - 1) <= EQUAL_MS else []
-        lines.append(f"{line}: accuracies match (within {allowed:.1%})")
-    if not alike:
-        head = (
-            "whether they are the fastest of their class is not known"
-            if error is None
-            else "no other networks are of the accuracy class of its own"
+        told = ", ".join(f"{ratio:.2f}x" for ratio in ratios)
+        lines.append(
+            f"  {len(ratios)} of {len(other.accuracies)} for {runtime} are of the accuracy of an own "
+            f"one and take {told} as long there"
         )
+        ratio = statistics.geometric_mean(ratios)
+        if ratio < 1 - EQUAL_MS:
+            behind.append(runtime)
+        else:
+            (ahead if ratio > 1 + EQUAL_MS else level).append(runtime)
+    if allowed is None:
+        head = "whether accuracies match is not known"
     elif behind:
         head = f"NOT the fastest of their accuracy class: {', '.join(map(str, behind))}"
     elif level:
         head = f"as fast as those for {', '.join(map(str, level))}, to {EQUAL_MS:.0%}"
+    elif ahead:
+        head = f"the fastest of their accuracy class, against {len(ahead)} of {len(groups) - 1}"
     else:
-        head = f"the fastest of their accuracy class, against {alike} of {len(groups) - 1}"
-    return "\n".join([f"networks searched for {target}, on it: {head}", *lines])
+        head = "no other networks are of the accuracy class of its own"
+    within = "" if allowed is None else f" (accuracies match within {allowed:.1%})"
+    return "\n".join([f"networks searched for {target}, on it: {head}{within}", *lines])
 
 
 def _course(journal: Journal) -> None:
