@@ -5,13 +5,14 @@ small space at 32x32, then
 
     worth      searched networks against random ones (without grouped blocks and skips), uniform ones,
                a MobileNetV2-style one, and the one with the largest sum of log MACs, which needs no
-               training: all at the same latency by the LUT to 2 %, measured, trained alike with the
-               same seeds
-    transfer   networks searched for each runtime, at the same latency and at three quarters of it,
+               training: all measured to be of the same latency to 2 %, trained alike with the same
+               seeds; at the middle latency of random networks, and at three quarters of it
+    transfer   networks searched for each runtime, at these two latencies of its own,
                trained, and timed on every runtime: is each the fastest of its accuracy class on its
-               own target, and by how much? Every network for another runtime is held against the own
-               one of nearest accuracy. They are of one class if they differ by no more than two
-               standard errors, by what trainings of one network with other seeds differ
+               own target, and by how much? Around each of its own networks, the fastest own one of the
+               class is held against the fastest one for each other runtime. Networks are of one class
+               if their accuracies differ by no more than two standard errors, by what trainings of one
+               network with other seeds differ
     ranking    Kendall's tau between accuracies in the supernet and of networks trained alone: those that
                searched ones are compared with, and some more random ones
 
@@ -409,14 +410,18 @@ class Bench:
 def worth(bench: Bench) -> None:
     scale, home = bench.scale, bench.home
     lut = bench.lut(home)
-    rivals = _rivals(bench)
-    bench.do(bench.searches(home, scale.searches), bench.trainings(rivals, 0))
-    networks = bench.found(home, scale.searches, 1.0) | rivals
-    bench.do(bench.trainings(networks, 0))
-    times = _time(bench.journal, networks, home, lut, scale)
-    _worth(bench, times, 1)
-    bench.do(*(bench.trainings(networks, seed) for seed in range(1, scale.train_seeds)))
-    _worth(bench, times, scale.train_seeds)
+    rivals = {share: _rivals(bench, share) for share in SHARES}
+    every = [bench.trainings(some, 0) for some in rivals.values()]
+    bench.do(bench.searches(home, scale.searches), *every)
+    networks = {
+        share: bench.found(home, scale.searches, share) | some for share, some in rivals.items()
+    }
+    for seeds in range(1, scale.train_seeds + 1):
+        bench.do(*(bench.trainings(some, seeds - 1) for some in networks.values()))
+        for share, some in networks.items():
+            times = _time(bench.journal, some, home, lut, scale)
+            print(f"\nat {share:g} of the middle latency, {seeds} trainings a network")
+            _worth(bench, times, seeds)
 
 
 def transfer(bench: Bench) -> None:
@@ -444,7 +449,7 @@ def ranking(bench: Bench) -> None:
     scale, home = bench.scale, bench.home
     lut = bench.lut(home)
     model = latency_model(lut)
-    networks = _rivals(bench)
+    networks = _rivals(bench, 1.0)
     count = max(scale.ranked - len(networks), 0)
     more = random_networks(model, middle(model), count, 1)
     networks |= {f"ranked {n}": one for n, one in enumerate(more)}
@@ -502,15 +507,15 @@ def _lut(runtime: Runtime, out: Path, scale: Scale, mape: float) -> Lut:
     raise SystemExit(f"this machine is too restless for a LUT of {runtime}; try again later")
 
 
-def _rivals(bench: Bench) -> dict[str, Architecture]:
-    """The networks to compare with those found, all measured to take about the same time.
+def _rivals(bench: Bench, share: float) -> dict[str, Architecture]:
+    """The networks to compare with those found, measured to take this share of the middle latency.
 
     More are measured of each kind than are kept: the first that are near the target, as a search's
     finalists are measured before one is kept. A LUT's errors of a few per cent are not compared then.
     """
     lut, scale = bench.lut(bench.home), bench.scale
     model = latency_model(lut)
-    target = middle(model)
+    target = share * middle(model)
     kinds = {
         "log macs": most_of(log_macs(), model, target),
         "uniform k3e3": most_of(by_candidate({"k3e3": 0, "k3e1": -1, "k3e6": -1}), model, target),
@@ -531,14 +536,13 @@ def _rivals(bench: Bench) -> dict[str, Architecture]:
         for kind, networks in kinds.items():
             missed = [miss(next(together)) for _ in networks]
             order = sorted(range(len(networks)), key=missed.__getitem__)
-            if kind == "random":
-                some = order[: scale.random]
-                kept |= {f"{kind} {n}": networks[one].notation for n, one in enumerate(some)}
-            else:
-                kept[kind] = networks[order[0]].notation
+            some = order[: scale.random] if kind == "random" else order[:1]
+            for number, one in enumerate(some):
+                name = f"random {number}" if kind == "random" else kind
+                kept[f"{name} at {share:g}"] = networks[one].notation
         return kept
 
-    layers: dict[str, str] = bench.journal.once("rivals", picked)
+    layers: dict[str, str] = bench.journal.once(f"rivals at {share:g}", picked)
     return {name: Architecture.parse(one, space()) for name, one in layers.items()}
 
 
@@ -566,7 +570,6 @@ def _worth(bench: Bench, times: dict[str, float], seeds: int) -> None:
     home = bench.home
     groups = {"searched": f"search {home}", "random": "random", "uniform": "uniform",
               "mobilenetv2": "mobilenetv2", "log macs": "log macs"}  # fmt: skip
-    print(f"\n{seeds} trainings a network")
     print(f"{'':12} nets   accuracy (mean ± s.d. over nets)   best   measured ms")
     means: dict[str, list[float]] = {}
     for group, prefix in groups.items():
@@ -654,18 +657,26 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
         if runtime is target:
             continue
         ratios = []
-        for accuracy, ms in zip(other.accuracies, other.ms[target], strict=True):
-            apart = [abs(one - accuracy) for one in own.accuracies]
-            nearest = apart.index(min(apart))
-            if allowed is None or apart[nearest] <= allowed:
-                ratios.append(ms / own.ms[target][nearest])
+        for accuracy in own.accuracies:
+
+            def fastest(group: Group, accuracy: float = accuracy) -> float:
+                return min(
+                    ms
+                    for one, ms in zip(group.accuracies, group.ms[target], strict=True)
+                    if allowed is None or abs(one - accuracy) <= allowed
+                )
+
+            try:
+                ratios.append(fastest(other) / fastest(own))
+            except ValueError:  # the other has none of this class
+                continue
         if not ratios:
             lines.append(f"  none of those for {runtime} is of the accuracy of an own one")
             continue
         told = ", ".join(f"{ratio:.2f}x" for ratio in ratios)
         lines.append(
-            f"  {len(ratios)} of {len(other.accuracies)} for {runtime} are of the accuracy of an own "
-            f"one and take {told} as long there"
+            f"  the fastest for {runtime} takes {told} as long there, in {len(ratios)} of "
+            f"{len(own.accuracies)} classes around own ones"
         )
         ratio = statistics.geometric_mean(ratios)
         if ratio < 1 - EQUAL_MS:
