@@ -44,11 +44,16 @@ class AdbServer:
 
     def connect(self, address: str) -> None:
         """Have the server connect to a daemon, and wait until it is ready."""
-        self.adb("connect", address)  # says that it failed while the phone's user is asked
         deadline = time.monotonic() + 10
-        while f"{address}\tdevice" not in self.adb("devices").stdout:
-            assert time.monotonic() < deadline, self.adb("devices").stdout
+        listed = self.adb("devices").stdout
+        while f"{address}\tdevice" not in listed:
+            assert time.monotonic() < deadline, listed
+            if address not in listed:
+                # It says that it failed while the phone's user is asked, and that it is connected already
+                # while the server has yet to see that an earlier connection is gone.
+                self.adb("connect", address)
             time.sleep(0.05)
+            listed = self.adb("devices").stdout
 
 
 def adb_of_debian() -> Path | None:
