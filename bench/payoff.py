@@ -649,6 +649,13 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
     own = groups[target]
     # Of the difference of two networks' accuracies.
     allowed = None if error is None else 2 * error * math.sqrt(2)
+
+    def fastest(group: Group, accuracy: float) -> float:
+        """In the class around `accuracy`; infinite where the group has none in it."""
+        pairs = zip(group.accuracies, group.ms[target], strict=True)
+        within = [ms for one, ms in pairs if allowed is None or abs(one - accuracy) <= allowed]
+        return min(within, default=math.inf)
+
     lines: list[str] = []
     behind: list[Runtime] = []
     level: list[Runtime] = []
@@ -656,20 +663,8 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
     for runtime, other in groups.items():
         if runtime is target:
             continue
-        ratios = []
-        for accuracy in own.accuracies:
-
-            def fastest(group: Group, accuracy: float = accuracy) -> float:
-                return min(
-                    ms
-                    for one, ms in zip(group.accuracies, group.ms[target], strict=True)
-                    if allowed is None or abs(one - accuracy) <= allowed
-                )
-
-            try:
-                ratios.append(fastest(other) / fastest(own))
-            except ValueError:  # the other has none of this class
-                continue
+        pairs = [(fastest(other, one), fastest(own, one)) for one in own.accuracies]
+        ratios = [theirs / mine for theirs, mine in pairs if theirs < math.inf]
         if not ratios:
             lines.append(f"  none of those for {runtime} is of the accuracy of an own one")
             continue
