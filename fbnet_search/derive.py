@@ -41,6 +41,9 @@ _ROW = 1e4
 #: thousands of networks differ by a millionth, does it end by the first, and rarely by the second.
 _GAP, _NODES = 1e-7, 5000
 
+#: How many networks are drawn from θ at most, and at a time, to find some that keep a budget.
+_DRAWS, _TOGETHER = 100_000, 1000
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -245,13 +248,39 @@ def _require_answer(solved: OptimizeResult) -> None:
         )
 
 
-def sample_architectures(
-    theta: Tensor, space: SearchSpace, count: int, *, seed: int = 0
+def drawn_on_all(
+    theta: Tensor,
+    latencies: Sequence[LatencyModel],
+    luts: Sequence[Lut],
+    budget: Budget,
+    count: int,
+    *,
+    seed: int = 0,
 ) -> list[Architecture]:
-    """Return `count` architectures drawn from softmax(θ), as the paper does after its search."""
+    """Return `count` different architectures drawn from softmax(θ), of those that keep `budget`.
+
+    The paper draws networks after its search, too, without a budget. They are fewer than `count` if
+    so many draws (100,000) hold no more. The budget's floor is for the target on which a network takes
+    the longest.
+    """
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.multinomial(probabilities(theta), count, replacement=True, generator=generator)
-    return [architecture_of(space, column) for column in draws.T.tolist()]
+    chances = probabilities(theta)
+    seen: set[tuple[int, ...]] = set()
+    found: list[Architecture] = []
+    for _ in range(_DRAWS // _TOGETHER):
+        if len(found) >= count:
+            break
+        drawn = torch.multinomial(chances, _TOGETHER, replacement=True, generator=generator)
+        for choices in map(tuple, drawn.T.tolist()):
+            if choices in seen:
+                continue
+            seen.add(choices)
+            slowest = max(latency.of_choices(choices) for latency in latencies)
+            if slowest >= budget.least_ms:
+                architecture = architecture_of(luts[0].search_space, choices)
+                if all(_keeps(architecture, choices, lut, budget) for lut in luts):
+                    found.append(architecture)
+    return found[:count]
 
 
 def architecture_of(space: SearchSpace, choices: Sequence[int]) -> Architecture:

@@ -60,6 +60,7 @@ class Recipe:
     target_strength: float
     target_share: float
     judged: int
+    drawn: int
     paths: int
     last_paths: int
     warmup_paths: int
@@ -79,9 +80,10 @@ class Recipe:
                     f"{name} = {getattr(self, name)} makes no sense",
                     hint="a layer has 9 candidates, of which 1 to 9 can be computed",
                 )
-        if self.judged < 1:
+        if self.judged < 1 or (self.drawn and self.judged == 1):
             raise BadRequest(
-                f"judged = {self.judged} makes no sense", hint="1 takes the most probable network"
+                f"judged = {self.judged}, drawn = {self.drawn} makes no sense",
+                hint="judged = 1, drawn = 0 takes the most probable network",
             )
         if not (0 <= self.theta_beta1 < 1 and 0 <= self.theta_beta2 < 1):
             raise BadRequest("theta_beta1 and theta_beta2 are below 1")

@@ -16,10 +16,10 @@ import torch
 from fbnet_search.batches import batch_count
 from fbnet_search.checkpoint import Checkpoints
 from fbnet_search.data import ImageData, open_data, some_classes
-from fbnet_search.derive import Budget, finalists_on_all
+from fbnet_search.derive import Budget, drawn_on_all, finalists_on_all
 from fbnet_search.distributed import Peers, is_first, joined
 from fbnet_search.events import EventLog
-from fbnet_search.judge import by_shared_weights
+from fbnet_search.judge import best_first
 from fbnet_search.latency import LatencyModel, latency_model
 from fbnet_search.passes import Pass, cosine, threads, two_parts
 from fbnet_search.recipe import OnProgress, Progress, Recipe
@@ -338,10 +338,11 @@ class _Search(Run):
 
     def _result(self, number: int, verify: int, log: EventLog) -> SearchResult:
         theta, budget = self.supernet.thetas[number], self.budgets[number]
-        count = max(verify, self.recipe.judged)
+        count, drawn = max(verify, self.recipe.judged), self.recipe.drawn
         found = finalists_on_all(theta, self.latencies, self.luts, budget, count)
         if self.recipe.judged > 1:
-            found = self._judged(found, log)
+            more = drawn_on_all(theta, self.latencies, self.luts, budget, drawn, seed=self.seed)
+            found = self._judged(list(dict.fromkeys([*found, *more])), count, log)
         found = found[: max(verify, 1)]
         architecture, timed = found[0], list[Finalist]()
         latencies = tuple(predicted_on(lut, architecture) for lut in self.luts)
@@ -366,14 +367,15 @@ class _Search(Run):
             finalists=tuple(timed),
         )
 
-    def _judged(self, found: Sequence[Architecture], log: EventLog) -> list[Architecture]:
-        """The networks, those first that are right most often with the supernet's weights."""
-        shares = self.peers.told_by_first(
-            by_shared_weights(self.supernet, found, self.data.train, self.parts["theta"])
+    def _judged(
+        self, found: Sequence[Architecture], count: int, log: EventLog
+    ) -> list[Architecture]:
+        """The `count` networks that are right most often with the supernet's weights, best first."""
+        judged = self.peers.told_by_first(
+            best_first(self.supernet, found, self.data.train, self.parts["theta"], count)
         )
-        judged = sorted(zip(shares, found, strict=True), key=lambda one: -one[0])
-        log.write("judged", networks=[[one.notation, share] for share, one in judged])
-        return [one for _, one in judged]
+        log.write("judged", networks=[[one.notation, share] for one, share in judged])
+        return [one for one, _ in judged]
 
     def _timed(self, found: Sequence[Architecture]) -> list[Finalist]:
         """The finalists, timed by the first process."""

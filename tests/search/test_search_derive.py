@@ -14,9 +14,9 @@ from fbnet_search.derive import (
     Budget,
     architecture_of,
     derive_architecture,
+    drawn_on_all,
     finalists,
     most_probable_first,
-    sample_architectures,
 )
 from fbnet_search.latency import LatencyModel, latency_model
 from latbench.errors import BadRequest
@@ -169,13 +169,37 @@ def test_a_target_that_nothing_meets_names_the_fastest(lut: Lut) -> None:
     assert predict_latency(lut, found).ms <= named
 
 
-def test_samples_follow_theta(space: SearchSpace) -> None:
+def test_draws_follow_theta_and_are_the_same_with_the_same_seed(lut: Lut) -> None:
     theta = torch.zeros(22, 9)
-    theta[:, 8] = 3.0  # softmax: e³ / (e³ + 8) = 0.7152
-    samples = sample_architectures(theta, space, 1000, seed=7)
-    assert samples == sample_architectures(theta, space, 1000, seed=7)
-    skips = sum(choice == SKIP for sample in samples for choice in sample.choices) / 22_000
-    assert skips == pytest.approx(0.7152, abs=0.016)  # five standard errors of 22,000 draws
+    theta[:, 8] = 1.0  # softmax: e / (e + 8) = 0.2536; too flat to draw a network twice
+    model = latency_model(lut)
+    drawn = drawn_on_all(theta, [model], [lut], Budget(), 500, seed=7)
+    assert drawn == drawn_on_all(theta, [model], [lut], Budget(), 500, seed=7)
+    assert drawn != drawn_on_all(theta, [model], [lut], Budget(), 500, seed=8)
+    skips = sum(choice == SKIP for one in drawn for choice in one.choices) / 11_000
+    assert skips == pytest.approx(0.2536, abs=0.021)  # five standard errors of 11,000 draws
+
+
+def test_draws_keep_the_budget_and_its_floor(lut: Lut, space: SearchSpace) -> None:
+    model = latency_model(lut)
+    target = float(model.of(torch.full((22, 9), 1 / 9)))
+    costs = costs_of(["macs"], space, *FORMAT)
+    macs = costs["macs"].fixed + float(costs["macs"].layers.mean(1).sum())
+    budget = Budget(target, 0.98 * target, {"macs": macs}, costs)
+    drawn = drawn_on_all(torch.zeros(22, 9), [model], [lut], budget, 50)
+    assert len(set(drawn)) == len(drawn) == 50
+    assert all(0.98 * target <= predict_latency(lut, one).ms <= target for one in drawn)
+    assert all(one.macs <= macs for one in drawn)
+
+
+def test_where_nothing_can_be_drawn_nothing_is(lut: Lut) -> None:
+    theta = torch.zeros(22, 9)
+    theta[:, 4] = 40.0  # one network, all but surely
+    model = latency_model(lut)
+    ms = model.of_choices([4] * 22)
+    assert len(drawn_on_all(theta, [model], [lut], Budget(ms, 0.9 * ms), 5)) == 1
+    assert not drawn_on_all(theta, [model], [lut], Budget(0.9 * ms), 5)
+    assert not drawn_on_all(theta, [model], [lut], Budget(2 * ms, 1.5 * ms), 5)
 
 
 # Constraints

@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional
 
 from fbnet_search import Recipe, search
-from fbnet_search.data import ImageData
-from fbnet_search.derive import Budget, finalists
-from fbnet_search.judge import by_shared_weights
+from fbnet_search.data import ImageData, open_data
+from fbnet_search.derive import Budget, drawn_on_all, finalists
+from fbnet_search.judge import best_first, by_shared_weights
 from fbnet_search.latency import latency_model
 from fbnet_search.passes import two_parts
 from fbnet_search.supernet import Supernet
@@ -55,6 +55,53 @@ def test_the_best_of_the_judged_is_taken(
     )
 
 
+def test_drawn_networks_are_judged_beside_the_most_probable(
+    tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
+) -> None:
+    target = middle_ms(tiny_lut)
+    recipe = replace(SHORT, judged=6, drawn=12)
+    found = search(tiny_lut, few_digits, tmp_path, recipe=recipe, target_ms=target, seed=3)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    (judged,) = [event["networks"] for event in events if event["event"] == "judged"]
+    assert found.architecture.notation == judged[0][0]
+
+    supernet = Supernet(tiny_lut.search_space, len(few_digits.classes))
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    supernet.load_state_dict(checkpoint["module"])
+    budget = Budget(target, SHORT.target_share * target)
+    model = latency_model(tiny_lut)
+    probable = finalists(supernet.theta, model, tiny_lut, budget, 6)
+    drawn = drawn_on_all(supernet.theta, [model], [tiny_lut], budget, 12, seed=3)
+    every = list(dict.fromkeys([*probable, *drawn]))
+    assert len(drawn) == 12
+    assert len(every) > 12
+    _, numbers = two_parts(few_digits.train, SHORT.weight_share, 3)
+    asked = best_first(supernet, every, few_digits.train, numbers, 6)
+    assert [[one.notation, share] for one, share in asked] == judged
+    assert {one for one, _ in asked} - set(probable), "or drawing them changed nothing"
+
+
+def test_few_images_tell_which_networks_many_are_asked_of(tiny_lut: Lut) -> None:
+    digits = open_data("digits", tiny_lut.search_space.input_size)
+    space = tiny_lut.search_space
+    torch.manual_seed(1)
+    supernet = Supernet(space, len(digits.classes))
+    draws = torch.randint(len(CANDIDATES), (9, len(space.layers))).tolist()
+    networks = [
+        Architecture(space, tuple(CANDIDATES[n] for n in row), space.heads[0]) for row in draws
+    ]
+    numbers = torch.arange(len(digits.train))
+    assert len(numbers) > 500
+    few = by_shared_weights(supernet, networks, digits.train, numbers, 500)
+    many = by_shared_weights(supernet, networks, digits.train, numbers)
+    assert few != many
+    left = sorted(range(9), key=lambda n: -few[n])[:4]
+    expected = sorted(((networks[n], many[n]) for n in left), key=lambda one: -one[1])
+    assert best_first(supernet, networks, digits.train, numbers, 4) == expected
+    shares = [share for _, share in best_first(supernet, networks, digits.train, numbers, 9)]
+    assert shares == sorted(many, reverse=True)
+
+
 def test_without_judging_the_most_probable_is_taken(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
@@ -96,5 +143,7 @@ def test_a_network_is_asked_alone_and_the_supernet_stays_as_it_is(
 
 
 def test_no_network_cannot_be_judged() -> None:
-    with pytest.raises(BadRequest, match="judged = 0 makes no sense"):
+    with pytest.raises(BadRequest, match="judged = 0, drawn = 0 makes no sense"):
         replace(SHORT, judged=0)
+    with pytest.raises(BadRequest, match="judged = 1, drawn = 9 makes no sense"):
+        replace(SHORT, drawn=9)
