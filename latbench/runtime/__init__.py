@@ -133,6 +133,7 @@ def import_engine(runtime: Runtime) -> None:
         ) from None
 
 
+@functools.cache
 def runtime_version(runtime: Runtime) -> str:
     """Return the version of the installed runtime, such as '1.32.0'.
 
@@ -166,6 +167,7 @@ def runtime_library(runtime: Runtime) -> tuple[str, str]:
     )
 
 
+@functools.cache  # every load asks, and reading what is installed takes longer than loading a model
 def _distribution(runtime: Runtime) -> tuple[str, str, tuple[str, ...]]:
     if runtime not in _DISTRIBUTIONS:
         raise RuntimeFailed(
