@@ -6,7 +6,7 @@ small space at 32x32, then
     worth      searched networks against random ones (without grouped blocks and skips), uniform ones,
                a MobileNetV2-style one, and the one with the largest sum of log MACs, which needs no
                training: all measured to be of the same latency to 2 %, trained alike with the same
-               seeds; at the middle latency of random networks, and at three quarters of it
+               seeds; at three quarters of the middle latency of random networks, and at all of it
     transfer   networks searched for each runtime, at these two latencies of its own,
                trained, and timed on every runtime: is each the fastest of its accuracy class on its
                own target, and by how much? Around each of its own networks, the fastest own one of the
@@ -14,7 +14,7 @@ small space at 32x32, then
                if their accuracies differ by no more than two standard errors, by what trainings of one
                network with other seeds differ
     ranking    Kendall's tau between accuracies in the supernet and of networks trained alone: those that
-               searched ones are compared with, and some more random ones
+               searched ones are compared with at three quarters, and some more random ones
 
 and prints the course of each search: entropy of theta, expected latency and accuracy over the epochs.
 
@@ -411,15 +411,12 @@ def worth(bench: Bench) -> None:
     scale, home = bench.scale, bench.home
     lut = bench.lut(home)
     rivals = {share: _rivals(bench, share) for share in SHARES}
-    every = [bench.trainings(some, 0) for some in rivals.values()]
-    bench.do(bench.searches(home, scale.searches), *every)
-    networks = {
-        share: bench.found(home, scale.searches, share) | some for share, some in rivals.items()
-    }
+    bench.do(bench.searches(home, scale.searches), bench.trainings(rivals[SHARES[0]], 0))
     for seeds in range(1, scale.train_seeds + 1):
-        bench.do(*(bench.trainings(some, seeds - 1) for some in networks.values()))
-        for share, some in networks.items():
-            times = _time(bench.journal, some, home, lut, scale)
+        for share in SHARES:
+            networks = bench.found(home, scale.searches, share) | rivals[share]
+            bench.do(bench.trainings(networks, seeds - 1))
+            times = _time(bench.journal, networks, home, lut, scale)
             print(f"\nat {share:g} of the middle latency, {seeds} trainings a network")
             _worth(bench, times, seeds)
 
@@ -449,9 +446,10 @@ def ranking(bench: Bench) -> None:
     scale, home = bench.scale, bench.home
     lut = bench.lut(home)
     model = latency_model(lut)
-    networks = _rivals(bench, 1.0)
+    share = SHARES[0]
+    networks = _rivals(bench, share)
     count = max(scale.ranked - len(networks), 0)
-    more = random_networks(model, middle(model), count, 1)
+    more = random_networks(model, share * middle(model), count, 1)
     networks |= {f"ranked {n}": one for n, one in enumerate(more)}
     bench.do(bench.searches(home, 1), bench.trainings(networks, 0))
     notations = [one.notation for one in networks.values()]
