@@ -186,7 +186,7 @@ class UsbmuxStandIn:
             with self._lock:
                 self._links.setdefault(phone.udid, set()).update((client, inner))
             client.sendall(_framed(tag, _result(_OK)))
-            back = threading.Thread(target=_carry, args=(inner, client), daemon=True)
+            back = threading.Thread(target=_carry_back, args=(inner, client, phone), daemon=True)
             back.start()
             self._carry_to_phone(client, inner, phone)
             back.join()
@@ -202,8 +202,9 @@ class UsbmuxStandIn:
                 if phone.cut_on is not None and phone.cut_on in data:
                     phone.cut_on_nth -= 1
                 if phone.cut_on is not None and phone.cut_on_nth < 1:
-                    inner.sendall(data)
                     phone.cut_on, phone.cut_on_nth = None, 1
+                    phone.plugged = False  # else the phone may answer before the cut
+                    inner.sendall(data)
                     self.unplug(phone)
                     break
                 inner.sendall(data)
@@ -267,11 +268,12 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _carry(source: socket.socket, sink: socket.socket) -> None:
+def _carry_back(inner: socket.socket, client: socket.socket, phone: PluggedPhone) -> None:
     with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-    _shut(sink)
+        while data := inner.recv(1 << 16):
+            if phone.plugged:
+                client.sendall(data)
+    _shut(client)
 
 
 def _shut(connection: socket.socket) -> None:
