@@ -21,7 +21,7 @@ from latbench.space import CANDIDATES, Architecture
 
 _IMAGES = 2000  # two networks that are right as often by these differ by 1.5 % at most, mostly
 _FIRST_IMAGES = 500
-_BATCH = 250
+_BATCH = 250  # both are whole batches; a rest would be normalised by statistics of few
 
 
 def best_first(

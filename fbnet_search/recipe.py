@@ -80,7 +80,7 @@ class Recipe:
                     f"{name} = {getattr(self, name)} makes no sense",
                     hint="a layer has 9 candidates, of which 1 to 9 can be computed",
                 )
-        if self.judged < 1 or (self.drawn and self.judged == 1):
+        if self.judged < 1 or self.drawn < 0 or (self.drawn and self.judged == 1):
             raise BadRequest(
                 f"judged = {self.judged}, drawn = {self.drawn} makes no sense",
                 hint="judged = 1, drawn = 0 takes the most probable network",

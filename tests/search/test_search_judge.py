@@ -27,6 +27,14 @@ def middle_ms(lut: Lut) -> float:
     return (model.fastest_ms + model.slowest_ms) / 2
 
 
+def trained(lut: Lut, data: ImageData, out: Path) -> Supernet:
+    """The supernet of the search in `out`."""
+    supernet = Supernet(lut.search_space, len(data.classes))
+    checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
+    supernet.load_state_dict(checkpoint["module"])
+    return supernet
+
+
 def test_the_best_of_the_judged_is_taken(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
@@ -41,10 +49,7 @@ def test_the_best_of_the_judged_is_taken(
     assert shares == sorted(shares, reverse=True)
     assert len(set(shares)) > 1, "or nothing was to choose"
 
-    space = tiny_lut.search_space
-    supernet = Supernet(space, len(few_digits.classes))
-    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    supernet.load_state_dict(checkpoint["module"])
+    supernet = trained(tiny_lut, few_digits, tmp_path)
     budget = Budget(target, SHORT.target_share * target)
     probable = finalists(supernet.theta, latency_model(tiny_lut), tiny_lut, budget, 8)
     assert {one.notation for one in probable} == {notation for notation, _ in judged}
@@ -65,9 +70,7 @@ def test_drawn_networks_are_judged_beside_the_most_probable(
     (judged,) = [event["networks"] for event in events if event["event"] == "judged"]
     assert found.architecture.notation == judged[0][0]
 
-    supernet = Supernet(tiny_lut.search_space, len(few_digits.classes))
-    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    supernet.load_state_dict(checkpoint["module"])
+    supernet = trained(tiny_lut, few_digits, tmp_path)
     budget = Budget(target, SHORT.target_share * target)
     model = latency_model(tiny_lut)
     probable = finalists(supernet.theta, model, tiny_lut, budget, 6)
@@ -107,9 +110,7 @@ def test_without_judging_the_most_probable_is_taken(
 ) -> None:
     target = middle_ms(tiny_lut)
     found = search(tiny_lut, few_digits, tmp_path, recipe=SHORT, target_ms=target)
-    supernet = Supernet(tiny_lut.search_space, len(few_digits.classes))
-    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    supernet.load_state_dict(checkpoint["module"])
+    supernet = trained(tiny_lut, few_digits, tmp_path)
     budget = Budget(target, SHORT.target_share * target)
     (first,) = finalists(supernet.theta, latency_model(tiny_lut), tiny_lut, budget, 1)
     assert found.architecture == first
