@@ -11,7 +11,11 @@ the budget exactly. So the budget has a floor too: of the networks that take at 
 there are any.
 """
 
+import ctypes
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -206,13 +210,14 @@ def most_probable_first(
         else:
             rows.append(_limit(cost, limit, floor, program))
     while True:
-        solved = milp(
-            np.pad(-logits.ravel(), (0, count - logits.size)),
-            integrality=np.ones(count),
-            bounds=Bounds(0, allowed),
-            constraints=rows,
-            options={"mip_rel_gap": _GAP, "node_limit": _NODES},
-        )
+        with _silent():
+            solved = milp(
+                np.pad(-logits.ravel(), (0, count - logits.size)),
+                integrality=np.ones(count),
+                bounds=Bounds(0, allowed),
+                constraints=rows,
+                options={"mip_rel_gap": _GAP, "node_limit": _NODES},
+            )
         if solved.x is None:
             _require_answer(solved)
             return
@@ -221,6 +226,29 @@ def most_probable_first(
         found = np.zeros_like(logits)
         found[np.arange(layers), choices] = 1
         rows.append(row(found.ravel(), 0, layers - 1))  # another one, next time
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what C code prints off standard output, which `--json` promises to programs.
+
+    HiGHS 1.12 prints a line of its own debugging whatever its options say (HiGHS.jl, issue 312).
+    """
+    if sys.platform == "win32" or sys.__stdout__ is None:
+        yield  # no such C library, or no such output
+        return
+    c = ctypes.CDLL(None)
+    sys.__stdout__.flush()
+    c.fflush(None)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+        c.fflush(None)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _limit(cost: Cost, limit: float, floor: float, program: Program | None) -> LinearConstraint:

@@ -1,6 +1,8 @@
 """From θ to an architecture: the most probable, and the most probable within budgets."""
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -149,6 +151,27 @@ def test_finalists_differ_and_fall_in_probability(lut: Lut) -> None:
         for one in found
     ]
     assert chances == sorted(chances, reverse=True)
+
+
+_A_THETA_AT_WHICH_HIGHS_SPEAKS = """
+import torch
+from fbnet_search.derive import Budget, finalists
+from fbnet_search.latency import latency_model
+from tests.search.conftest import modelled_lut
+from tests.search.tiny import tiny_space
+
+lut = modelled_lut(tiny_space())
+model = latency_model(lut)
+target = model.fastest_ms + 0.7 * (model.slowest_ms - model.fastest_ms)
+theta = 0.1 * torch.randn(6, 9, generator=torch.Generator().manual_seed(6))
+print("found", len(finalists(theta, model, lut, Budget(target, 0.98 * target), 20)))
+"""
+
+
+def test_standard_output_holds_nothing_of_the_solver() -> None:
+    command = [sys.executable, "-c", _A_THETA_AT_WHICH_HIGHS_SPEAKS]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stdout == "found 20\n"
 
 
 def test_the_fastest_networks_own_latency_is_a_target_that_can_be_met(lut: Lut) -> None:
