@@ -293,6 +293,7 @@ def drawn_on_all(
     """
     generator = torch.Generator().manual_seed(seed)
     chances = probabilities(theta)
+    most_ms = np.inf if budget.target_ms is None else budget.target_ms * (1 + _ROUNDING)
     seen: set[tuple[int, ...]] = set()
     found: list[Architecture] = []
     for _ in range(_DRAWS // _TOGETHER):
@@ -304,7 +305,7 @@ def drawn_on_all(
                 continue
             seen.add(choices)
             slowest = max(latency.of_choices(choices) for latency in latencies)
-            if slowest >= budget.least_ms:
+            if budget.least_ms <= slowest <= most_ms:
                 architecture = architecture_of(luts[0].search_space, choices)
                 if all(_keeps(architecture, choices, lut, budget) for lut in luts):
                     found.append(architecture)

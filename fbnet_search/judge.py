@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fbnet_search.batches import batches
 from fbnet_search.data import Split
@@ -69,17 +68,12 @@ def by_shared_weights(
     # A batch of one class, as folders are ordered, would have that class's statistics.
     generator = torch.Generator().manual_seed(0)
     taken = numbers[torch.randperm(len(numbers), generator=generator)[:images]]
-    mixes = [_only(network).to(device) for network in networks]
+    choices = [[CANDIDATES.index(choice) for choice in one.choices] for one in networks]
     right = [0] * len(networks)
     with torch.no_grad():
         for pixels, labels in batches(split, taken, _BATCH):
             x, y = pixels.to(device), labels.to(device)
-            for number, mix in enumerate(mixes):
-                right[number] += int((judge(x, mix).argmax(1) == y).sum())
+            for number, logits in judge.each_alone(x, choices):
+                right[number] += int((logits.argmax(1) == y).sum())
     return [count / len(taken) for count in right]
 
-
-def _only(network: Architecture) -> Tensor:
-    """Weights, shape (layers, candidates), that compute this network alone."""
-    choices = torch.tensor([CANDIDATES.index(choice) for choice in network.choices])
-    return functional.one_hot(choices, len(CANDIDATES)).float()

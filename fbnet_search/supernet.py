@@ -6,6 +6,7 @@ w-steps, θ-steps and tests. No weights are shared between candidates or layers.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,30 @@ class Supernet(nn.Module):
             x = layer(x, row, numbers)
         logits: Tensor = self.head(x)
         return logits
+
+    def each_alone(
+        self, images: Tensor, networks: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield the number of each of `networks`, and its own logits (N, classes), in any order.
+
+        What several have in common up to some layer is computed once.
+
+        Args:
+            images: (N, 3, S, S).
+            networks: one candidate's index a layer.
+        """
+        whole = torch.ones(len(CANDIDATES), device=images.device)
+        inputs = [self.stem(images)]  # of every layer of the network before, and of the head
+        before: Sequence[int] = ()
+        for number in sorted(range(len(networks)), key=networks.__getitem__):
+            choices = networks[number]
+            pairs = zip(before, choices, strict=False)
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            del inputs[shared + 1 :]
+            for layer, choice in zip(self.layers[shared:], choices[shared:], strict=True):
+                inputs.append(layer(inputs[-1], whole, [choice]))
+            before = choices
+            yield number, self.head(inputs[-1])
 
     def computed_on(self, device: torch.device) -> "Supernet":
         """Put w on `device`, in the memory format that is fastest; θ stays on the CPU."""
