@@ -7,7 +7,7 @@ small space at 32x32, then
                a MobileNetV2-style one, and the one with the largest sum of log MACs, which needs no
                training: all measured to be of the same latency to 2 %, trained alike with the same
                seeds; at three quarters of the middle latency of random networks, and at all of it
-    transfer   networks searched for each runtime, at these two latencies of its own,
+    transfer   networks searched for each runtime, at half and three quarters of its own middle latency,
                trained, and timed on every runtime: is each the fastest of its accuracy class on its
                own target, and by how much? Around each of its own networks, the fastest own one of the
                class is held against the fastest one for each other runtime. Networks are of one class
@@ -69,7 +69,8 @@ SMALL = MacroArchitecture("fbnet-small", (32,), 8, 8, 2, STAGES, (256,), 10)
 FORBIDDEN = -1e3
 ATTEMPTS = 3  # at a LUT
 FINALISTS = 5  # of a search, of which measuring picks one
-SHARES = (0.75, 1.0)  # of the middle latency, for which every search finds a network
+SHARES = (0.75, 1.0)  # of the middle latency, for which every search of worth finds a network
+TRANSFER_SHARES = (0.5, 0.75)  # below, where these trainings make more of more latency
 ALTERNATIVES = 6  # of a rival network, of which measuring picks one
 EQUAL_MS = 0.02  # what measured latencies may differ by, to be called equal
 NEAR = (0.975, 1.005)  # of the target: what a rival is measured to take, if one of its kind does
@@ -258,15 +259,17 @@ class _Pixels:
         return self.pixels[list(numbers)]
 
 
-def searched(lut: str, data: str, out: str, scale: Scale, seed: int) -> dict[str, Any]:
-    """Search at the shares of the LUT's middle latency; what is found, and the course of it."""
+def searched(
+    lut: str, data: str, out: str, scale: Scale, seed: int, shares: Sequence[float]
+) -> dict[str, Any]:
+    """Search at some shares of the LUT's middle latency; what is found, and the course of it."""
     loaded = Lut.load(lut)
     recipe = replace(Recipe.named("budget").stretched(scale.search_epochs), threads=1)
     folder = Path(out)
     middle_ms = middle(latency_model(loaded))
     results = search_front(
         loaded, data_of(data, scale.images), folder, recipe=recipe, seed=seed,
-        targets_ms=[share * middle_ms for share in SHARES],
+        targets_ms=[share * middle_ms for share in shares],
         resume=(folder / "checkpoint.pt").exists(), checkpoint_s=60.0,
     )  # fmt: skip
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
@@ -287,7 +290,7 @@ def searched(lut: str, data: str, out: str, scale: Scale, seed: int) -> dict[str
                     for event in course
                 ],
             }
-            for share, result, networks in zip(SHARES, results, judged[-len(SHARES) :], strict=True)
+            for share, result, networks in zip(shares, results, judged[-len(shares) :], strict=True)
         }
     }
 
@@ -356,15 +359,19 @@ class Bench:
     def do(self, *tasks: Tasks) -> None:
         self.journal.all(self.jobs, {key: task for part in tasks for key, task in part.items()})
 
-    def searches(self, runtime: Runtime, seeds: int) -> Tasks:
-        lut = str(_file(runtime, self.out))
-        return {
-            f"search {runtime} {seed}": (
-                searched,
-                (lut, self.data, str(self.out / f"search-{runtime}-{seed}"), self.scale, seed),
-            )
-            for seed in range(seeds)
-        }
+    def searches(
+        self,
+        runtime: Runtime,
+        seeds: int,
+        *,
+        kind: str = "search",
+        shares: Sequence[float] = SHARES,
+    ) -> Tasks:
+        def arguments(seed: int) -> tuple[Any, ...]:
+            lut, out = _file(runtime, self.out), self.out / f"{kind}-{runtime}-{seed}"
+            return str(lut), self.data, str(out), self.scale, seed, shares
+
+        return {f"{kind} {runtime} {seed}": (searched, arguments(seed)) for seed in range(seeds)}
 
     def trainings(self, networks: dict[str, Architecture], seed: int) -> Tasks:
         def folder(name: str) -> str:
@@ -378,14 +385,16 @@ class Bench:
             for name, one in networks.items()
         }
 
-    def found(self, runtime: Runtime, seeds: int, share: float) -> dict[str, Architecture]:
+    def found(
+        self, runtime: Runtime, seeds: int, share: float, *, kind: str = "search"
+    ) -> dict[str, Architecture]:
         """What searches found at a share of the middle latency, by names that begin with theirs.
 
         The finalists of each are timed now that no other search computes beside, as `--verify` does.
         """
         lut = self.lut(runtime)
         networks = {}
-        for search in [f"search {runtime} {seed}" for seed in range(seeds)]:
+        for search in [f"{kind} {runtime} {seed}" for seed in range(seeds)]:
             one = self.journal.results[search]["found"][str(share)]
             finalists = [Architecture.parse(layers, space()) for layers in one["finalists"]]
 
@@ -424,12 +433,15 @@ def worth(bench: Bench) -> None:
 def transfer(bench: Bench) -> None:
     scale = bench.scale
     luts = {runtime: bench.lut(runtime) for runtime in scale.runtimes}
-    bench.do(*(bench.searches(runtime, scale.transfer_searches) for runtime in luts))
+    count, kind = scale.transfer_searches, "transfer"
+    bench.do(
+        *(bench.searches(one, count, kind=kind, shares=TRANSFER_SHARES) for one in scale.runtimes)
+    )
     found = {
         runtime: {
             name: one
-            for share in SHARES
-            for name, one in bench.found(runtime, scale.transfer_searches, share).items()
+            for share in TRANSFER_SHARES
+            for name, one in bench.found(runtime, count, share, kind=kind).items()
         }
         for runtime in luts
     }
@@ -692,7 +704,7 @@ def verdict(target: Runtime, groups: dict[Runtime, Group], error: float | None) 
 
 def _course(journal: Journal) -> None:
     for key, result in sorted(journal.results.items()):
-        if key.startswith("search "):
+        if key.startswith(("search ", "transfer ")):
             for found in result["found"].values():
                 _told(key, found)
 
