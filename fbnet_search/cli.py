@@ -31,7 +31,7 @@ _DATA = (
 def _progress(what: str) -> Iterator[OnProgress]:
     """A bar with the time left on stderr; nothing where stderr is no terminal."""
     with reporter() as report:
-        yield lambda progress: report(what, progress.done, progress.total)
+        yield lambda progress: report(what, progress.done, progress.total, progress.doing)
 
 
 @contextmanager

@@ -76,4 +76,3 @@ def by_shared_weights(
             for number, logits in judge.each_alone(x, choices):
                 right[number] += int((logits.argmax(1) == y).sum())
     return [count / len(taken) for count in right]
-

@@ -156,8 +156,12 @@ class Run(ABC):
         # One clock for all processes, else they part ways where one finds the run diverged.
         if self.peers.told_by_first(time.monotonic() - self._saved_at >= self._checkpoint_s):
             self.save()
+        self.tell(self.progress())
+
+    def tell(self, progress: Progress) -> None:
+        """Show how far the run is."""
         if self._progress is not None and self.peers.first:
-            self._progress(self.progress())
+            self._progress(progress)
 
     def _roll_back(self, diverged: Diverged, log: EventLog) -> None:
         times = self.rollbacks + 1

@@ -129,7 +129,7 @@ class Supernet(nn.Module):
         whole = torch.ones(len(CANDIDATES), device=images.device)
         inputs = [self.stem(images)]  # of every layer of the network before, and of the head
         before: Sequence[int] = ()
-        for number in sorted(range(len(networks)), key=networks.__getitem__):
+        for number in sorted(range(len(networks)), key=lambda number: tuple(networks[number])):
             choices = networks[number]
             pairs = zip(before, choices, strict=False)
             shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

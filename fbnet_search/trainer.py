@@ -316,10 +316,7 @@ class _Search(Run):
         return current.means(), current.intake.to_dict()
 
     def progress(self) -> Progress:
-        per_epoch = [
-            self.counts["w"] + (self.counts["theta"] if epoch >= self.recipe.warmup_epochs else 0)
-            for epoch in range(self.recipe.epochs)
-        ]
+        per_epoch = self._steps_per_epoch()
         assert self.current is not None
         done = sum(per_epoch[: self.epoch]) + self.current.done
         done += self.counts["w"] if self.phase == "theta" else 0
@@ -327,6 +324,17 @@ class _Search(Run):
         waits = self.current.intake.told
         doing = f"epoch {self.epoch + 1} of {self.recipe.epochs}, {phase}{waits}"
         return Progress(done, sum(per_epoch), doing)
+
+    def _steps_per_epoch(self) -> list[int]:
+        return [
+            self.counts["w"] + (self.counts["theta"] if epoch >= self.recipe.warmup_epochs else 0)
+            for epoch in range(self.recipe.epochs)
+        ]
+
+    def _now(self, doing: str) -> None:
+        """Show what is done after all steps."""
+        steps = sum(self._steps_per_epoch())
+        self.tell(Progress(steps, steps, doing))
 
     # State and result
 
@@ -339,14 +347,18 @@ class _Search(Run):
     def _result(self, number: int, verify: int, log: EventLog) -> SearchResult:
         theta, budget = self.supernet.thetas[number], self.budgets[number]
         count, drawn = max(verify, self.recipe.judged), self.recipe.drawn
+        self._now("deriving networks from theta")
         found = finalists_on_all(theta, self.latencies, self.luts, budget, count)
         if self.recipe.judged > 1:
             more = drawn_on_all(theta, self.latencies, self.luts, budget, drawn, seed=self.seed)
-            found = self._judged(list(dict.fromkeys([*found, *more])), count, log)
+            every = list(dict.fromkeys([*found, *more]))
+            self._now(f"judging {len(every)} networks")
+            found = self._judged(every, count, log)
         found = found[: max(verify, 1)]
         architecture, timed = found[0], list[Finalist]()
         latencies = tuple(predicted_on(lut, architecture) for lut in self.luts)
         if verify and budget.target_ms is not None:
+            self._now(f"timing {len(found)} finalists")
             timed = self._timed(found)
             chosen = pick(timed, budget.target_ms)
             architecture, latencies = chosen.architecture, chosen.latencies

@@ -2,8 +2,8 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from latbench.cli.interrupt import work_begins
 
@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 T = TypeVar("T")
+
+
+class Report(Protocol):
+    """Shows `done` of `total` of what is going on; the time begins anew when `what` changes.
+
+    `doing` says it in other words that may change in between.
+    """
+
+    def __call__(self, what: str, done: int, total: int, doing: str | None = None) -> None:
+        """Show it."""
 
 
 def _bars() -> "Bars":
@@ -23,9 +33,10 @@ def _bars() -> "Bars":
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.fields[doing]}", table_column=Column()),  # two lines rather than cut
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -41,19 +52,22 @@ def track(items: Iterable[T], what: str) -> Iterator[T]:
     work_begins()
     sequence: Sequence[T] = tuple(items)
     with _bars() as bars:
-        yield from bars.track(sequence, description=what)
+        task = bars.add_task(what, total=len(sequence), doing=what)
+        yield from bars.track(sequence, task_id=task)
 
 
 @contextlib.contextmanager
-def reporter() -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function that takes (what is going on, how much is done, of how much)."""
+def reporter() -> Iterator["Report"]:
+    """Give a function that shows what is going on."""
     work_begins()
     with _bars() as bars:
-        task = bars.add_task("starting", total=None)
+        task = bars.add_task("starting", total=None, doing="starting")
 
-        def report(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int, doing: str | None = None) -> None:
             if bars.tasks[task].description != what:
                 bars.reset(task, total=total, description=what)
-            bars.update(task, completed=done, total=max(done, total))
+            bars.update(
+                task, completed=done, total=max(done, total), doing=what if doing is None else doing
+            )
 
         yield report

@@ -44,6 +44,40 @@ def refused(result: Result, exit_code: int, *words: str) -> None:
         assert word in result.stderr
 
 
+def last_shown_at_80_columns(command: Callable[[list[str]], None], arguments: list[str]) -> str:
+    """What a command's progress bar shows on a terminal when it was drawn for the last time."""
+    ours, theirs = os.openpty()
+
+    def run() -> None:
+        os.environ |= {"COLUMNS": "80", "TERM": "xterm"}
+        os.dup2(theirs, 2)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+        command(arguments)
+
+    process = FORK.Process(target=run)
+    process.start()
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+    os.close(ours)
+    process.join()
+    assert process.exitcode == 0, shown.decode()
+    line_is_cleared = "\x1b[2K"
+    return shown.decode().split(line_is_cleared)[-1]
+
+
+def test_the_bar_says_what_is_done_now(arguments: list[str], tmp_path: Path) -> None:
+    judging = [*arguments, "--target-ms", "0.3", "--recipe", "budget"]
+    assert last_shown_at_80_columns(search_main, judging).startswith("judging 40 networks")
+    out = str(tmp_path / "out")
+    training = [out, "--data", arguments[3], "--out", out, "--epochs", "1"]
+    assert last_shown_at_80_columns(train_main, training).startswith("training, epoch 1 of 1")
+
+
 def test_search_then_train_gives_a_network_in_three_formats(
     arguments: list[str], lut_file: Path, digit_folder: Path, tmp_path: Path
 ) -> None:
