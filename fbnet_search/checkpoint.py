@@ -59,6 +59,11 @@ class Checkpoints:
             _copy(self._path, self._numbered(1))
         save_tensors(self._path, state | {"identity": self._identity})
 
+    def only_newest(self) -> None:
+        """Remove those before the newest, which are of a run that this one takes the place of."""
+        for number in range(1, _KEPT):
+            self._numbered(number).unlink(missing_ok=True)
+
     def load(self) -> tuple[dict[str, Any], Path]:
         """Return the newest checkpoint that is whole, and its file. Reading one never runs code.
 
@@ -82,17 +87,25 @@ class Checkpoints:
         return self._path.with_suffix(f".{number}.pt") if number else self._path
 
     def _require_same(self, found: dict[str, Any], path: Path) -> None:
-        differing = [
-            f"{name}: {found.get(name)!r} there, {wanted!r} now"
-            for name, wanted in self._identity.items()
-            if found.get(name) != wanted
-        ]
+        differing = _differences(found, self._identity)
         if differing:
             raise BadRequest(
                 f"{path} is not of this run, but of {self._what} that differs in:",
                 details=differing,
                 hint="give the same arguments, or start anew without --resume",
             )
+
+
+def _differences(there: dict[str, Any], now: dict[str, Any], within: str = "") -> list[str]:
+    """What is not the same in both, a line each; of tables, only what differs in them."""
+    lines: list[str] = []
+    for name, wanted in now.items():
+        found = there.get(name)
+        if isinstance(found, dict) and isinstance(wanted, dict):
+            lines += _differences(found, wanted, f"{within}{name}.")
+        elif found != wanted:
+            lines.append(f"{within}{name}: {found!r} there, {wanted!r} now")
+    return lines
 
 
 def _copy(source: Path, copy: Path) -> None:

@@ -74,7 +74,7 @@ _seed_option = click.option(
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     show_default=True,
-    help="Same seed, same result.",
+    help="Same seed, same result: on one machine, with as many processes and threads.",
 )
 _recipe_option = click.option(
     "--recipe",
@@ -110,8 +110,9 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
     "--constraint",
     "constraints",
     multiple=True,
-    metavar="KIND<=LIMIT,...",
-    help="What else it may cost: macs, params, activations (values, at the peak), bytes (of the file).",
+    metavar="'KIND<=LIMIT,...'",
+    help="What else it may cost, in quotes: macs, params, activations (values, at the peak), "
+    "bytes (of the file).",
 )
 @click.option(
     "--verify",
@@ -155,7 +156,7 @@ def search_main(
 
     with _interruptible(out, resume):
         from fbnet_search.constraints import parse_constraints
-        from fbnet_search.distributed import is_first
+        from fbnet_search.distributed import is_first, is_restarted
         from fbnet_search.trainer import search_front
         from latbench.lut import Lut
         from latbench.lut.provenance import provenance_note
@@ -167,6 +168,11 @@ def search_main(
                 refuse_unmeasured(lut, str(path))
             if is_first() and (note := provenance_note(lut, str(path))):
                 click.echo(note, err=True)
+        anew = not (resume or is_restarted())
+        if is_first() and anew and (out / "checkpoint.pt").exists():
+            click.echo(
+                f"note: the earlier search in {out} is overwritten, not gone on with", err=True
+            )
         with _progress("searching") as progress:
             results = search_front(
                 loaded,
@@ -283,7 +289,7 @@ def _search_facts(result: "SearchResult", data: str, *, several: bool) -> Iterat
         f"{architecture.macs / 1e6:.4g} M MACs, {architecture.params / 1e6:.4g} M weights",
     )
     for kind, limit in result.limits.items():
-        yield kind, f"{limit.spent:.4g} of at most {limit.limit:.4g}"
+        yield kind, f"{limit.spent:,.0f} of at most {limit.limit:,.0f}"
     if result.data["classes"] != architecture.space.classes:
         yield (
             "classes",

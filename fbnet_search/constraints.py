@@ -94,7 +94,8 @@ def parse_constraints(texts: Iterable[str]) -> dict[str, float]:
         )
         if match is None:
             raise BadRequest(
-                f"{text!r} is not a constraint", hint="write it like: macs<=300M,params<=5M"
+                f"{text!r} is not a constraint",
+                hint="write it like: --constraint 'macs<=300M,params<=5M'",
             )
         kind = match[1]
         if kind not in KINDS:

@@ -236,14 +236,17 @@ class StoredImages:
             return torch.stack(list(pool.map(self._decoded, numbers, boxes)))
 
     def _decoded(self, number: int, box: Box | None) -> Tensor:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             with self._open(number) as file:
                 return _decode(file, self._size, box)
         except (*_UNREADABLE, Image.DecompressionBombError) as error:
+            # Pillow names the stream that it was given.
+            unknown = isinstance(error, UnidentifiedImageError)
+            why = "it is in no known format" if unknown else str(error)
             raise LatbenchError(
-                f"cannot read the image {self._names[number]}: {error or type(error).__name__}",
+                f"cannot read the image {self._names[number]}: {why or type(error).__name__}",
                 hint="remove the file, or replace it with an image that opens",
             ) from None
 

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Peers:
     @property
     def restarted(self) -> bool:
         """Whether torchrun started this process again after one had failed."""
-        return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        return is_restarted()
 
     def share(self, images: int) -> tuple[float, int]:
         """What to multiply the mean loss over this process's images by, and the images of all.
@@ -91,16 +90,22 @@ class Peers:
         """
         if self.alone:
             return network
-        names = [name for name, _ in network.named_parameters() if name.startswith("thetas.")]
+        thetas = [name for name, _ in network.named_parameters() if name.startswith("thetas.")]
+        buffers = [name for name, _ in network.named_buffers()]  # every process computes the same
         parallel = nn.parallel.DistributedDataParallel
-        parallel._set_params_and_buffers_to_ignore_for_model(network, names)  # type: ignore[no-untyped-call]
+        parallel._set_params_and_buffers_to_ignore_for_model(network, thetas + buffers)  # type: ignore[no-untyped-call]
         # Candidates that a step leaves out, or whose weight is 0 when it is cold, have no gradients.
-        return parallel(network, find_unused_parameters=True, broadcast_buffers=False)
+        return parallel(network, find_unused_parameters=True)
 
 
 def is_first() -> bool:
     """Whether this process is the first that torchrun started, or no other was."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def is_restarted() -> bool:
+    """Whether torchrun started this process again after one had failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 @contextmanager
@@ -126,6 +131,27 @@ def joined(compute: str) -> Iterator[Peers]:
         dist.destroy_process_group()
 
 
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _sum(values: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm with the statistics of all processes' images; on any device, unlike PyTorch's own."""
 
@@ -137,11 +163,11 @@ class SharedBatchNorm(nn.BatchNorm2d):
         # Sums and counts are not for the few digits of bfloat16.
         wide = torch.promote_types(x.dtype, torch.float32)
         values = torch.tensor([x.numel() / x.shape[1]], dtype=wide, device=x.device)
-        sums: Tensor = all_reduce(torch.cat([x.sum(axes, dtype=wide), values]))  # type: ignore[no-untyped-call]
+        sums = _sum(torch.cat([x.sum(axes, dtype=wide), values]))
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = x - mean.view(shape)
-        variance: Tensor = all_reduce(centred.square().sum(axes, dtype=wide)) / count  # type: ignore[no-untyped-call]
+        variance = _sum(centred.square().sum(axes, dtype=wide)) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None

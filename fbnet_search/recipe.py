@@ -262,4 +262,5 @@ def _constants(recipe: str, table: str, kind: type) -> dict[str, Any]:
     return {name: types[name](given[name]) for name in types}
 
 
-_COPY = "copy recipes/paper.toml, which says every constant, and edit it"
+_COPY = f"copy {resources.files('fbnet_search') / 'recipes' / 'paper.toml'}, which says every \
+constant, and edit it"

@@ -180,9 +180,12 @@ def read_found(path: Path) -> tuple[Architecture, dict[str, Any]]:
     """
     file = path / "architecture.json" if path.is_dir() else path
     if not file.exists():
+        several = sorted(str(one.parent) for one in path.glob("*ms/architecture.json"))
         raise BadRequest(
             f"there is no architecture at {file}",
-            hint="find one with: fbnet-search --lut FILE --data digits --out DIR",
+            hint=f"it holds one for each of several targets: give {' or '.join(several)}"
+            if several
+            else "find one with: fbnet-search --lut FILE --data digits --out DIR",
         )
     if file.suffix != ".json":
         raise BadRequest(f"{file} is not an architecture.json")
@@ -288,7 +291,7 @@ class _Training(Run):
         if resume:
             self.resume()
         else:
-            self.save()  # before the logs start anew: what cannot be begun leaves them as they were
+            self.begin()
         log = EventLog(self.folder, resume_after=self.epoch if resume else None)
         try:
             self.epochs(self.recipe.epochs, log, checkpoint_s, progress)

@@ -111,6 +111,21 @@ class Run(ABC):
             ) from None
         return path
 
+    def begin(self, *answers: Path) -> None:
+        """Take the first checkpoint, before logs start anew: what cannot be begun leaves all as it was.
+
+        Args:
+            answers: files that an earlier run left here, which would be taken for this one's.
+
+        Raises:
+            Diverged, OutputFailed: as `save`.
+        """
+        self.save()
+        if self.peers.first:
+            self._checkpoints.only_newest()
+            for answer in answers:
+                answer.unlink(missing_ok=True)
+
     def save(self) -> None:
         """Take a checkpoint.
 

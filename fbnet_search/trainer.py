@@ -199,7 +199,9 @@ class _Search(Run):
     ) -> list[SearchResult]:
         checkpoint = self.resume().name if resume else None
         if not resume:
-            self.save()  # before the logs start anew: what cannot be begun leaves them as they were
+            earlier = [self.out, *map(self._folder, self.budgets)]
+            names = ("architecture.json", "front.json", "front.html")
+            self.begin(*(folder / name for folder in earlier for name in names))
         folder = self.out if self.peers.first else None
         log = EventLog(folder, resume_after=self.epoch if resume else None)
         try:
@@ -412,11 +414,7 @@ class _Search(Run):
         for result in results:
             content = json.dumps(result.to_dict(), indent=1) + "\n"
             write_atomically(result.out / "architecture.json", content)
-        # What an earlier search of another kind left here would be taken for this one's.
-        several = len(results) > 1
-        for stale in ("architecture.json",) if several else ("front.json", "front.html"):
-            (self.out / stale).unlink(missing_ok=True)
-        if several:
+        if len(results) > 1:
             write_atomically(
                 self.out / "front.json", json.dumps(front_of(results), indent=1) + "\n"
             )

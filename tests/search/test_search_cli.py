@@ -167,7 +167,40 @@ def test_train_says_what_it_cannot_find(tmp_path: Path) -> None:
     refused(CliRunner().invoke(train_main, [str(tmp_path), *common]), 2, "not an architecture")
 
 
-def pressed(*_: object) -> None:
+def test_train_names_the_folders_of_several_targets(arguments: list[str], tmp_path: Path) -> None:
+    targets = ["--target-ms", "0.2", "--target-ms", "0.3"]
+    assert CliRunner().invoke(search_main, [*arguments, *targets]).exit_code == 0
+    out = str(tmp_path / "out")
+    asked = CliRunner().invoke(train_main, [out, "--data", "digits", "--out", out])
+    refused(asked, 2, f"give {out}/0.2ms or {out}/0.3ms")
+
+
+def test_a_search_that_begins_anew_says_so_and_leaves_no_answer_of_the_earlier_one(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    first = CliRunner().invoke(search_main, arguments)
+    assert first.exit_code == 0, first.output
+    assert "overwritten" not in first.stderr
+    assert (out / "checkpoint.2.pt").exists()
+    monkeypatch.setattr("fbnet_search.trainer.EventLog", pressed)
+    anew = CliRunner().invoke(search_main, [*arguments, "--seed", "1"])
+    refused(anew, 1, f"the earlier search in {out} is overwritten", "--resume")
+    left = {path.name for path in out.iterdir() if path.suffix in (".json", ".pt", ".html")}
+    assert left == {"checkpoint.pt"}
+
+
+def test_a_checkpoint_of_another_search_names_what_differs_and_nothing_else(
+    arguments: list[str],
+) -> None:
+    assert CliRunner().invoke(search_main, arguments).exit_code == 0
+    other = [*arguments[:-1], "3", "--target-ms", "0.3", "--resume"]
+    told = CliRunner().invoke(search_main, other)
+    refused(told, 2, "target_ms: None there, 0.3 now", "recipe.epochs: 2 there, 3 now")
+    assert "batch" not in told.stderr
+
+
+def pressed(*_: object, **__: object) -> None:
     """Ctrl-C, where the data would be opened."""
     raise KeyboardInterrupt
 

@@ -75,11 +75,30 @@ def test_a_damaged_shard_is_named(shards: Path) -> None:
             open_data(f"webdataset:{shards}", 8)
 
 
+def test_a_shard_that_is_cut_short_anywhere_is_named(shards: Path) -> None:
+    file = shards / "train-001.tar"
+    with tarfile.open(file) as archive:
+        members = archive.getmembers()
+    whole = file.read_bytes()
+    last = members[-1]
+    for end in (last.offset, last.offset + 200, last.offset_data, last.offset_data + 1):
+        file.write_bytes(whole[:end])
+        with pytest.raises(LatbenchError, match=r"train-001\.tar is damaged: (its|unexpected) end"):
+            open_data(f"webdataset:{shards}", 8)
+    # Whatever follows the end, as what fills a record up, need not be there.
+    data_end = last.offset_data + 512
+    file.write_bytes(whole[:data_end] + bytes(1024))
+    open_data(f"webdataset:{shards}", 8)
+
+
 def test_a_damaged_picture_is_named_with_its_shard(shards: Path) -> None:
     file = shards / "train-000.tar"
     file.write_bytes(file.read_bytes().replace(b"\x89PNG", b"\x00PNG", 1))
     data = open_data(f"webdataset:{shards}", 8)
-    with pytest.raises(LatbenchError, match=r"cannot read the image .* in .*train-000\.tar"):
+    with pytest.raises(
+        LatbenchError,
+        match=r"cannot read the image .* in .*train-000\.tar: it is in no known format",
+    ):
         pixels_of(data)
 
 
