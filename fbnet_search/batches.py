@@ -46,7 +46,7 @@ class Intake:
         """What a progress bar adds when images hold a pass up; empty when they do not."""
         if self.waiting < BOTTLENECK or self.waited_s < 1:
             return ""
-        return f", {self.waiting:.0%} of it waiting for images ({self.images_s:.0f} a second)"
+        return f", {self.waiting:.0%} waiting for images ({self.images_s:.0f}/s)"
 
     def to_dict(self) -> dict[str, float]:
         """What events tell of it."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from latbench.errors import BadRequest, LatbenchError
-from latbench.files import write_atomically
+from latbench.files import remove, write_atomically
 
 _KEPT = 3
 _ANEW = "start anew, without --resume"
@@ -60,9 +60,13 @@ class Checkpoints:
         save_tensors(self._path, state | {"identity": self._identity})
 
     def only_newest(self) -> None:
-        """Remove those before the newest, which are of a run that this one takes the place of."""
+        """Remove those before the newest, which are of a run that this one takes the place of.
+
+        Raises:
+            OutputFailed: one cannot be removed.
+        """
         for number in range(1, _KEPT):
-            self._numbered(number).unlink(missing_ok=True)
+            remove(self._numbered(number))
 
     def load(self) -> tuple[dict[str, Any], Path]:
         """Return the newest checkpoint that is whole, and its file. Reading one never runs code.
@@ -99,8 +103,8 @@ class Checkpoints:
 def _differences(there: dict[str, Any], now: dict[str, Any], within: str = "") -> list[str]:
     """What is not the same in both, a line each; of tables, only what differs in them."""
     lines: list[str] = []
-    for name, wanted in now.items():
-        found = there.get(name)
+    for name in there | now:
+        found, wanted = there.get(name), now.get(name)
         if isinstance(found, dict) and isinstance(wanted, dict):
             lines += _differences(found, wanted, f"{within}{name}.")
         elif found != wanted:

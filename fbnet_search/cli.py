@@ -31,7 +31,12 @@ _DATA = (
 def _progress(what: str) -> Iterator[OnProgress]:
     """A bar with the time left on stderr; nothing where stderr is no terminal."""
     with reporter() as report:
-        yield lambda progress: report(what, progress.done, progress.total, progress.doing)
+        yield lambda progress: report(
+            what if progress.total else progress.doing,
+            progress.done,
+            progress.total,
+            progress.doing,
+        )
 
 
 @contextmanager
@@ -171,7 +176,7 @@ def search_main(
         anew = not (resume or is_restarted())
         if is_first() and anew and (out / "checkpoint.pt").exists():
             click.echo(
-                f"note: the earlier search in {out} is overwritten, not gone on with", err=True
+                f"note: {out} holds a search, whose place this one takes once it begins", err=True
             )
         with _progress("searching") as progress:
             results = search_front(

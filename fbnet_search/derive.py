@@ -14,6 +14,7 @@ there are any.
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,9 @@ _ROW = 1e4
 #: nodes, of which ordinary θ need one or two. Only where θ is all but proportional to latency, and
 #: thousands of networks differ by a millionth, does it end by the first, and rarely by the second.
 _GAP, _NODES = 1e-7, 5000
+
+#: Standard output is every thread's.
+_OUTPUT = threading.Lock()
 
 #: How many networks are drawn from θ at most, and at a time, to find some that keep a budget.
 _DRAWS, _TOGETHER = 100_000, 1000
@@ -232,23 +236,31 @@ def most_probable_first(
 def _silent() -> Iterator[None]:
     """Keep what C code prints off standard output, which `--json` promises to programs.
 
-    HiGHS 1.12 prints a line of its own debugging whatever its options say (HiGHS.jl, issue 312).
+    HiGHS 1.12 prints a line of its own debugging whatever its options say (HiGHS.jl, issue 312). What
+    other threads print meanwhile is lost too.
     """
-    if sys.platform == "win32" or sys.__stdout__ is None:
-        yield  # no such C library, or no such output
+    if sys.platform == "win32":
+        yield  # it has no such C library
         return
-    c = ctypes.CDLL(None)
-    sys.__stdout__.flush()
-    c.fflush(None)
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
+    with _OUTPUT:
+        try:
+            kept = os.dup(1)
+        except OSError:  # there is no output
+            yield
+            return
+        c = ctypes.CDLL(None)
+        if sys.__stdout__ is not None and not sys.__stdout__.closed:
+            sys.__stdout__.flush()
         c.fflush(None)
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 1)
+            yield
+        finally:
+            c.fflush(None)
+            os.dup2(kept, 1)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def _limit(cost: Cost, limit: float, floor: float, program: Program | None) -> LinearConstraint:
@@ -289,11 +301,13 @@ def drawn_on_all(
 
     The paper draws networks after its search, too, without a budget. They are fewer than `count` if
     so many draws (100,000) hold no more. The budget's floor is for the target on which a network takes
-    the longest.
+    the longest, and it is kept if some network is as slow.
     """
     generator = torch.Generator().manual_seed(seed)
     chances = probabilities(theta)
     most_ms = np.inf if budget.target_ms is None else budget.target_ms * (1 + _ROUNDING)
+    slowest_ms = max(latency.slowest_ms for latency in latencies)
+    least_ms = budget.least_ms if budget.least_ms <= slowest_ms else 0.0
     seen: set[tuple[int, ...]] = set()
     found: list[Architecture] = []
     for _ in range(_DRAWS // _TOGETHER):
@@ -305,7 +319,7 @@ def drawn_on_all(
                 continue
             seen.add(choices)
             slowest = max(latency.of_choices(choices) for latency in latencies)
-            if budget.least_ms <= slowest <= most_ms:
+            if least_ms <= slowest <= most_ms:
                 architecture = architecture_of(luts[0].search_space, choices)
                 if all(_keeps(architecture, choices, lut, budget) for lut in luts):
                     found.append(architecture)

@@ -1,8 +1,8 @@
-"""One search on several processes and hosts, which find what one process finds on the same batches.
+"""One search on several processes and hosts, each step of which is that of one process on the same batch.
 
     torchrun --nproc-per-node 4 --no-python fbnet-search --lut ... --out ...
 
-Each process computes its part of every batch. So that θ is the same as with one process, BN takes the
+Each process computes its part of every batch. So that a step differs by rounding alone, BN takes the
 statistics of the whole batch, gradients are averaged over images, and all random numbers are drawn
 from the same seeds everywhere. Weights are averaged by PyTorch's DistributedDataParallel. The supernet
 fits into one process's memory many times over, so nothing is to be won by sharding it (FSDP).

@@ -19,10 +19,13 @@ from latbench.errors import BadRequest, UnknownName
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a search or a training is: `done` of `total` steps, and what it is doing."""
+    """How far a search or a training is: `done` of `total` steps, and what it is doing.
+
+    What comes after the last step has no `total`.
+    """
 
     done: int
-    total: int
+    total: int | None
     doing: str
 
 

@@ -1,5 +1,6 @@
 """What a search found, where it is, and everything that it follows from."""
 
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -109,6 +110,21 @@ def front_of(results: Sequence[SearchResult]) -> list[dict[str, Any]]:
         }
         for one in results
     ]
+
+
+def folders_in(front: Path) -> list[Path]:
+    """The folders of the networks that a `front.json` tells of; none if it is not there, or no such file."""
+    try:
+        rows = json.loads(front.read_text(encoding="utf-8"))
+        return [front.parent / Path(row["folder"]).name for row in rows]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def answers_in(out: Path) -> list[Path]:
+    """The files in which a search's folder says what was found; those of a front before the front."""
+    found = [folder / "architecture.json" for folder in (*folders_in(out / "front.json"), out)]
+    return [*found, out / "front.html", out / "front.json"]
 
 
 def write_front_page(folder: Path, luts: Sequence[Lut]) -> Path:

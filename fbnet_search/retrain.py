@@ -21,6 +21,7 @@ from fbnet_search.distributed import Peers
 from fbnet_search.events import EventLog
 from fbnet_search.passes import Pass, correct, cosine, require_sane, set_rate, threads
 from fbnet_search.recipe import OnProgress, Progress, TrainRecipe
+from fbnet_search.result import folders_in
 from fbnet_search.run import Run
 from fbnet_search.standalone import standalone_source
 from fbnet_search.supernet import start_as_identity
@@ -180,11 +181,11 @@ def read_found(path: Path) -> tuple[Architecture, dict[str, Any]]:
     """
     file = path / "architecture.json" if path.is_dir() else path
     if not file.exists():
-        several = sorted(str(one.parent) for one in path.glob("*ms/architecture.json"))
+        several = map(str, folders_in(path / "front.json"))
         raise BadRequest(
             f"there is no architecture at {file}",
-            hint=f"it holds one for each of several targets: give {' or '.join(several)}"
-            if several
+            hint="it holds one for each of several targets: give " + " or ".join(several)
+            if (path / "front.json").exists()
             else "find one with: fbnet-search --lut FILE --data digits --out DIR",
         )
     if file.suffix != ".json":

@@ -19,6 +19,7 @@ from fbnet_search.events import EventLog
 from fbnet_search.passes import Diverged, Pass, require_finite
 from fbnet_search.recipe import OnProgress, Progress
 from latbench.errors import LatbenchError
+from latbench.files import remove
 
 #: How often a run goes back and halves its rates before it gives up.
 MOST_ROLLBACKS = 3
@@ -112,19 +113,19 @@ class Run(ABC):
         return path
 
     def begin(self, *answers: Path) -> None:
-        """Take the first checkpoint, before logs start anew: what cannot be begun leaves all as it was.
+        """Take the first checkpoint, before logs start anew: what cannot be begun leaves an earlier run's.
 
         Args:
             answers: files that an earlier run left here, which would be taken for this one's.
 
         Raises:
-            Diverged, OutputFailed: as `save`.
+            Diverged, OutputFailed: as `save`; or a file cannot be removed.
         """
         self.save()
         if self.peers.first:
             self._checkpoints.only_newest()
             for answer in answers:
-                answer.unlink(missing_ok=True)
+                remove(answer)
 
     def save(self) -> None:
         """Take a checkpoint.

@@ -134,25 +134,26 @@ def _indexed(shard: Path) -> dict[str, _Sample]:
                     content = archive.extractfile(member)
                     assert content is not None
                     sample.label = content.read().decode().strip()
-            size = shard.stat().st_size
-            whole = archive.offset <= size and _is_ended(shard, size)
+            whole = _ends_at(shard, archive.offset)
     except (tarfile.TarError, UnicodeDecodeError, EOFError) as error:
         raise LatbenchError(f"{shard} is damaged: {error}", hint=_AGAIN) from None
     except OSError as error:
         raise LatbenchError(f"cannot read {shard}: {error.strerror or error}") from None
     if not whole:
-        raise LatbenchError(f"{shard} is damaged: its end is missing", hint=_AGAIN)
+        raise LatbenchError(
+            f"{shard} is damaged: what follows its last file is no end", hint=_AGAIN
+        )
     return found
 
 
-def _is_ended(shard: Path, size: int) -> bool:
-    """Whether it ends in a block of zeros, as pax(1) wants of every archive.
+def _ends_at(shard: Path, offset: int) -> bool:
+    """Whether the block of zeros with which archives end (pax(1)) is there.
 
-    `tarfile` takes one that is cut between or within the headers of files for whole.
+    `tarfile` takes whatever is no header for the end.
     """
     with shard.open("rb") as file:
-        file.seek(-min(size, tarfile.BLOCKSIZE), 2)
-        return size % tarfile.BLOCKSIZE == 0 and not any(file.read())
+        file.seek(offset)
+        return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 _AGAIN = "copy it again, or leave it out"

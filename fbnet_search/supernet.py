@@ -120,7 +120,8 @@ class Supernet(nn.Module):
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield the number of each of `networks`, and its own logits (N, classes), in any order.
 
-        What several have in common up to some layer is computed once.
+        What several have in common up to some layer is computed once, for which the inputs of all layers
+        are kept. Batch norm is in the mode that the supernet is in.
 
         Args:
             images: (N, 3, S, S).

@@ -24,7 +24,7 @@ from fbnet_search.latency import LatencyModel, latency_model
 from fbnet_search.passes import Pass, cosine, threads, two_parts
 from fbnet_search.recipe import OnProgress, Progress, Recipe
 from fbnet_search.request import Luts, budgets_of, loaded, require_compute
-from fbnet_search.result import Limit, SearchResult, front_of, write_front_page
+from fbnet_search.result import Limit, SearchResult, answers_in, front_of, write_front_page
 from fbnet_search.run import Run
 from fbnet_search.steps import Steps
 from fbnet_search.supernet import Supernet, probabilities
@@ -199,9 +199,7 @@ class _Search(Run):
     ) -> list[SearchResult]:
         checkpoint = self.resume().name if resume else None
         if not resume:
-            earlier = [self.out, *map(self._folder, self.budgets)]
-            names = ("architecture.json", "front.json", "front.html")
-            self.begin(*(folder / name for folder in earlier for name in names))
+            self.begin(*answers_in(self.out))
         folder = self.out if self.peers.first else None
         log = EventLog(folder, resume_after=self.epoch if resume else None)
         try:
@@ -318,7 +316,10 @@ class _Search(Run):
         return current.means(), current.intake.to_dict()
 
     def progress(self) -> Progress:
-        per_epoch = self._steps_per_epoch()
+        per_epoch = [
+            self.counts["w"] + (self.counts["theta"] if epoch >= self.recipe.warmup_epochs else 0)
+            for epoch in range(self.recipe.epochs)
+        ]
         assert self.current is not None
         done = sum(per_epoch[: self.epoch]) + self.current.done
         done += self.counts["w"] if self.phase == "theta" else 0
@@ -327,16 +328,9 @@ class _Search(Run):
         doing = f"epoch {self.epoch + 1} of {self.recipe.epochs}, {phase}{waits}"
         return Progress(done, sum(per_epoch), doing)
 
-    def _steps_per_epoch(self) -> list[int]:
-        return [
-            self.counts["w"] + (self.counts["theta"] if epoch >= self.recipe.warmup_epochs else 0)
-            for epoch in range(self.recipe.epochs)
-        ]
-
     def _now(self, doing: str) -> None:
-        """Show what is done after all steps."""
-        steps = sum(self._steps_per_epoch())
-        self.tell(Progress(steps, steps, doing))
+        """Show what is done after the last step."""
+        self.tell(Progress(0, None, doing))
 
     # State and result
 

@@ -54,6 +54,22 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             scratch.unlink()
 
 
+def remove(path: Path) -> None:
+    """Remove the file `path` if it is there.
+
+    Raises:
+        OutputFailed: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:  # it is not there
+        return
+    except OSError as error:
+        raise OutputFailed(
+            f"cannot remove {path}: {error.strerror}", hint="choose another place"
+        ) from None
+
+
 def make_folder(path: Path) -> None:
     """Create `path` and its parents unless they are there.
 

@@ -16,10 +16,11 @@ T = TypeVar("T")
 class Report(Protocol):
     """Shows `done` of `total` of what is going on; the time begins anew when `what` changes.
 
-    `doing` says it in other words that may change in between.
+    `doing` says it in other words that may change in between. Without a total nobody knows how long
+    it takes.
     """
 
-    def __call__(self, what: str, done: int, total: int, doing: str | None = None) -> None:
+    def __call__(self, what: str, done: int, total: int | None, doing: str | None = None) -> None:
         """Show it."""
 
 
@@ -36,7 +37,7 @@ def _bars() -> "Bars":
     from rich.table import Column
 
     return Progress(
-        TextColumn("{task.fields[doing]}", table_column=Column()),  # two lines rather than cut
+        TextColumn("{task.fields[doing]}", table_column=Column()),  # wrapped, not cut
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -63,11 +64,13 @@ def reporter() -> Iterator["Report"]:
     with _bars() as bars:
         task = bars.add_task("starting", total=None, doing="starting")
 
-        def report(what: str, done: int, total: int, doing: str | None = None) -> None:
-            if bars.tasks[task].description != what:
-                bars.reset(task, total=total, description=what)
-            bars.update(
-                task, completed=done, total=max(done, total), doing=what if doing is None else doing
-            )
+        def report(what: str, done: int, total: int | None, doing: str | None = None) -> None:
+            nonlocal task
+            most = None if total is None else max(done, total)
+            told = what if doing is None else doing
+            if bars.tasks[0].description != what:
+                bars.remove_task(task)  # one with a total cannot be without it again
+                task = bars.add_task(what, total=most, doing=told)
+            bars.update(task, completed=done, total=most, doing=told)
 
         yield report

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -71,8 +72,11 @@ def last_shown_at_80_columns(command: Callable[[list[str]], None], arguments: li
 
 
 def test_the_bar_says_what_is_done_now(arguments: list[str], tmp_path: Path) -> None:
-    judging = [*arguments, "--target-ms", "0.3", "--recipe", "budget"]
-    assert last_shown_at_80_columns(search_main, judging).startswith("judging 40 networks")
+    judging = [*arguments, "--target-ms", "0.1", "--recipe", "budget"]
+    shown = last_shown_at_80_columns(search_main, judging)
+    found = re.match("judging ([0-9]+) networks", shown)
+    assert found is not None, shown
+    assert int(found[1]) > 100, "of the 160 that are drawn some are among the 40 most probable"
     out = str(tmp_path / "out")
     training = [out, "--data", arguments[3], "--out", out, "--epochs", "1"]
     assert last_shown_at_80_columns(train_main, training).startswith("training, epoch 1 of 1")
@@ -181,13 +185,27 @@ def test_a_search_that_begins_anew_says_so_and_leaves_no_answer_of_the_earlier_o
     out = tmp_path / "out"
     first = CliRunner().invoke(search_main, arguments)
     assert first.exit_code == 0, first.output
-    assert "overwritten" not in first.stderr
+    assert "holds a search" not in first.stderr
     assert (out / "checkpoint.2.pt").exists()
     monkeypatch.setattr("fbnet_search.trainer.EventLog", pressed)
     anew = CliRunner().invoke(search_main, [*arguments, "--seed", "1"])
-    refused(anew, 1, f"the earlier search in {out} is overwritten", "--resume")
+    refused(anew, 1, f"{out} holds a search, whose place this one takes", "--resume")
     left = {path.name for path in out.iterdir() if path.suffix in (".json", ".pt", ".html")}
     assert left == {"checkpoint.pt"}
+
+
+def test_a_search_that_begins_anew_leaves_no_answer_of_several_targets(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    targets = ["--target-ms", "0.2", "--target-ms", "0.3"]
+    assert CliRunner().invoke(search_main, [*arguments, *targets]).exit_code == 0
+    assert len(list(out.rglob("architecture.json"))) == 2
+    monkeypatch.setattr("fbnet_search.trainer.EventLog", pressed)
+    refused(CliRunner().invoke(search_main, arguments), 1, "interrupted")
+    assert not [*out.rglob("architecture.json"), *out.glob("front.*")]
+    asked = CliRunner().invoke(train_main, [str(out), "--data", "digits", "--out", str(out)])
+    refused(asked, 2, "there is no architecture at", "fbnet-search --lut")
 
 
 def test_a_checkpoint_of_another_search_names_what_differs_and_nothing_else(

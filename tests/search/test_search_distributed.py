@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from fbnet_search import Recipe, search
 from fbnet_search.data import ImageData
+from fbnet_search.distributed import joined, share_batch_norms
 from fbnet_search.latency import latency_model
 from fbnet_search.recipe import Progress
 from fbnet_search.relaxation import gumbel_softmax
+from fbnet_search.supernet import Supernet
 from latbench.lut import Lut
 
 #: All candidates in the first epoch, then two; batches that do not part evenly among two.
@@ -98,6 +101,43 @@ def test_two_processes_that_are_started_again_find_the_theta_of_one(
     events = [json.loads(line) for line in (parted / "events.jsonl").read_text().splitlines()]
     assert [e["event"] for e in events] == ["start", "epoch", "resume", "epoch", "end"]
     assert events[0]["processes"] == 2
+
+
+def test_in_double_precision_a_step_of_two_processes_is_that_of_one(
+    micro_lut: Lut, few_digits: ImageData, tmp_path: Path
+) -> None:
+    import torch._dynamo  # which DistributedDataParallel loads
+
+    pixels = few_digits.train.images.read(list(range(31))).double() / 127.5 - 1
+    labels = few_digits.train.labels[:31]
+    mix = gumbel_softmax(torch.zeros(3, 9), 5.0, torch.Generator().manual_seed(0)).double()
+
+    def gradients(out: Path) -> None:
+        with joined("cpu") as peers:
+            torch.manual_seed(3)
+            supernet = Supernet(micro_lut.search_space, 10).double().train()
+            network = supernet
+            if not peers.alone:
+                share_batch_norms(supernet)
+                for layer in supernet.layers:
+                    layer.fused = False
+                network = peers.parallel(supernet)
+            own = torch.tensor_split(torch.arange(31), peers.world)[peers.rank]
+            share, count = peers.share(len(own))
+            assert count == 31
+            loss = functional.cross_entropy(network(pixels[own], mix), labels[own])
+            (share * loss).backward()
+            if peers.first:
+                torch.save({n: p.grad for n, p in supernet.named_parameters()}, out)
+
+    alone, parted = tmp_path / "alone.pt", tmp_path / "parted.pt"
+    gradients(alone)
+    assert under_torchrun(lambda: gradients(parted)) == [0, 0]
+    ours, theirs = torch.load(alone), torch.load(parted)
+    assert sum(gradient is not None for gradient in ours.values()) > 50
+    for name, gradient in ours.items():
+        if gradient is not None:
+            assert torch.allclose(gradient, theirs[name], rtol=1e-9, atol=1e-12), name
 
 
 def test_two_processes_go_on_when_weights_are_exactly_0(

@@ -143,6 +143,23 @@ def test_a_network_is_asked_alone_and_the_supernet_stays_as_it_is(
         assert share == pytest.approx(float(right), abs=0.011), "batches are in another order"
 
 
+def test_networks_that_share_layers_compute_what_they_would_alone(
+    tiny_lut: Lut, few_digits: ImageData
+) -> None:
+    space = tiny_lut.search_space
+    torch.manual_seed(2)
+    supernet = Supernet(space, len(few_digits.classes)).train()
+    first = [0, 8, 1, 2, 8, 3]
+    networks = [first, [1] * 6, [*first[:3], 4, 5, 6], first, [*first[:5], 7], [2, *first[1:]]]
+    images = few_digits.train.images.read(list(range(20))).float() / 127.5 - 1
+    with torch.no_grad():
+        told = dict(supernet.each_alone(images, networks))
+        assert sorted(told) == list(range(len(networks)))
+        for number, choices in enumerate(networks):
+            mix = functional.one_hot(torch.tensor(choices), len(CANDIDATES)).float()
+            assert torch.equal(told[number], supernet(images, mix))
+
+
 def test_no_network_cannot_be_judged() -> None:
     with pytest.raises(BadRequest, match="judged = 0, drawn = 0 makes no sense"):
         replace(SHORT, judged=0)

@@ -154,12 +154,20 @@ def test_several_targets_share_one_supernet_and_each_gets_its_network(
     accuracies = [last[f"theta_accuracy@{target:g}ms"] for target in targets]
     assert [one["y"] for one in points] == accuracies
     for row, accuracy in zip(told, (0.9, 0.8), strict=True):
-        trained = json.dumps({"test_accuracy": accuracy})
-        (tmp_path / row["folder"] / "training.json").write_text(trained)
-    again = drawn_front(tmp_path, {str(tiny_lut.target): tiny_lut}).figures[0]
-    assert again.chart is not None
-    assert [one["y"] for one in again.chart.data["points"]] == [0.9, 0.8]
-    assert [row[-2] for row in again.table.rows] == ["yes", "no"]  # the slower is the worse
+        trained = {"architecture": {"layers": row["layers"]}, "test_accuracy": accuracy}
+        (tmp_path / row["folder"] / "training.json").write_text(json.dumps(trained))
+
+    def drawn() -> tuple[list[float], list[str]]:
+        figure = drawn_front(tmp_path, {str(tiny_lut.target): tiny_lut}).figures[0]
+        assert figure.chart is not None
+        ys = [one["y"] for one in figure.chart.data["points"]]
+        return ys, [row[-2] for row in figure.table.rows]
+
+    assert drawn() == ([0.9, 0.8], ["yes", "no"])  # the slower is the worse
+    # A training of what an earlier search found there tells nothing of this network.
+    trained["architecture"] = {"layers": "skip"}
+    (tmp_path / told[-1]["folder"] / "training.json").write_text(json.dumps(trained))
+    assert drawn()[0] == accuracies
     with pytest.raises(BadRequest, match="twice"):
         search_front(tiny_lut, few_digits, tmp_path, recipe=SHORT, targets_ms=[0.2, 0.2000000001])
     with pytest.raises(BadRequest, match="not one of several"):

@@ -113,7 +113,10 @@ def _worths(
     folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str, list[float]]:
     """What the networks are held to be worth: the axis, a note on it, and a value for each."""
-    trained = [_test_accuracy(folder / name / "training.json") for name, _, _ in found]
+    trained = [
+        _test_accuracy(folder / name / "training.json", architecture)
+        for name, _, architecture in found
+    ]
     tested = [one for one in trained if one is not None]
     if len(tested) == len(found):
         return "accuracy", "Accuracy is that of the trained networks on the test images.", tested
@@ -130,11 +133,12 @@ def _worths(
     return "M MACs", "", [architecture.macs / 1e6 for _, _, architecture in found]
 
 
-def _test_accuracy(path: Path) -> float | None:
-    """What fbnet-train wrote of a network, if it has trained it."""
+def _test_accuracy(path: Path, architecture: Architecture) -> float | None:
+    """What fbnet-train wrote of a network, if it has trained it, and not one of an earlier search."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        return float(told["test_accuracy"])
+        same = told["architecture"]["layers"] == architecture.notation
+        return float(told["test_accuracy"]) if same else None
     except OSError:
         return None
     except (ValueError, TypeError, KeyError):
