@@ -16,6 +16,7 @@ from fbnet_search import Recipe, search
 from fbnet_search.data import ImageData
 from fbnet_search.distributed import joined, share_batch_norms
 from fbnet_search.latency import latency_model
+from fbnet_search.passes import threads
 from fbnet_search.recipe import Progress
 from fbnet_search.relaxation import gumbel_softmax
 from fbnet_search.supernet import Supernet
@@ -113,7 +114,7 @@ def test_in_double_precision_a_step_of_two_processes_is_that_of_one(
     mix = gumbel_softmax(torch.zeros(3, 9), 5.0, torch.Generator().manual_seed(0)).double()
 
     def gradients(out: Path) -> None:
-        with joined("cpu") as peers:
+        with threads(1), joined("cpu") as peers:  # OpenMP's others do not outlive a fork
             torch.manual_seed(3)
             supernet = Supernet(micro_lut.search_space, 10).double().train()
             network = supernet
