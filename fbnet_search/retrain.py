@@ -181,11 +181,11 @@ def read_found(path: Path) -> tuple[Architecture, dict[str, Any]]:
     """
     file = path / "architecture.json" if path.is_dir() else path
     if not file.exists():
-        several = map(str, folders_in(path / "front.json"))
+        several = [str(folder) for folder in folders_in(path / "front.json")]
         raise BadRequest(
             f"there is no architecture at {file}",
             hint="it holds one for each of several targets: give " + " or ".join(several)
-            if (path / "front.json").exists()
+            if several
             else "find one with: fbnet-search --lut FILE --data digits --out DIR",
         )
     if file.suffix != ".json":
