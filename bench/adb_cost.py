@@ -30,15 +30,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/measure"))
 
 from fixed_units import FixedUnit, fixed_plan
 
-from latbench import __version__
+from latbench._version import __version__
 from latbench.device.android.artifacts import send_artifacts
 from latbench.device.android.direct import DirectLink
 from latbench.device.android.keys import own_key, signer
 from latbench.device.android.link import AdbLink
 from latbench.device.android.server import ServerLink
-from latbench.device.reference import HANDLE
-from latbench.device.runner_client import RunnerClient
-from latbench.device.transport import ProcessTransport
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.protocol.messages import REFERENCE_HANDLE
+from latbench.device.protocol.transport import ProcessTransport
 from latbench.measure import Journal, measure
 from latbench.space import SearchSpace
 from tests.rigs.adb_server import AdbServer, adb_of_adbutils, adb_of_debian, running_adb_server
@@ -107,11 +107,11 @@ def time_trials(links: Mapping[str, AdbLink], runner: Path, trials: int) -> None
         for client in clients.values():
             stack.callback(client.quit)
             client.hello()
-            client.run(HANDLE, max_samples=1)  # it makes its matrices at the first
+            client.run(REFERENCE_HANDLE, max_samples=1)  # it makes its matrices at the first
         for _ in range(trials):
             for name, client in clients.items():
                 began = time.perf_counter()
-                reply = client.run(HANDLE, warmups=1, min_samples=8, max_samples=8)
+                reply = client.run(REFERENCE_HANDLE, warmups=1, min_samples=8, max_samples=8)
                 wall = time.perf_counter() - began
                 inference = sum(reply.samples_ns) + statistics.median(reply.samples_ns)
                 costs[name].append(1e3 * wall - inference / 1e6)

@@ -18,15 +18,15 @@ from pathlib import Path
 from latbench.export import ArtifactStore, export_ops
 from latbench.lut import Correction, Entry, Lut, Prediction, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
-from latbench.lut.build import without_frames
 from latbench.lut.calibrate import calibrate
 from latbench.lut.schema import TimedNetwork
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
-from latbench.opening import open_target
 from latbench.space import Architecture, OpSpec, SearchSpace, published
 from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
+from latbench.workflows.build_lut import without_frames
+from latbench.workflows.target import open_target
 
 Chains = dict[str, tuple[Role, Sequence[OpSpec]]]
 

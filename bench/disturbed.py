@@ -21,17 +21,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from latbench.api import measured, planned, silent
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.lut import Lut
-from latbench.lut.build import build_lut
 from latbench.lut.drift import compare_luts
 from latbench.lut.ratios import Verdict
 from latbench.measure import Journal, Settings
-from latbench.opening import open_target
 from latbench.space import SearchSpace, parse_key
 from latbench.space.design import calibration_architectures
 from latbench.target import Precision, Runtime
+from latbench.workflows.build_lut import lut_of_run
+from latbench.workflows.runs import measured, planned, silent
+from latbench.workflows.target import open_target
 
 ON_S, OFF_S = 2.0, 5.0
 QUOTA = 0.4
@@ -61,7 +61,7 @@ def main() -> None:
         )
         with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "j") as journal:
             measured(plan, unit, journal, silent, about, fresh=True)
-            return build_lut(journal, macs=lambda key: parse_key(key).macs, partial=True)
+            return lut_of_run(journal, macs=lambda key: parse_key(key).macs, partial=True)
 
     clean = profile()
     print(f"{'run':22} {'s':>4} {'trials':>6} {'tainted':>7} {'differ':>6} {'apart':>5} {'said':>4} "

@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from latbench.api import CALIBRATE, build_lut, profile
 from latbench.lut import Entry, Lut
 from latbench.lut.drift import DriftReport, NetworkDrift, compare_luts
 from latbench.lut.ratios import Verdict
 from latbench.lut.schema import TimedNetwork
 from latbench.space import SearchSpace
 from latbench.target import Runtime
+from latbench.workflows.build_lut import build_lut
+from latbench.workflows.profile import CALIBRATE, profile
 
 ONE_OP, EVERYTHING = 1.05, 1.03
 FOUND_ENOUGH = 0.95

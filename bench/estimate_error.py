@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from latbench.estimate import modelled_lut
 from latbench.lut import Lut, predict_latency
-from latbench.lut.estimate import Core, Figure, fit_roofline
+from latbench.lut.roofline import Core, Figure, fit_roofline
 from latbench.space import published
 from latbench.space.design import varied_architectures
 from latbench.target import Precision
+from latbench.workflows.estimate import modelled_lut
 
 LUTS = sorted((Path(__file__).parents[1] / "luts").glob("host-*.json"))
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fixed_units import FixedUnit, fixed_plan
 
 from latbench.device.base import Device
-from latbench.device.open import Where, open_devices
+from latbench.device.registry import Where, open_devices
 from latbench.files import sha256_of
 from latbench.measure import Journal, Plan, Subject, measure_fleet
 from tests.rigs import fixed_phone

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.measure.diagnostics import WARNINGS, modes, outliers, warnings_of
-from latbench.measure.statistics import summarise
+from latbench.statistics import summarise
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, int], Floats]

@@ -15,14 +15,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from latbench.api import build_lut, profile
 from latbench.export import ArtifactStore, export_op
 from latbench.lut import Lut
-from latbench.opening import open_target
 from latbench.space import SearchSpace
 from latbench.space.design import varied_architectures
 from latbench.target import Precision, Runtime
-from latbench.validation import validate
+from latbench.workflows.build_lut import build_lut
+from latbench.workflows.profile import profile
+from latbench.workflows.target import open_target
+from latbench.workflows.validate import validate
 
 WARM_UPS, RUNS = 10, 50
 EVERY = 5

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latbench import __version__
-from latbench.device.host import HostDevice
-from latbench.device.native import native_host_device
-from latbench.device.runner_client import RunnerClient
+from latbench._version import __version__
+from latbench.device.host.device import HostDevice
+from latbench.device.host.native import native_host_device
+from latbench.device.protocol.client import RunnerClient
 from latbench.export import ArtifactStore, export_op
 from latbench.runtime import runtime_version
 from latbench.space import OpSpec, SearchSpace

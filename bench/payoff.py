@@ -44,24 +44,26 @@ import torch
 from scipy.stats import kendalltau
 
 from fbnet_search import Recipe, TrainRecipe, train
-from fbnet_search.data import ImageData, Split, open_data
-from fbnet_search.derive import Budget, architecture_of, most_probable_first
-from fbnet_search.judge import by_shared_weights
-from fbnet_search.latency import LatencyModel, latency_model
-from fbnet_search.supernet import Supernet
-from fbnet_search.trainer import search_front
-from fbnet_search.verify import pick, verified
-from latbench.api import build_lut, profile
+from fbnet_search.choose.derive import Budget, architecture_of, most_probable_first
+from fbnet_search.choose.finalists import pick, verified
+from fbnet_search.choose.judge import by_shared_weights
+from fbnet_search.cost.latency import LatencyModel, latency_model
+from fbnet_search.data.datasets import open_data
+from fbnet_search.data.images import ImageData, Split
+from fbnet_search.engine import search_front
+from fbnet_search.supernet.network import Supernet
 from latbench.errors import LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
-from latbench.networks import measure_networks
 from latbench.space import CANDIDATES, Architecture, SearchSpace
 from latbench.space.design import SENTINEL
-from latbench.space.fbnet import MACRO_ARCHITECTURES, MacroArchitecture, Stage
-from latbench.space.published import PUBLISHED
+from latbench.space.macro import MacroArchitecture, Stage
+from latbench.space.shipped import MACRO_ARCHITECTURES, PUBLISHED
 from latbench.target import HOST_RUNTIMES, Runtime
-from latbench.validation import validate
+from latbench.workflows.build_lut import build_lut
+from latbench.workflows.networks import measure_networks
+from latbench.workflows.profile import profile
+from latbench.workflows.validate import validate
 
 STAGES = tuple(
     map(Stage, (8, 12, 16, 32, 56, 92, 176), (1, 2, 2, 2, 2, 2, 1), (1, 2, 1, 1, 1, 2, 1))

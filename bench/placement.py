@@ -14,11 +14,11 @@ import statistics
 import numpy as np
 
 from latbench.export import ArtifactStore, export_architecture, export_op
-from latbench.measure.statistics import MAD_TO_SIGMA
-from latbench.opening import open_target
 from latbench.space import SearchSpace
 from latbench.space.design import varied_architectures
+from latbench.statistics import MAD_TO_SIGMA
 from latbench.target import Precision, Runtime
+from latbench.workflows.target import open_target
 
 WAYS = ("kept", "loaded anew")
 MEDIAN_ERROR = 1.2533  # of normal values, in standard errors of their mean

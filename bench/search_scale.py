@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fbnet_search.supernet import Supernet
+from fbnet_search.supernet.network import Supernet
 from latbench.space import CANDIDATES, SearchSpace
-from latbench.space.fbnet import MacroArchitecture, Stage
+from latbench.space.macro import MacroArchitecture, Stage
 
 SIZE, CHANNELS = 16, 32
 

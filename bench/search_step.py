@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fbnet_search.relaxation import gumbel_softmax
-from fbnet_search.supernet import MixedLayer, Supernet
+from fbnet_search.supernet.network import MixedLayer, Supernet
+from fbnet_search.supernet.relaxation import gumbel_softmax
 from latbench.space import SearchSpace
 
 

@@ -11,12 +11,13 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from fbnet_search.recipe import Recipe, TrainRecipe
+from fbnet_search.run.recipe import Recipe, TrainRecipe
 
 if TYPE_CHECKING:
+    from fbnet_search.engine import search
     from fbnet_search.result import SearchResult
-    from fbnet_search.retrain import TrainResult, train
-    from fbnet_search.trainer import search
+    from fbnet_search.training.result import TrainResult
+    from fbnet_search.training.retrain import train
 
 # PyTorch's threads spin while they wait for each other. Where another process wants one of their cores
 # a batch norm, forward and back, took 54 ms instead of 1.5; with threads that sleep it took 2.
@@ -26,10 +27,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 __all__ = ["Recipe", "SearchResult", "TrainRecipe", "TrainResult", "search", "train"]
 
 _HOMES = {
-    "search": "fbnet_search.trainer",
+    "search": "fbnet_search.engine",
     "SearchResult": "fbnet_search.result",
-    "train": "fbnet_search.retrain",
-    "TrainResult": "fbnet_search.retrain",
+    "train": "fbnet_search.training.retrain",
+    "TrainResult": "fbnet_search.training.result",
 }
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbnet_search.recipe import OnProgress
-from latbench import __version__
+from fbnet_search.run.recipe import OnProgress
+from latbench._version import __version__
 from latbench.cli.group import ReportingCommand
 from latbench.cli.options import output_path
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
@@ -16,9 +16,9 @@ from latbench.cli.progress import reporter
 from latbench.errors import LatbenchError
 
 if TYPE_CHECKING:
+    from fbnet_search.choose.finalists import Measured
     from fbnet_search.result import SearchResult
-    from fbnet_search.retrain import TrainResult
-    from fbnet_search.verify import Measured
+    from fbnet_search.training.result import TrainResult
     from latbench.lut import Prediction
 
 _DATA = (
@@ -160,9 +160,9 @@ def search_main(
     """
 
     with _interruptible(out, resume):
-        from fbnet_search.constraints import parse_constraints
-        from fbnet_search.distributed import is_first, is_restarted
-        from fbnet_search.trainer import search_front
+        from fbnet_search.cost.constraints import parse_constraints
+        from fbnet_search.engine import search_front
+        from fbnet_search.run.distributed import is_first, is_restarted
         from latbench.lut import Lut
         from latbench.lut.provenance import provenance_note
         from latbench.lut.provenance import require_measured as refuse_unmeasured
@@ -250,7 +250,7 @@ def train_main(
     """
 
     with _interruptible(out / "training", resume):
-        from fbnet_search.retrain import train
+        from fbnet_search.training.retrain import train
         from latbench.lut import Lut
 
         with _progress("training") as progress:
@@ -324,7 +324,7 @@ def _finalist_facts(result: "SearchResult") -> Iterator[tuple[str, str]]:
             yield "unmeasured", f"{one.target}: {one.unmeasured}"
         else:
             yield "measured", f"{_bounded(one.measured)} at the LUT's level{on}"
-    from fbnet_search.verify import ran
+    from fbnet_search.choose.finalists import ran
 
     timed = ran(result.finalists)
     within = sum(finalist.worst_ms <= target_ms for finalist in timed)

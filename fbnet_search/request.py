@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from fbnet_search.constraints import KINDS, in_formats, require_affordable
-from fbnet_search.derive import Budget, finalists_on_all, require_reachable
-from fbnet_search.latency import LatencyModel
-from fbnet_search.recipe import Recipe
+from fbnet_search.choose.derive import Budget, finalists_on_all, require_reachable
+from fbnet_search.cost.constraints import KINDS, in_formats, require_affordable
+from fbnet_search.cost.latency import LatencyModel
+from fbnet_search.run.recipe import Recipe
 from latbench.errors import BadRequest, UnknownName
 from latbench.lut import Lut
 

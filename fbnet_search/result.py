@@ -8,9 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fbnet_search.recipe import Recipe
-from fbnet_search.verify import Finalist, Measured, TargetLatency
-from latbench import __version__
+from fbnet_search.choose.finalists import Finalist, Measured, TargetLatency
+from fbnet_search.run.recipe import Recipe
+from latbench._version import __version__
 from latbench.files import write_atomically
 from latbench.lut import Lut, Prediction
 from latbench.space import Architecture

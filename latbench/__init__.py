@@ -15,24 +15,28 @@ Names are imported when they are first used, so that `import latbench` costs not
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from latbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from latbench.api import Measurement, build_lut, measure_latency, profile
     from latbench.errors import LatbenchError
     from latbench.lut import Entry, Lut, Prediction, predict_latency
-    from latbench.networks import Together, measure_networks
     from latbench.space import Architecture, OpSpec, SearchSpace, published, read_architecture
     from latbench.target import Precision, Runtime, Target
-    from latbench.validation import Validation, validate
+    from latbench.workflows.build_lut import build_lut
+    from latbench.workflows.measure import Measurement, measure_latency
+    from latbench.workflows.networks import Together, measure_networks
+    from latbench.workflows.profile import profile
+    from latbench.workflows.validate import Validation, validate
 
 _HOMES = {
-    "latbench.api": ("Measurement", "build_lut", "measure_latency", "profile"),
+    "latbench.workflows.build_lut": ("build_lut",),
+    "latbench.workflows.measure": ("Measurement", "measure_latency"),
+    "latbench.workflows.profile": ("profile",),
     "latbench.errors": ("LatbenchError",),
     "latbench.lut": ("Entry", "Lut", "Prediction", "predict_latency"),
-    "latbench.networks": ("Together", "measure_networks"),
+    "latbench.workflows.networks": ("Together", "measure_networks"),
     "latbench.space": ("Architecture", "OpSpec", "SearchSpace", "published", "read_architecture"),
-    "latbench.validation": ("Validation", "validate"),
+    "latbench.workflows.validate": ("Validation", "validate"),
     "latbench.target": ("Precision", "Runtime", "Target"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -60,4 +60,4 @@ def test_the_installed_wheel_works_from_any_directory(wheel: Path, tmp_path: Pat
     assert str(site) in shipped
     built_from = run("from latbench.files import shipped; print(shipped('runner'))")
     assert built_from.startswith(str(site))
-    assert "paper" in run("from fbnet_search.recipe import shipped_recipes as s; print(s())")
+    assert "paper" in run("from fbnet_search.run.recipe import shipped_recipes as s; print(s())")

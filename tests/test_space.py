@@ -21,7 +21,7 @@ from latbench.space import (
     read_architecture,
 )
 from latbench.space.architecture import random_architectures
-from latbench.space.fbnet import scaled_channels
+from latbench.space.search_space import scaled_channels
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "fbnet.json").read_text())
 PUBLISHED_COUNTS = [

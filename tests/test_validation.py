@@ -7,7 +7,7 @@ import pytest
 
 from latbench import Lut, Prediction
 from latbench.lut.accuracy import Validated, figures_of
-from latbench.validation import Validation
+from latbench.workflows.validate import Validation
 
 SHIPPED = Path(__file__).parents[1] / "luts" / "host-amd-epyc.json"
 

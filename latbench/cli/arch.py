@@ -37,7 +37,7 @@ def show(
     It is a published name (fbnet_b), a notation ("k3e1|k3e6 skip …"), or an architecture.json.
     """
     from latbench.space.architecture import read_architecture, release_named
-    from latbench.space.published import PUBLISHED
+    from latbench.space.shipped import PUBLISHED
 
     architecture = read_architecture(
         architecture_text, release=release, head=head, input_size=input_size, width=width

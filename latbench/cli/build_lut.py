@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 @json_option
 def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool) -> None:
     """Build a LUT from JOURNAL, by default from what was last profiled."""
-    from latbench import api
+    from latbench.workflows.build_lut import build_lut, lut_stem
 
-    lut = api.build_lut(journal, partial=partial)
-    path = out or Path("luts") / f"{api.lut_stem(lut)}.json"
+    lut = build_lut(journal, partial=partial)
+    path = out or Path("luts") / f"{lut_stem(lut)}.json"
     lut.save(path)
     if as_json:
         emit_json({"path": str(path), "entries": len(lut), "content_sha256": lut.content_sha256})

@@ -28,7 +28,7 @@ def complete_architectures(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the published networks, and files where none is meant."""
-    from latbench.space.published import PUBLISHED
+    from latbench.space.shipped import PUBLISHED
 
     named = _starting(PUBLISHED, incomplete)
     return named or complete_files(context, parameter, incomplete)

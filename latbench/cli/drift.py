@@ -19,7 +19,7 @@ from latbench.cli.progress import reporter
 from latbench.errors import CannotCompare, LatbenchError
 
 if TYPE_CHECKING:
-    from latbench.device.open import Where
+    from latbench.device.registry import Where
     from latbench.lut import Lut
 
 # As `latbench.report.drift.FORMATS`, which is not imported for `--help`.
@@ -119,7 +119,7 @@ def command(
 
 def _remeasured(baseline: "Lut", out: Path | None, where: "Where", budget_s: float) -> "Lut":
     """A part of `baseline` measured now, written to `out` if that is given."""
-    from latbench.remeasure import remeasure
+    from latbench.workflows.remeasure import remeasure
 
     try:
         with interruptible("the same command starts anew"), reporter() as progress:

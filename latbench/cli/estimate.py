@@ -46,9 +46,9 @@ def command(
     """
     from latbench.device.catalogue import find_device
     from latbench.errors import BadRequest
-    from latbench.estimate import estimate
     from latbench.lut import Lut
     from latbench.lut.provenance import provenance_note
+    from latbench.workflows.estimate import estimate
 
     lut = estimate(
         device_name,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from latbench import __version__
+from latbench._version import __version__
 from latbench.errors import LatbenchError
 
 

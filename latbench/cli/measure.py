@@ -23,11 +23,11 @@ from latbench.cli.progress import reporter
 from latbench.errors import LutRefused
 
 if TYPE_CHECKING:
-    from latbench.api import Measurement
-    from latbench.device.open import Where
+    from latbench.device.registry import Where
     from latbench.lut import Lut
     from latbench.space import Architecture
     from latbench.target import Precision, Runtime
+    from latbench.workflows.measure import Measurement
 
 MODEL_SUFFIXES = (".tflite", ".onnx", ".pt", ".mlpackage.tar", ".pte")
 
@@ -75,7 +75,7 @@ def command(
     MODEL is a .tflite, .onnx, .pt, .pte or .mlpackage.tar file of any origin. ARCH is a published name
     (fbnet_b), a notation, or an architecture.json; it is exported with untrained weights.
     """
-    from latbench import api
+    from latbench.workflows.measure import measure_latency
 
     subject: Path | Architecture
     if model.lower().endswith(MODEL_SUFFIXES):
@@ -83,7 +83,7 @@ def command(
     else:
         subject = _read_architecture(model, lut, chosen)
     with reporter() as progress:
-        measurement = api.measure_latency(
+        measurement = measure_latency(
             subject,
             device_name,
             runtime=runtime,

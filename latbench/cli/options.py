@@ -165,7 +165,7 @@ def where_options(command: F) -> F:
         runner: str | None,
         **rest: Any,
     ) -> Any:
-        from latbench.device.open import Where
+        from latbench.device.registry import Where
 
         where = Where(unit, adb_server, claimed, prepared, address, runner)
         return command(*words, where=where, **rest)
@@ -190,7 +190,7 @@ def fleet_options(command: F) -> F:
         runner: str | None,
         **rest: Any,
     ) -> Any:
-        from latbench.device.open import places
+        from latbench.device.registry import places
 
         where = places(units, adb_servers, claimed=claimed, prepared=prepared, address=address)
         return command(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from latbench.delegation import Delegation
     from latbench.lut import Correction
+    from latbench.workflows.delegation import Delegation
 
 
 def emit_json(data: Any) -> None:

@@ -23,11 +23,11 @@ from latbench.cli.output import emit_facts, emit_json, tell_fallbacks
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
-    from latbench.api import Profile
-    from latbench.device.open import Where
+    from latbench.device.registry import Where
     from latbench.measure.report import UnitPart
     from latbench.target import Precision, Runtime, Target
-    from latbench.verification import Verification
+    from latbench.workflows.numerics import Verification
+    from latbench.workflows.profile import Profile
 
 
 @click.command(name="profile")
@@ -78,12 +78,12 @@ def command(
     command, and a run that is complete costs nothing. Several units of one device share the work: each
     visit goes to the next one that is free.
     """
-    from latbench import api
+    from latbench.workflows import profile as flow
 
     space = read_space(**chosen)
     kept = "every trial so far is kept; the same command goes on from there"
     with interruptible(kept), reporter() as progress:
-        profile = api.profile(
+        profile = flow.profile(
             device_name,
             space,
             runtime=runtime,

@@ -17,9 +17,9 @@ from latbench.cli.output import emit_facts, emit_json, emit_table, interval, mil
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
-    from latbench.device.open import Where
+    from latbench.device.registry import Where
     from latbench.lut import Lut
-    from latbench.validation import Validation
+    from latbench.workflows.validate import Validation
 
 
 @click.command(name="validate")
@@ -60,7 +60,7 @@ def command(
     Networks that LUT was made from are timed beside them, and measurements are brought to the level
     that those had then.
     """
-    from latbench.validation import validate
+    from latbench.workflows.validate import validate
 
     with reporter() as progress:
         validation = validate(

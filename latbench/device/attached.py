@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latbench.device.catalogue import recognise
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.device.ios import lockdown, usbmux
 from latbench.errors import DeviceUnavailable
 
 if TYPE_CHECKING:
-    from latbench.device.adb_server import AdbUnit
+    from latbench.device.android.adb_server import AdbUnit
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class AttachedUnit:
 
 def attached_units() -> list[AttachedUnit]:
     """The host, and every unit that a running adb server or usbmuxd lists. No server is started."""
-    from latbench.device.adb_server import adb_units  # slow: adbutils imports much
+    from latbench.device.android.adb_server import adb_units  # slow: adbutils imports much
 
     host = HostDevice()
     board = recognise(host.properties)

@@ -1,46 +1,12 @@
 """What a device is to the rest of latbench: a way to run artifacts, and to see its own state."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    from latbench.device.runner_client import RunnerClient
-    from latbench.target import Runtime
-
-
-class Conditions(BaseModel):
-    """What a unit says of its own state at one moment. None is 'unavailable', never zero.
-
-    Clocks are in kHz by core: `clocks_khz` as they run, `clock_limits_khz` as something now caps
-    them, `clock_peaks_khz` as the hardware could. `stolen_s` and `throttled_s` are seconds since
-    boot in which a hypervisor or a cgroup quota took the CPU away. `thermal_status` is Android's
-    0 (none) to 6 (shutdown).
-    """
-
-    # A newer runner may tell more than this version knows.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    time: float = Field(default_factory=time.time)
-    affinity: tuple[int, ...] | None = None
-    clocks_khz: dict[int, int] | None = None
-    clock_limits_khz: dict[int, int] | None = None
-    clock_peaks_khz: dict[int, int] | None = None
-    governors: dict[int, str] | None = None
-    thermal_status: int | None = None
-    temperatures_c: dict[str, float] | None = None
-    load_average: float | None = None
-    memory_available_mib: float | None = None
-    stolen_s: float | None = None
-    throttled_s: float | None = None
-    battery_percent: float | None = None
-    charging: bool | None = None
-    screen_on: bool | None = None
-    uptime_s: float | None = None
-    build: str | None = None
+from latbench.device.conditions import Conditions
+from latbench.device.protocol.client import RunnerClient
+from latbench.target import Runtime
 
 
 class Device(Protocol):
@@ -59,7 +25,7 @@ class Device(Protocol):
     def reference(self) -> str | None:
         """The workload without an engine that its runners have; None where they have none."""
 
-    def open_runner(self) -> "RunnerClient":
+    def open_runner(self) -> RunnerClient:
         """Start a runner on the unit and return the client that talks to it.
 
         Raises:
@@ -99,7 +65,7 @@ class Device(Protocol):
 class Particular(Protocol):
     """A device whose runner has not every runtime that latbench knows for it."""
 
-    def require_runtime(self, runtime: "Runtime") -> None:
+    def require_runtime(self, runtime: Runtime) -> None:
         """Make sure that its runner runs models of `runtime`.
 
         Raises:

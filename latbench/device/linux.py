@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from latbench.device.base import Conditions
+from latbench.device.conditions import Conditions
 
 _CPU = "/sys/devices/system/cpu"
 _TICKS_A_SECOND = 100  # USER_HZ, the unit of /proc/stat on every architecture (proc(5))

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latbench import __version__
+from latbench._version import __version__
 from latbench.errors import ExportFailed
 from latbench.export import check
-from latbench.export.coreml import require_coremltools, write_coreml
-from latbench.export.executorch import require_executorch, write_executorch
-from latbench.export.graph import Graph, lower
-from latbench.export.onnx import write_onnx
-from latbench.export.quantize import Quantization, calibrate
 from latbench.export.store import Artifact, ArtifactStore, Recipe
-from latbench.export.tflite import nhwc, write_tflite
-from latbench.export.torchscript import write_torchscript
 from latbench.files import write_atomically
+from latbench.graph.lowering import Graph, lower
+from latbench.graph.quantize import Quantization, calibrate
+from latbench.runtime.coreml.writer import require_coremltools, write_coreml
+from latbench.runtime.executorch.writer import require_executorch, write_executorch
+from latbench.runtime.onnx.writer import write_onnx
+from latbench.runtime.tflite.writer import nhwc, write_tflite
+from latbench.runtime.torchscript.writer import write_torchscript
 from latbench.space.architecture import Architecture
 from latbench.space.blocks import build_ops, initialise
 from latbench.space.opspec import OpSpec

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from latbench.errors import BadRequest
-from latbench.export.coreml import read_specification
-from latbench.export.executorch import METADATA_METHOD
-from latbench.export.torchscript import METADATA_FILE
 from latbench.runtime import RuntimeFailed
-from latbench.runtime.pte import read_pte
+from latbench.runtime.coreml.writer import read_specification
+from latbench.runtime.executorch.program import read_pte
+from latbench.runtime.executorch.writer import METADATA_METHOD
+from latbench.runtime.torchscript.writer import METADATA_FILE
 from latbench.target import Runtime
 
 #: What the readers of the formats raise for bytes that are not theirs. A damaged file has no metadata;

@@ -7,7 +7,7 @@ The latency y of a network is taken to be
 
 with a noise of relative standard deviation sigma. Scale and offset have wide priors; each entry may be
 off by itself, which is the part that timing errors have in a LUT. What a value takes at a transition
-(`latbench.space.transitions`) besides what entries hold is normal about nothing; its standard deviation
+(`latbench.space.boundaries`) besides what entries hold is normal about nothing; its standard deviation
 upsilon is a share of what the networks take for each value that goes into an op.
 
 It is Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,
@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from latbench.lut.schema import Correction, Entry, TimedNetwork
 from latbench.space.architecture import Architecture
-from latbench.space.fbnet import SearchSpace
+from latbench.space.boundaries import Transition, transitions
 from latbench.space.opspec import OpSpec
-from latbench.space.transitions import Transition, transitions
+from latbench.space.search_space import SearchSpace
 
 #: With fewer networks, the prototype's affine fits were worse than a scale (DESIGN section 6).
 MIN_AFFINE = 10

@@ -28,7 +28,7 @@ is taken for, at most FDR + WHOLE_ALPHA = 1 % of comparisons raise a false alarm
 Networks are predicted with the baseline's correction from the entries of either LUT, so that what the
 two corrections were learnt from does not come between. Whole networks that both runs timed are
 compared by themselves. They follow the state of the memory as single ops do not, and so does the
-reference (`latbench.device.reference`), which no engine takes part in: where both runs timed the same
+reference (`latbench.device.host.reference`), which no engine takes part in: where both runs timed the same
 one, its ratio is divided out of theirs. What it does not tell is the more, the further the sentinel, a
 network too, wandered within the runs.
 """

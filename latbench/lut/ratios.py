@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.lut.schema import Entry, Reference, Sentinel, TimedNetwork
-from latbench.measure.statistics import MAD_TO_SIGMA
+from latbench.statistics import MAD_TO_SIGMA
 
 #: A change is reported from this share of the tolerance on; the rest is left to the noise, which may
 #: make a change that is as large as the tolerance look smaller.

@@ -29,9 +29,9 @@ from pydantic import (
 from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.files import sha256_of, write_atomically
 from latbench.space.architecture import Architecture
-from latbench.space.fbnet import SearchSpace
+from latbench.space.boundaries import Transition, transitions
 from latbench.space.opspec import OpSpec, parse_key
-from latbench.space.transitions import Transition, transitions
+from latbench.space.search_space import SearchSpace
 from latbench.target import Precision, Runtime, Target
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Correction(_Record):
         ms = offset_ms + scale * sum of factors[op] * entries[op].ms
              + sum of transitions[kind] * millions of values that make it
 
-    An op that `factors` leaves out has the factor 1, and a transition (`latbench.space.transitions`)
+    An op that `factors` leaves out has the factor 1, and a transition (`latbench.space.boundaries`)
     that `transitions` leaves out takes nothing. `residual` is the relative standard deviation that stays
     unexplained, `entry_deviation` that of an entry by itself, and `transition_deviation` that of what a
     value takes at a transition, as a share of what networks take for each value that goes into an op;

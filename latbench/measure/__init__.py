@@ -9,7 +9,7 @@ from latbench.measure.ledger import Result, Standing
 from latbench.measure.plan import Plan, Role, Settings, Subject
 from latbench.measure.report import Progress, RunReport, UnitPart
 from latbench.measure.session import measure
-from latbench.measure.statistics import Summary, summarise
+from latbench.statistics import Summary, summarise
 
 __all__ = [
     "Journal",

@@ -1,6 +1,6 @@
 """What speaks against describing a latency by one median and its interval.
 
-`latbench.measure.statistics` takes a subject's rounds for independent draws of one distribution.
+`latbench.statistics` takes a subject's rounds for independent draws of one distribution.
 Here is what shows where they are not: levels that shift, rise or linger, samples with more than
 one mode, samples that lie far out. Everything is counted or named, and nothing is removed.
 
@@ -25,7 +25,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latbench.measure.statistics import MIN_ROUNDS, block_medians, trend
+from latbench.statistics import MIN_ROUNDS, block_medians, trend
 
 #: What `warnings_of` may say.
 WARNINGS = ("autocorrelated", "bimodal", "few-rounds", "step", "trend")

@@ -3,9 +3,9 @@
 Interleaved rounds, a sentinel between them, until every interval is narrow. Everything is decided from
 the journal's trials alone; so a run that was killed continues as if it had not been.
 
-Each unit has a thread of its own. They share the rounds (`latbench.measure.rounds`), the journal and the
-ledger; runners, sentinel visits and conditions are each unit's own (`latbench.measure.unit`). A unit that
-drops out leaves the visit it was at to the others, and is asked again and again whether it is back.
+Each unit has a thread of its own. They share the rounds (`latbench.measure.scheduler`), the journal and
+the ledger; runners, sentinel visits and conditions are each unit's own (`latbench.measure.unit_worker`).
+A unit that drops out leaves its visit to the others, and is asked again and again whether it is back.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from latbench import __version__
+from latbench._version import __version__
 from latbench.device.base import Device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
+from latbench.measure.coordinator import SharedRun
 from latbench.measure.journal import Journal
 from latbench.measure.plan import Plan
 from latbench.measure.records import Run, RunState
 from latbench.measure.report import Progress, RunReport, report_of
-from latbench.measure.shared import SharedRun
-from latbench.measure.unit import UnitAtWork
+from latbench.measure.unit_worker import UnitAtWork
 
 #: The first pause before a unit that dropped out is asked whether it is back, seconds; each further one
 #: is twice as long.

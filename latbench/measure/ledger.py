@@ -1,6 +1,6 @@
 """Where each subject of a run stands, computed from its trials alone.
 
-Every trial is brought to the calm level of the run (`latbench.measure.level`) before it is made anything
+Every trial is brought to the calm level of the run (`latbench.measure.slowdown`) before it is made anything
 of. Levels follow from later trials too, so while a run lasts they are found anew now and then.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from latbench.measure.level import Levels
 from latbench.measure.plan import Plan, Role
 from latbench.measure.records import Trial
-from latbench.measure.statistics import Summary, drift, median_ci95, summarise
+from latbench.measure.slowdown import Levels
+from latbench.statistics import Summary, drift, median_ci95, summarise
 
 #: A subject that failed this often is given up.
 MAX_FAILURES = 3

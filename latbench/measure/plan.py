@@ -16,7 +16,7 @@ from typing import Any
 
 from latbench.errors import BadRequest
 from latbench.files import sha256_of
-from latbench.measure.statistics import MIN_ROUNDS
+from latbench.statistics import MIN_ROUNDS
 from latbench.target import Runtime, Target
 
 

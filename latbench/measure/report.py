@@ -6,9 +6,9 @@ from typing import Literal
 
 from latbench.errors import LatbenchError, RunnerFailed
 from latbench.measure.ledger import Ledger, Result, Standing, result_of
-from latbench.measure.level import unit_factors
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState, Trial
+from latbench.measure.slowdown import unit_factors
 from latbench.measure.taint import tally
 
 

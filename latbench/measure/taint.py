@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from latbench.device.base import Conditions
+from latbench.device.conditions import Conditions
 from latbench.measure.records import Samples
-from latbench.measure.statistics import trend
+from latbench.statistics import trend
 
 #: How far the sentinel may be off its level, relative. What is common to all trials of a moment is taken
-#: off them (`latbench.measure.level`); that it is common is seen up to about here: in a run whose machine
+#: off them (`latbench.measure.slowdown`); that it is common is seen up to about here: in a run whose machine
 #: went back and forth between two speeds 28 % apart, ops stayed within 0.3 % of their common level.
 SENTINEL_TOLERANCE = 0.35
 

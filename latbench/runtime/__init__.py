@@ -80,18 +80,18 @@ def load_model(
         raise BadRequest(f"there is no file {path}")
     import_engine(runtime)
     if runtime is Runtime.TFLITE:
-        from latbench.runtime.tflite import TfliteModel
+        from latbench.runtime.tflite.model import TfliteModel
 
         return TfliteModel(path, threads=threads, input_shapes=input_shapes)
     if runtime is Runtime.ONNX:
-        from latbench.runtime.onnx import OnnxModel
+        from latbench.runtime.onnx.model import OnnxModel
 
         return OnnxModel(path, threads=threads, input_shapes=input_shapes)
     if runtime is Runtime.EXECUTORCH:
-        from latbench.runtime.executorch import ExecutorchModel
+        from latbench.runtime.executorch.model import ExecutorchModel
 
         return ExecutorchModel(path, threads=threads, input_shapes=input_shapes)
-    from latbench.runtime.torchscript import TorchscriptModel
+    from latbench.runtime.torchscript.model import TorchscriptModel
 
     return TorchscriptModel(path, threads=threads, input_shapes=input_shapes)
 
@@ -108,7 +108,7 @@ def describe_model(
     """
     if runtime is Runtime.EXECUTORCH:
         from latbench.runtime.base import settle_shapes
-        from latbench.runtime.pte import read_pte
+        from latbench.runtime.executorch.program import read_pte
 
         method = read_pte(path)[0]
         settle_shapes([tensor.shape for tensor in method.inputs], input_shapes)
@@ -125,7 +125,7 @@ def import_engine(runtime: Runtime) -> None:
     """
     name, _, _ = _distribution(runtime)
     try:
-        import_module(f"latbench.runtime.{runtime.value}")
+        import_module(f"latbench.runtime.{runtime.value}.model")
     except ImportError as error:
         raise RuntimeFailed(
             f"the runtime {runtime} cannot be loaded: {error}",

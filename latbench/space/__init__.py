@@ -4,9 +4,10 @@
 """
 
 from latbench.space.architecture import Architecture, published, read_architecture
-from latbench.space.fbnet import CANDIDATES, MACRO_ARCHITECTURES, SKIP, Candidate, SearchSpace
+from latbench.space.macro import SKIP, Candidate
 from latbench.space.opspec import OpKind, OpSpec, parse_key
-from latbench.space.published import PUBLISHED, RELEASES
+from latbench.space.search_space import SearchSpace
+from latbench.space.shipped import CANDIDATES, MACRO_ARCHITECTURES, PUBLISHED, RELEASES
 
 __all__ = [
     "CANDIDATES",

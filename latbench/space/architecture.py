@@ -4,7 +4,7 @@ The notation has one token a layer and '|' between stages:
 
     k3e1|k3e6 skip k3e1 k3e1|k5e6 k5e3 k5e6 k3e6|…
 
-Published networks are known by name (`latbench.space.published`).
+Published networks are known by name (`latbench.space.shipped`).
 """
 
 import json
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from latbench.errors import BadNotation, BadRequest, LatbenchError, UnknownName
-from latbench.space.fbnet import CANDIDATES, Candidate, SearchSpace
+from latbench.space.macro import Candidate, PublishedNetwork, Release
 from latbench.space.opspec import OpSpec
-from latbench.space.published import PUBLISHED, RELEASES, PublishedNetwork, Release
+from latbench.space.search_space import SearchSpace
+from latbench.space.shipped import CANDIDATES, PUBLISHED, RELEASES
 
 
 @dataclass(frozen=True)

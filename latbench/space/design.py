@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.space.architecture import Architecture, published
-from latbench.space.fbnet import CANDIDATES, SearchSpace
-from latbench.space.transitions import Transition, transitions
+from latbench.space.boundaries import Transition, transitions
+from latbench.space.search_space import SearchSpace
+from latbench.space.shipped import CANDIDATES
 
 #: The network that every run times, so that runs can be compared.
 SENTINEL = "fbnet_b"

@@ -1,53 +1,22 @@
-"""FBNet's search space as data (Wu et al., CVPR 2019, Table 1 and section 3.1).
+"""FBNet as data: the search space (Wu et al., CVPR 2019, Table 1 and section 3.1) and its networks.
 
-A `SearchSpace` is a macro-architecture at one input size and width: fixed stem and head, and
-22 layers of which each takes one of 9 candidates. `fbnet-cifar` is the layout that HW-NAS-Bench
-(Li et al., ICLR 2021) gives the same space for 32x32 images.
+22 layers each take one of 9 candidates between a fixed stem and head. `fbnet-cifar` is the layout that
+HW-NAS-Bench (Li et al., ICLR 2021) gives the same space for 32x32 images.
+
+The 2019 release is the code that came with the paper: e1 blocks keep their first 1x1 convolution,
+some 5x5 are two 3x3 (`sep`), and MACs are those of convolution and linear layers. Its layers are
+reconstructed; they reproduce the published counts to the digit. The 2020 release drops the first
+1x1 of e1 blocks and counts one more operation for each input element of the global average pool.
 """
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
-
-from latbench.errors import BadNotation, BadRequest, UnknownName
-from latbench.space.opspec import OpKind, OpSpec
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One block choice. `str(candidate)` is its token in the notation: k3e6, k5e1g2, k3e6sep, skip."""
-
-    kernel: int = 0
-    expansion: int = 0
-    groups: int = 1
-    separable: bool = False
-
-    def __str__(self) -> str:
-        if self == SKIP:
-            return "skip"
-        groups = f"g{self.groups}" if self.groups > 1 else ""
-        return f"k{self.kernel}e{self.expansion}{groups}{'sep' if self.separable else ''}"
-
-    @classmethod
-    def parse(cls, token: str) -> "Candidate":
-        """Parse one token of the notation.
-
-        Raises:
-            BadNotation: the token names no block.
-        """
-        if token == "skip":
-            return SKIP
-        match = re.fullmatch(r"k([357])e([1-9])(?:g([2-9]))?(sep)?", token)
-        if match is None:
-            raise BadNotation(
-                f"{token!r} is not a block",
-                hint="blocks are written like k3e6, k5e1g2, k3e6sep or skip",
-            )
-        return cls(int(match[1]), int(match[2]), int(match[3] or 1), match[4] is not None)
-
-
-SKIP = Candidate()
+from latbench.space.macro import (
+    SKIP,
+    Candidate,
+    MacroArchitecture,
+    PublishedNetwork,
+    Release,
+    Stage,
+)
 
 #: The nine choices of FBNet's Table 2, in the order the notation of LUTs and supernets uses.
 CANDIDATES: tuple[Candidate, ...] = (
@@ -58,34 +27,6 @@ CANDIDATES: tuple[Candidate, ...] = (
     ),
     SKIP,
 )
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A row of the macro-architecture: `layers` blocks of `channels`, the first with `stride`."""
-
-    channels: int
-    layers: int
-    stride: int
-
-
-@dataclass(frozen=True)
-class MacroArchitecture:
-    """What is fixed in a space, before input size and width are chosen.
-
-    `input_sizes` are those the literature uses, the first the default; any multiple of
-    `input_multiple` is accepted.
-    """
-
-    name: str
-    input_sizes: tuple[int, ...]
-    input_multiple: int
-    stem_channels: int
-    stem_stride: int
-    stages: tuple[Stage, ...]
-    heads: tuple[int, ...]
-    classes: int
-
 
 _CHANNELS = (16, 24, 32, 64, 112, 184, 352)
 _LAYERS = (1, 4, 4, 4, 4, 4, 1)
@@ -107,224 +48,55 @@ MACRO_ARCHITECTURES: dict[str, MacroArchitecture] = {
     )
 }  # fmt: skip
 
-#: Width multipliers the literature uses; any in (0, 2] is accepted.
-WIDTHS = (1.0, 0.75, 0.5, 0.35)
+RELEASES: dict[str, Release] = {
+    "2019": Release("2019", keeps_first_1x1=True, counts_pool=False),
+    "2020": Release("2020", keeps_first_1x1=False, counts_pool=True),
+}
 
+_A = (
+    "skip|k3e3 k3e1 skip skip|k5e6 k3e3 k5e1 k3e3|k5e6 k5e3 k5e1g2 k5e6"
+    "|k3e6 k5e1g2 k5e3 k3e1g2|k5e6 k5e6 k5e3 k5e6|k5e6"
+)
 
-@dataclass(frozen=True)
-class Layer:
-    """One searchable position: where it stands, and the shapes it maps."""
-
-    stage: int
-    index: int
-    in_channels: int
-    out_channels: int
-    stride: int
-    size: int
-
-
-def scaled_channels(channels: int, width: float) -> int:
-    """`channels` times `width`, rounded to a multiple of 8 without losing more than a tenth.
-
-    The rule of MobileNetV2 (Sandler et al., CVPR 2018), which FBNet's releases share.
-    """
-    scaled = channels * width
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
-
-
-@dataclass(frozen=True)
-class SearchSpace:
-    """What may be chosen: a macro-architecture at one input size, width and number of classes.
-
-    `keeps_first_1x1` says whether an e1 block has its first 1x1 convolution (the paper, and the
-    2019 release) or starts with the depthwise one (the 2020 release).
-    """
-
-    macro: MacroArchitecture
-    input_size: int
-    width: float
-    classes: int
-    keeps_first_1x1: bool = True
-
-    @classmethod
-    def named(
-        cls,
-        name: str = "fbnet",
-        *,
-        input_size: int | None = None,
-        width: float = 1.0,
-        classes: int | None = None,
-        keeps_first_1x1: bool = True,
-    ) -> "SearchSpace":
-        """Return the space called `name`.
-
-        Raises:
-            UnknownName: there is no such space.
-            BadRequest: the input size, width or number of classes makes no sense for it.
-        """
-        macro = MACRO_ARCHITECTURES.get(name)
-        if macro is None:
-            raise UnknownName("search space", name, tuple(MACRO_ARCHITECTURES))
-        size = macro.input_sizes[0] if input_size is None else input_size
-        if size < macro.input_multiple or size % macro.input_multiple or size > 1024:
-            raise BadRequest(
-                f"input {size} does not suit the space {name}",
-                hint=f"give a multiple of {macro.input_multiple} up to 1024, "
-                f"such as {', '.join(map(str, macro.input_sizes))}",
-            )
-        if not 0 < width <= 2:
-            raise BadRequest(
-                f"width {width:g} does not suit the space {name}",
-                hint=f"give a number above 0 and up to 2, such as {', '.join(map(str, WIDTHS))}",
-            )
-        count = macro.classes if classes is None else classes
-        if count < 1:
-            raise BadRequest(f"a network with {count} classes makes no sense")
-        return cls(macro, size, width, count, keeps_first_1x1)
-
-    @property
-    def name(self) -> str:
-        """The name of the macro-architecture."""
-        return self.macro.name
-
-    def __str__(self) -> str:
-        return f"{self.name} at {self.input_size}x{self.input_size}, width {self.width:g}"
-
-    def to_dict(self) -> dict[str, str | int | float | bool]:
-        """The space as JSON data; `from_dict` reads it back."""
-        return {
-            "name": self.name,
-            "input": self.input_size,
-            "width": self.width,
-            "classes": self.classes,
-            "keeps_first_1x1": self.keeps_first_1x1,
+PUBLISHED: dict[str, PublishedNetwork] = {
+    "fbnet_a": PublishedNetwork({"2019": _A, "2020": _A}, head=1504),
+    "fbnet_b": PublishedNetwork(
+        {
+            "2019": "k3e1|k3e6 k5e1 k3e1 k3e1|k5e6 k5e3 k3e6 k3e6sep|k5e6 k5e1 skip k5e3"
+            "|k5e6 k3e1 k5e1 k5e3|k5e6 k5e1 k5e6 k5e6|k3e6",
+            "2020": "k3e1|k3e6 k5e1 k3e1 k3e1|k5e6 k5e3 k3e6 k5e6|k5e6 k5e6 skip k5e3"
+            "|k5e6 k3e1 k5e1 k5e3|k5e6 k5e1 k5e6 k5e6|k3e6",
         }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, str | int | float | bool]) -> "SearchSpace":
-        """Read what `to_dict` wrote.
-
-        Raises:
-            UnknownName, BadRequest: as `named`.
-        """
-        return cls.named(
-            str(data["name"]),
-            input_size=int(data["input"]),
-            width=float(data["width"]),
-            classes=int(data["classes"]),
-            keeps_first_1x1=bool(data["keeps_first_1x1"]),
-        )
-
-    @property
-    def arguments(self) -> str:
-        """The command-line options that name this space."""
-        words = [
-            "--space",
-            self.name,
-            "--input",
-            str(self.input_size),
-            "--width",
-            f"{self.width:g}",
-        ]
-        if self.classes != self.macro.classes:
-            words += ["--classes", str(self.classes)]
-        if not self.keeps_first_1x1:
-            words.append("--drop-first-1x1")
-        return " ".join(words)
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """The head widths that networks of this space use; the first is the default.
-
-        A width below 1 leaves the head whole, as MobileNetV2 does; a width above 1 scales it.
-        """
-        return tuple(scaled_channels(head, max(1.0, self.width)) for head in self.macro.heads)
-
-    @property
-    def stem(self) -> OpSpec:
-        """The first convolution."""
-        return OpSpec(
-            OpKind.STEM,
-            3,
-            scaled_channels(self.macro.stem_channels, self.width),
-            self.input_size,
-            self.input_size,
-            kernel=3,
-            stride=self.macro.stem_stride,
-        )
-
-    @cached_property
-    def layers(self) -> tuple[Layer, ...]:
-        """The searchable positions, first to last."""
-        return tuple(self._walk_layers())
-
-    def _walk_layers(self) -> Iterator[Layer]:
-        channels, size = self.stem.out_channels, self.stem.output_shape[2]
-        for number, stage in enumerate(self.macro.stages):
-            out_channels = scaled_channels(stage.channels, self.width)
-            for index in range(stage.layers):
-                stride = stage.stride if index == 0 else 1
-                yield Layer(number, index, channels, out_channels, stride, size)
-                channels, size = out_channels, -(-size // stride)
-
-    def op(self, layer: Layer, candidate: Candidate) -> OpSpec | None:
-        """The op that `candidate` is at `layer`; None for a skip that is the identity."""
-        if candidate == SKIP:
-            if layer.stride == 1 and layer.in_channels == layer.out_channels:
-                return None
-            return OpSpec(
-                OpKind.SKIP,
-                layer.in_channels,
-                layer.out_channels,
-                layer.size,
-                layer.size,
-                stride=layer.stride,
-            )
-        first_1x1 = candidate.expansion > 1 or self.keeps_first_1x1
-        return OpSpec(
-            OpKind.INVERTED_RESIDUAL if first_1x1 else OpKind.DEPTHWISE_SEPARABLE,
-            layer.in_channels,
-            layer.out_channels,
-            layer.size,
-            layer.size,
-            kernel=candidate.kernel,
-            expansion=candidate.expansion,
-            groups=candidate.groups,
-            stride=layer.stride,
-            separable=candidate.separable,
-        )
-
-    def head_ops(self, head: int | None = None) -> tuple[OpSpec, OpSpec, OpSpec]:
-        """The head convolution, pool and classifier of a network whose head is `head` wide."""
-        width = self.heads[0] if head is None else head
-        channels, size = self.layers[-1].out_channels, self._final_size
-        return (
-            OpSpec(OpKind.HEAD, channels, width, size, size),
-            OpSpec(OpKind.POOL, width, width, size, size),
-            OpSpec(OpKind.CLASSIFIER, width, self.classes),
-        )
-
-    @property
-    def _final_size(self) -> int:
-        last = self.layers[-1]
-        return -(-last.size // last.stride)
-
-    @cached_property
-    def unique_ops(self) -> tuple[OpSpec, ...]:
-        """Every op that a network of this space can hold, once, in network order."""
-        ops = [self.stem]
-        for layer in self.layers:
-            ops += [op for candidate in CANDIDATES if (op := self.op(layer, candidate))]
-        for head in self.heads:
-            ops += self.head_ops(head)
-        return tuple(dict.fromkeys(ops))
-
-    @property
-    def unique_blocks(self) -> tuple[OpSpec, ...]:
-        """The searchable blocks among `unique_ops`; skips are not blocks."""
-        return tuple(op for op in self.unique_ops if op.is_block)
-
-    def at(self, *, keeps_first_1x1: bool) -> "SearchSpace":
-        """This space with the other rule for the first 1x1 of e1 blocks."""
-        return replace(self, keeps_first_1x1=keeps_first_1x1)
+    ),
+    "fbnet_c": PublishedNetwork(
+        {
+            "2019": "k3e1|k3e6 skip k3e1 k3e1|k5e6 k5e3 k3e6sep k3e6|k5e6 k5e3 k5e6 k5e6"
+            "|k5e6 k3e6sep k5e6 k5e3|k5e6 k5e6 k5e6 k5e6|k3e6",
+            "2020": "k3e1|k3e6 skip k3e1 k3e1|k5e6 k5e3 k5e6 k3e6|k5e6 k5e3 k5e6 k5e6"
+            "|k5e6 k5e6 k5e6 k5e3|k5e6 k5e6 k5e6 k5e6|k3e6",
+        }
+    ),
+    "fbnet_samsung_s8": PublishedNetwork(
+        {
+            "2020": "k3e1|k3e3 k3e1 skip skip|k5e6 k3e3 k3e3 k3e6|k5e6 k5e3 k5e3 k5e3"
+            "|k3e6 k5e3 k5e3 k5e3|k5e6 k5e6 k5e3 k5e6|k5e6"
+        },
+        transcription=True,
+    ),
+    "fbnet_iphonex": PublishedNetwork(
+        {
+            "2020": "skip|k3e6 k3e1 k3e1 k3e1|k3e6 k3e6 k3e6 k3e6|k3e6 k3e6 k3e3 k3e6"
+            "|k3e6 k3e3 k3e3 k3e3|k5e6 k5e6 k5e6 k5e3|k5e6"
+        },
+        transcription=True,
+    ),
+    "fbnet_96_035_1": PublishedNetwork(
+        {
+            "2020": "k3e1|k3e6 k3e6 skip skip|k5e6 k5e6 skip skip|k5e6 skip skip skip"
+            "|k3e6 skip skip skip|k5e6 k5e6 skip skip|k5e6"
+        },
+        input_size=96,
+        width=0.35,
+        transcription=True,
+    ),
+}

@@ -1,6 +1,6 @@
 // A workload that no inference engine takes part in, to tell a changed machine from a changed
 // engine: the 1x1 convolutions of MobileNetV2 at 224 pixels (Sandler et al., CVPR 2018, table 2) as
-// matrix products. latbench/device/reference.py does the same work with NumPy.
+// matrix products. latbench/device/host/reference.py does the same work with NumPy.
 #ifndef LATBENCH_REFERENCE_H
 #define LATBENCH_REFERENCE_H
 

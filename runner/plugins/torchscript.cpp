@@ -4,7 +4,7 @@
 //
 //     latbench-runner --torchscript liblatbench-torchscript.so
 //
-// What a file's inputs are says its extra file latbench.json, as latbench.runtime.torchscript has it.
+// What a file's inputs are says its extra file latbench.json, as latbench.runtime.torchscript.model has it.
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <dlfcn.h>

@@ -32,7 +32,7 @@ static void products_are_those_of_matrices(size_t pixels, size_t inputs, size_t 
 }
 
 static void a_run_is_the_whole_chain(void) {
-    // As latbench/device/reference.py counts them; the paper has 300 million with the rest.
+    // As latbench/device/host/reference.py counts them; the paper has 300 million with the rest.
     CHECK(reference_macs() == 267939840);
     struct reference reference;
     struct failure failure;

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from latbench.api import Measurement, network_subject
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
 from latbench.lut.anchor import anchors_of
 from latbench.measure import Subject
-from latbench.networks import measure_networks
 from latbench.space import Architecture
 from latbench.space.design import varied_architectures
 from latbench.target import Target
+from latbench.workflows.measure import Measurement
+from latbench.workflows.networks import measure_networks
+from latbench.workflows.runs import network_subject
 from tests.cli.conftest import Run, when_quiet
 
 KEYS = {
@@ -86,7 +87,7 @@ def test_a_network_that_fails_leaves_the_others_measured(
             return subject
         return replace(subject, path=broken, sha256=hashlib.sha256(broken.read_bytes()).hexdigest())
 
-    monkeypatch.setattr("latbench.networks.network_subject", exported)
+    monkeypatch.setattr("latbench.workflows.networks.network_subject", exported)
     failing = networks[:1]
     timed = measure_networks(networks, lut, ci=0.5, budget_s=20)
     assert isinstance(timed.outcomes[0], RunnerFailed)

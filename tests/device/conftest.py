@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tinymodels import Models, write_models
 
-from latbench.device.host import HostDevice
-from latbench.device.runner_client import RunnerClient
+from latbench.device.host.device import HostDevice
+from latbench.device.protocol.client import RunnerClient
 
 
 @pytest.fixture(scope="session")

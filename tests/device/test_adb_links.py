@@ -18,8 +18,8 @@ import pytest
 from latbench.device.android.link import FileRefused, StreamLost, quote
 from latbench.device.android.server import ServerLink, units
 from latbench.device.catalogue import recognise
-from latbench.device.runner_client import RunnerClient
-from latbench.device.transport import Transport
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.protocol.transport import Transport
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
 from tests.rigs.adb_server import AdbServer, adb_of_adbutils, running_adb_server
 from tests.rigs.device_daemon import DeviceDaemon
@@ -196,7 +196,7 @@ class TestStreams:
         assert link.shell("echo on").stdout == "on\n"
 
     def test_a_runner_works_over_it(self, link: Link) -> None:
-        worker = quote(sys.executable) + " -m latbench.device.host_worker --max-seconds 60"
+        worker = quote(sys.executable) + " -m latbench.device.host.worker --max-seconds 60"
         checkout = quote(str(Path(__file__).parents[2]))
         with RunnerClient(link.open_stream(f"cd {checkout}; exec {worker}")) as client:
             assert client.hello().pid > 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latbench.device.adb_server import AdbUnit
+from latbench.device.android.adb_server import AdbUnit
 from latbench.device.android.link import parse_properties, quote
 from latbench.device.android.server import choose_unit
 from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError

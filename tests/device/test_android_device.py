@@ -21,7 +21,6 @@ from pathlib import Path
 
 import pytest
 
-from latbench import api
 from latbench.device.android.artifacts import FOLDER, send_artifacts
 from latbench.device.android.conditions import ask_services
 from latbench.device.android.cores import Core, contradiction, fastest, read_cores
@@ -30,13 +29,15 @@ from latbench.device.android.prepare import Preparation, restore
 from latbench.device.android.root import find_root
 from latbench.device.android.runner_files import build, install
 from latbench.device.catalogue import find_device
-from latbench.device.open import Where, clean_unit, open_device
+from latbench.device.registry import Where, clean_unit, open_device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError
 from latbench.files import home
 from latbench.measure import Journal, Progress, RunReport, Settings, measure
 from latbench.measure.records import RunState
 from latbench.space import SearchSpace
 from latbench.target import Runtime
+from latbench.workflows import profile as flow
+from latbench.workflows.build_lut import build_lut
 from tests.rigs import fixed_phone
 from tests.rigs.adb_server import AdbServer, adb_of_adbutils, running_adb_server
 from tests.rigs.device_daemon import DeviceDaemon
@@ -159,15 +160,15 @@ def test_a_phone_is_profiled_into_a_lut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # How quiet this machine is has nothing to do with it: do not wait until it is.
-    monkeypatch.setattr(api, "Settings", partial(Settings, cool_down_s=0.5))
+    monkeypatch.setattr(flow, "Settings", partial(Settings, cool_down_s=0.5))
     where = Where(unit=old.address)
     if way == "server":
         server.connect(old.address)
         where = Where(adb_server=server.address)  # the only galaxy-s8 that it knows
     journal = tmp_path / "trials.sqlite"
 
-    def profile(*, verify: bool = False) -> api.Profile:
-        return api.profile(
+    def profile(*, verify: bool = False) -> flow.Profile:
+        return flow.profile(
             *("galaxy-s8", SPACE),
             runtime=runtime,
             cores=(CORE,),
@@ -184,7 +185,7 @@ def test_a_phone_is_profiled_into_a_lut(
     (verified,) = done.verified
     assert set(verified.errors) == {op.key for op in SPACE.unique_ops}
     assert verified.errors[verified.worst] < 1e-4, "as PyTorch"
-    lut = api.build_lut(journal)
+    lut = build_lut(journal)
     assert {op.key for op in SPACE.unique_ops} == set(lut.entries)
     assert (lut.target.device, lut.target.runtime) == ("galaxy-s8", runtime)
     assert lut.reference is None, "an emulated phone's tells nothing"
@@ -426,7 +427,7 @@ def test_cores_by_capacity_and_clock() -> None:
 
 HOLDER = """
 import sys, time
-from latbench.device.open import Where, open_device
+from latbench.device.registry import Where, open_device
 device = open_device(sys.argv[1], Where(unit=sys.argv[2], prepared=len(sys.argv) > 3))
 try:
     print("open", flush=True)

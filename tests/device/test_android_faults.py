@@ -21,10 +21,10 @@ from latbench.device.android.artifacts import FOLDER
 from latbench.device.android.link import FileRefused
 from latbench.errors import DeviceLost, DeviceUnavailable, LatbenchError, MissingOps, RunnerFailed
 from latbench.files import home
-from latbench.lut.build import build_lut
 from latbench.measure import Journal, Role
 from latbench.measure.records import RunState
 from latbench.space import parse_key
+from latbench.workflows.build_lut import lut_of_run
 
 pytest.importorskip("adb_shell", reason="pip install adb-shell")
 from tests.rigs import fixed_phone
@@ -292,7 +292,7 @@ def test_a_model_that_crashes_the_runtime(phone: DeviceDaemon, bench: FaultBench
     report = bench.measure()
     assert (report.given_up, report.failed) == ((bad.key,), 3)
     with Journal(bench.journal, readonly=True) as journal, pytest.raises(MissingOps) as missing:
-        build_lut(journal, macs=lambda key: parse_key(key).macs)
+        lut_of_run(journal, macs=lambda key: parse_key(key).macs)
     assert bad.key in missing.value.missing
     ended("model crashes the runtime", TOLD, bench, missing=(bad.key,))
 

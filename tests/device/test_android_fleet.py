@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from latbench import api
 from latbench.cli import main
-from latbench.device.open import Where, open_devices, places
+from latbench.device.registry import Where, open_devices, places
 from latbench.errors import BadRequest, DeviceUnavailable
 from latbench.measure import Journal, Role, Subject
 from latbench.measure.records import Trial
+from latbench.workflows.build_lut import build_lut
+from latbench.workflows.runs import last_profile
 from tests.rigs import fixed_phone
 from tests.rigs.adb_server import adb_of_adbutils, running_adb_server
 from tests.rigs.device_daemon import DeviceDaemon
@@ -127,12 +128,12 @@ def test_three_phones_share_a_profile_and_one_drops_out_and_comes_back(
     assert dropped[leaving.address] >= 1
     assert dropped[phones[0].address] == dropped[phones[2].address] == 0
 
-    lut = api.build_lut()
+    lut = build_lut()
     assert lut.conditions["units"] == report["units"]
     assert lut.conditions["emulated"] is True
     for unit, factor in zip(phones, (1.0, 1.2, 0.8), strict=True):
         assert lut.conditions["units"][unit.address]["factor"] == pytest.approx(factor, rel=0.01)
-    with Journal(api.last_profile(), readonly=True) as journal:
+    with Journal(last_profile(), readonly=True) as journal:
         subjects = journal.run().subjects.values()
         trials = journal.trials(journal.run().id)
     assert len({(t.subject, t.round) for t in trials if t.role is Role.OP}) == len(

@@ -12,12 +12,12 @@ from latbench.device.catalogue import (
     recognise,
     require_runtime,
 )
-from latbench.device.host import HostDevice
-from latbench.device.open import open_device
+from latbench.device.host.device import HostDevice
+from latbench.device.registry import open_device
 from latbench.errors import BadRequest, DeviceUnavailable, UnknownName
 from latbench.files import home
-from latbench.opening import open_target
 from latbench.target import Precision, Runtime
+from latbench.workflows.target import open_target
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "devices").glob("*.toml"))
 

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from latbench.cli import main
-from latbench.delegation import require_delegation
 from latbench.errors import LatbenchError
 from latbench.files import sha256_of
 from latbench.measure import Plan
+from latbench.workflows.delegation import require_delegation
 
 pytest.importorskip("adb_shell", reason="pip install adb-shell")
 from tests.rigs import fixed_phone

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import pytest
 
-from latbench.device.adb_server import server_address
+from latbench.device.android.adb_server import server_address
 from latbench.device.attached import attached_units
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 
 
 class AdbServer(socketserver.ThreadingTCPServer):

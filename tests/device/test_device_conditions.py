@@ -9,7 +9,7 @@ import psutil
 import pytest
 from tinymodels import Models
 
-from latbench.device.host import HostDevice, choose_cores
+from latbench.device.host.device import HostDevice, choose_cores
 from latbench.device.linux import LocalFiles, read_conditions
 from latbench.target import Runtime
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from tinymodels import Models, write_wide_onnx
 
-from latbench.device.host import HostDevice
-from latbench.device.protocol import MAX_REQUEST_BYTES, REQUESTS, Hello, RunReply
-from latbench.device.runner_client import RunnerClient
-from latbench.device.transport import ProcessTransport
+from latbench.device.host.device import HostDevice
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.protocol.messages import MAX_REQUEST_BYTES, REQUESTS, Hello, RunReply
+from latbench.device.protocol.transport import ProcessTransport
 from latbench.errors import RunnerFailed
 from latbench.runtime import load_model
 from latbench.target import HOST_RUNTIMES, Runtime
 
-WORKER = [sys.executable, "-m", "latbench.device.host_worker"]
+WORKER = [sys.executable, "-m", "latbench.device.host.worker"]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "runner-protocol.md"
 
 Worker = subprocess.Popen[bytes]

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from tinymodels import Models
 
-from latbench.device.host import HostDevice
-from latbench.device.runner_client import RunnerClient
+from latbench.device.host.device import HostDevice
+from latbench.device.protocol.client import RunnerClient
 from latbench.errors import BadRequest, RunnerFailed
 from latbench.target import HOST_RUNTIMES, Runtime
 

@@ -13,15 +13,16 @@ import pytest
 from programs import OLD_EXECUTOR_RUNNER, SAMPLES, program
 from tinymodels import Models
 
-from latbench.api import measure_latency, profile
-from latbench.device import tools
-from latbench.device.open import Where, open_device
-from latbench.device.tool_runner import tool_host_device
+from latbench.device.registry import Where, open_device
+from latbench.device.tools import programs as tools
+from latbench.device.tools.runner import tool_host_device
 from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError
-from latbench.lut.build import build_lut
 from latbench.measure import Journal
 from latbench.space import SearchSpace, parse_key
 from latbench.target import Runtime
+from latbench.workflows.build_lut import lut_of_run
+from latbench.workflows.measure import measure_latency
+from latbench.workflows.profile import profile
 
 BENCHMARK_MODEL = """\
 INFO: STARTING!
@@ -152,7 +153,7 @@ def test_a_lut_says_that_it_is_of_averages(tmp_path: Path) -> None:
         budget_s=1.0,  # enough for some
     )
     with Journal(tmp_path / "trials.sqlite", readonly=True) as journal:
-        lut = build_lut(journal, macs=lambda key: parse_key(key).macs, partial=True)
+        lut = lut_of_run(journal, macs=lambda key: parse_key(key).macs, partial=True)
     assert lut.method["runner"] == "benchmark_model, averages only"
     assert lut.method["engine"]["library"] == "benchmark_model"
     assert statistics.median(entry.samples for entry in lut.entries.values()) >= 1

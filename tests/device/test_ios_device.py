@@ -23,9 +23,10 @@ from latbench.device.ios import device as ios_device
 from latbench.device.ios.device import IosDevice
 from latbench.device.ios.pairing import keep_token, known_token, read_token
 from latbench.device.ios.way import Network
-from latbench.device.open import Where, open_device
+from latbench.device.registry import Where, open_device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, RunnerFailed
-from latbench.export import ArtifactStore, coreml
+from latbench.export import ArtifactStore
+from latbench.runtime.coreml import writer as coreml
 from latbench.target import Runtime
 from tests.rigs.ios_phone import DEVICE, TOKEN, UDID, IosPhone, built, can_build
 from tests.rigs.usbmuxd import UsbmuxStandIn

@@ -9,7 +9,7 @@ from tinymodels import Models
 from latbench.errors import BadRequest
 from latbench.export.metadata import read_metadata
 from latbench.runtime import RuntimeFailed, describe_model
-from latbench.runtime.pte import read_pte
+from latbench.runtime.executorch.program import read_pte
 from latbench.target import Runtime
 
 

@@ -17,13 +17,13 @@ import pytest
 from programs import SAMPLES, program
 from tinymodels import Models
 
-from latbench.api import measure_latency
-from latbench.device.open import Where, open_device
-from latbench.device.runner_client import RunnerClient
-from latbench.device.tools import TOOLS
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.registry import Where, open_device
+from latbench.device.tools.programs import TOOLS
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
-from latbench.opening import open_target
 from latbench.target import Runtime
+from latbench.workflows.measure import measure_latency
+from latbench.workflows.target import open_target
 from tests.rigs.device_daemon import DeviceDaemon
 from tests.rigs.profiles import GALAXY_S8
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, LatbenchError
 from latbench.export import ArtifactStore, export_ops
 from latbench.export.check import INT8_SNR_NETWORK
 from latbench.space import SearchSpace
 from latbench.space.sandwich import sandwich_of
 from latbench.target import Precision, Runtime, Target
-from latbench.verification import Verified, verify
+from latbench.workflows.numerics import Verified, verify
 
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 

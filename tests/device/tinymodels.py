@@ -151,7 +151,7 @@ def _torchscript(path: Path, *, described: bool) -> Path:
 
 
 def _executorch(path: Path) -> Path:
-    """What executorch 1.5.1 wrote by `latbench.export.executorch`; the extra need not be installed."""
+    """What executorch 1.5.1 wrote by latbench's writer; the extra need not be installed."""
     shutil.copyfile(Path(__file__).parent / "data" / "conv.pte", path)
     return path
 

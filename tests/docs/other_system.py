@@ -36,7 +36,7 @@ _POSIX_ONLY = {
     select: ("poll", "epoll"),
 }  # fmt: skip
 #: Modules that only import where an optional package is installed.
-_OF_EXTRAS = {"latbench.runtime.executorch": "executorch"}
+_OF_EXTRAS = {"latbench.runtime.executorch.model": "executorch"}
 
 _POSIX_MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty")
 

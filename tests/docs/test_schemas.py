@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from latbench.cli import main
-from latbench.schemas import PUBLISHED_MODELS, json_schema, write_schemas
+from latbench.report.json_schemas import PUBLISHED_MODELS, json_schema, write_schemas
 from tests.docs.pages import DOCS, ROOT
 
 LUTS = sorted((ROOT / "luts").glob("*.json"))
@@ -25,7 +25,9 @@ def check(name: str, document: Any) -> None:
 @pytest.mark.parametrize("name", PUBLISHED_MODELS)
 def test_published_schemas_are_those_of_the_models(name: str) -> None:
     published = json.loads((DOCS / "schemas" / f"{name}.schema.json").read_text())
-    assert published == json_schema(name), "type: python -m latbench.schemas docs/schemas"
+    assert published == json_schema(name), (
+        "type: python -m latbench.report.json_schemas docs/schemas"
+    )
 
 
 def test_schemas_can_be_written_anew(tmp_path: Path) -> None:

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latbench.api import measure_latency
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.errors import ExportFailed, LatbenchError
 from latbench.export import ArtifactStore, export_architecture, export_op, require_writer
 from latbench.export.check import FP32_RELATIVE_ERROR
 from latbench.export.exporter import reproducible_module
 from latbench.export.metadata import read_metadata
 from latbench.runtime import load_model
-from latbench.runtime.pte import read_pte
+from latbench.runtime.executorch.program import read_pte
 from latbench.space import SearchSpace, parse_key, read_architecture
 from latbench.target import Precision, Runtime
+from latbench.workflows.measure import measure_latency
 
 HERE = importlib.util.find_spec("executorch") is not None
 needed = pytest.mark.skipif(not HERE, reason="pip install latbench[executorch]")

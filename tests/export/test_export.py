@@ -17,9 +17,9 @@ from latbench.export import (
     export_space,
 )
 from latbench.export.check import FP32_RELATIVE_ERROR, INT8_SNR_NETWORK, INT8_SNR_OP
-from latbench.export.graph import Conv, Pool, lower
 from latbench.export.metadata import read_metadata
-from latbench.export.quantize import calibrate
+from latbench.graph.lowering import Conv, Pool, lower
+from latbench.graph.quantize import calibrate
 from latbench.runtime import load_model
 from latbench.space import SearchSpace, parse_key, published, read_architecture
 from latbench.space.blocks import build_network, build_op, initialise

@@ -13,9 +13,9 @@ from latbench.lut import Entry, Lut, predict_latency
 from latbench.lut.calibrate import MIN_AFFINE, calibrate
 from latbench.lut.schema import TimedNetwork
 from latbench.space import CANDIDATES, Architecture, SearchSpace
+from latbench.space.boundaries import Transition, transitions
 from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
-from latbench.space.transitions import Transition, transitions
 from tests.lut.test_lut import make_lut
 
 SPACE = SearchSpace.named("fbnet")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from latbench.errors import BadRequest, LutRefused
-from latbench.estimate import estimate, network_ops, published_figures
 from latbench.lut import Lut, predict_latency
-from latbench.lut.estimate import Core, Figure, Roofline, Work, fit_roofline, parts_of
 from latbench.lut.provenance import provenance_note, require_measured
+from latbench.lut.roofline import Core, Figure, Roofline, Work, fit_roofline, parts_of
 from latbench.space import SearchSpace, parse_key, published
 from latbench.space.design import varied_architectures
 from latbench.target import Precision, Runtime
+from latbench.workflows.estimate import estimate, network_ops, published_figures
 
 LUTS = Path(__file__).parents[2] / "luts"
 SHIPPED = ("galaxy-s8", "iphonex")

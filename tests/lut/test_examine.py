@@ -5,7 +5,7 @@ import pytest
 from latbench.lut import Lut
 from latbench.lut.examine import bytes_of, examine, roofline_of
 from latbench.space import parse_key
-from latbench.space.fbnet import Candidate
+from latbench.space.macro import Candidate
 from latbench.target import Precision
 from tests.lut.test_lut import SPACE, make_lut
 

@@ -12,7 +12,7 @@ from latbench.errors import LutRefused, MissingOps, OutputFailed
 from latbench.files import shipped
 from latbench.lut import Correction, Entry, Sentinel
 from latbench.lut.schema import SCHEMA
-from latbench.space.transitions import Transition
+from latbench.space.boundaries import Transition
 from latbench.target import Precision, Runtime, Target
 
 SPACE = SearchSpace.named("fbnet", input_size=96)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from measuring import small_plan
 
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.measure import Journal, Plan
 
 

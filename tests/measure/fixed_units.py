@@ -10,9 +10,9 @@ from pathlib import Path
 
 import fixed_runner
 
-from latbench.device.base import Conditions
-from latbench.device.runner_client import RunnerClient
-from latbench.device.transport import ProcessTransport
+from latbench.device.conditions import Conditions
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.protocol.transport import ProcessTransport
 from latbench.errors import DeviceLost
 from latbench.files import sha256_of
 from latbench.measure import Plan, Role, Settings, Subject

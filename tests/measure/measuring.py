@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.files import sha256_of
 from latbench.measure import Journal, Plan, Role, Settings, Subject, measure
 from latbench.target import Precision, Runtime, Target

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from measuring import QUICK
 
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, MissingOps
 from latbench.export import ArtifactStore, export_architecture, export_op
 from latbench.lut import Lut, predict_latency
-from latbench.lut.build import build_lut
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
 from latbench.space import Architecture, SearchSpace, parse_key, published
 from latbench.target import Precision, Runtime, Target
+from latbench.workflows.build_lut import lut_of_run
 
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 SENTINEL = published("fbnet_b", space=SPACE)
@@ -56,7 +56,7 @@ def test_from_trials_to_a_prediction(
     profiled: tuple[Journal, RunReport], space_plan: Plan, tmp_path: Path
 ) -> None:
     journal, report = profiled
-    build_lut(journal, macs=macs).save(tmp_path / "host.json")
+    lut_of_run(journal, macs=macs).save(tmp_path / "host.json")
     lut = Lut.load(tmp_path / "host.json")
     assert (lut.provenance, lut.target, lut.search_space) == ("measured", space_plan.target, SPACE)
     assert set(lut.keys()) == {op.key for op in SPACE.unique_ops}
@@ -88,7 +88,7 @@ def test_from_trials_to_a_prediction(
 
 def test_it_says_how_it_was_measured(profiled: tuple[Journal, RunReport]) -> None:
     journal, report = profiled
-    lut = build_lut(journal, macs=macs)
+    lut = lut_of_run(journal, macs=macs)
     assert lut.method["settings"] == SHORT.determining
     assert lut.method["trials"] == report.trials
     assert lut.method["timed_seconds"] == pytest.approx(report.timed_s, abs=1e-3)
@@ -107,7 +107,7 @@ def test_a_lut_can_be_built_while_the_journal_is_in_use(
 ) -> None:
     journal, _ = profiled
     with Journal(journal.path, readonly=True) as reader:
-        assert build_lut(reader, macs=macs).entries == build_lut(journal, macs=macs).entries
+        assert lut_of_run(reader, macs=macs).entries == lut_of_run(journal, macs=macs).entries
 
 
 def test_a_run_that_lacks_ops_is_refused_unless_partial(space_plan: Plan, journal: Journal) -> None:
@@ -116,7 +116,7 @@ def test_a_run_that_lacks_ops_is_refused_unless_partial(space_plan: Plan, journa
     )
     measure(few, HostDevice(), journal, about=ABOUT)
     with pytest.raises(MissingOps) as refused:
-        build_lut(journal, macs=macs)
+        lut_of_run(journal, macs=macs)
     wanted = [op.key for op in SPACE.unique_ops]
     assert list(refused.value.missing) == wanted[3:]
     assert f"{len(wanted) - 3} of the {len(wanted)} ops" in refused.value.message
@@ -125,7 +125,7 @@ def test_a_run_that_lacks_ops_is_refused_unless_partial(space_plan: Plan, journa
     assert "--space fbnet-cifar --input 16 --width 0.35" in command
     assert command.endswith(f"--ci 0.25 --journal {journal.path}")
 
-    lut = build_lut(journal, macs=macs, partial=True)
+    lut = lut_of_run(journal, macs=macs, partial=True)
     assert list(lut.keys()) == sorted(wanted[:3])
     assert lut.sentinel is not None
     assert lut.correction is None  # not all ops of the sentinel have an entry
@@ -137,7 +137,7 @@ def test_a_run_with_nothing_in_it_is_refused_even_if_partial(
     no_time = dataclasses.replace(SHORT, budget_s=1e-6)
     measure(dataclasses.replace(space_plan, settings=no_time), device, journal, about=ABOUT)
     with pytest.raises(MissingOps):
-        build_lut(journal, macs=macs, partial=True)
+        lut_of_run(journal, macs=macs, partial=True)
 
 
 def test_the_reason_why_an_op_is_missing_is_told(
@@ -150,7 +150,7 @@ def test_the_reason_why_an_op_is_missing_is_told(
     plan = dataclasses.replace(space_plan, subjects=subjects, sentinel=None)
     measure(plan, device, journal, about={"space": SPACE.to_dict()})
     with pytest.raises(MissingOps) as refused:
-        build_lut(journal, macs=macs)
+        lut_of_run(journal, macs=macs)
     assert any(first.key in line and "at load" in line for line in refused.value.details)
 
 
@@ -176,7 +176,7 @@ def test_tainted_trials_are_used_only_where_there_is_nothing_else(
                 warmups=2,
                 taint=taint,
             )
-    lut = build_lut(journal, macs=macs, partial=True)
+    lut = lut_of_run(journal, macs=macs, partial=True)
     assert (lut[first.key].ms, lut[first.key].rounds, lut[first.key].tainted) == (1.0, 2, 1)
     assert (lut[second.key].ms, lut[second.key].rounds, lut[second.key].tainted) == (3.0, 2, 2)
     assert lut.conditions["tainted_by"] == {"a": 3, "c": 1}
@@ -186,9 +186,9 @@ def test_tainted_trials_are_used_only_where_there_is_nothing_else(
 
 def test_only_runs_of_a_space_make_a_lut(plan: Plan, journal: Journal, device: HostDevice) -> None:
     with pytest.raises(BadRequest, match="does not hold any run"):
-        build_lut(journal, macs=macs)
+        lut_of_run(journal, macs=macs)
     measure(plan, device, journal)
     with pytest.raises(BadRequest, match="not of a search space"):
-        build_lut(journal, macs=macs)
+        lut_of_run(journal, macs=macs)
     with pytest.raises(BadRequest, match="a run 7"):
-        build_lut(journal, 7, macs=macs)
+        lut_of_run(journal, 7, macs=macs)

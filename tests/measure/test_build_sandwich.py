@@ -9,12 +9,12 @@ import pytest
 
 from latbench.errors import BadRequest
 from latbench.lut import predict_latency
-from latbench.lut.build import build_lut, without_frames
 from latbench.measure import Journal, Plan, Role, Settings, Subject, summarise
 from latbench.space import OpSpec, SearchSpace, parse_key
 from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of
 from latbench.target import Precision, Runtime, Target
+from latbench.workflows.build_lut import lut_of_run, without_frames
 
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 NETWORKS = calibration_architectures(SPACE, 12)
@@ -86,7 +86,7 @@ def macs(key: str) -> int:
 
 def test_entries_are_what_ops_take_without_their_frames(tmp_path: Path) -> None:
     with journalled(tmp_path / "trials.sqlite", latencies()) as journal:
-        lut = build_lut(journal, macs=macs)
+        lut = lut_of_run(journal, macs=macs)
     assert set(lut.keys()) == {op.key for op in SPACE.unique_ops}  # frames are no entries
     for op in SPACE.unique_ops:
         entry = lut[op]
@@ -99,7 +99,7 @@ def test_entries_are_what_ops_take_without_their_frames(tmp_path: Path) -> None:
 
 def test_networks_of_the_run_become_the_correction(tmp_path: Path) -> None:
     with journalled(tmp_path / "trials.sqlite", latencies()) as journal:
-        lut = build_lut(journal, macs=macs)
+        lut = lut_of_run(journal, macs=macs)
     assert lut.correction is not None
     assert [one.layers for one in lut.correction.calibration] == [net.notation for net in NETWORKS]
     for network in varied_architectures(SPACE, 10, seed=4):
@@ -119,7 +119,7 @@ def test_where_models_stay_loaded_their_place_in_memory_is_an_error(
 ) -> None:
     settings = Settings(reload=reload)
     with journalled(tmp_path / "trials.sqlite", latencies(), runtime, settings) as journal:
-        lut = build_lut(journal, macs=macs)
+        lut = lut_of_run(journal, macs=macs)
     for op in SPACE.unique_ops:
         # All of a sandwich lies somewhere; one runner, so nothing tells where it is fast.
         company = truth(op) + sum(map(truth, frames_of(op)))
@@ -133,7 +133,7 @@ def test_a_run_that_lacks_frames_is_refused(tmp_path: Path) -> None:
         journalled(tmp_path / "trials.sqlite", some) as journal,
         pytest.raises(BadRequest, match="lacks the frames of"),
     ):
-        build_lut(journal, macs=macs)
+        lut_of_run(journal, macs=macs)
 
 
 def test_an_op_that_costs_no_more_than_its_frames_stays_positive() -> None:

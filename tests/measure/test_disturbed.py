@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from measuring import QUICK, small_plan
 
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.measure import Journal, Plan, measure
 
 _CGROUP = Path("/sys/fs/cgroup/cpu")

@@ -13,15 +13,15 @@ import pytest
 from fixed_units import FixedUnit, all_at_work, fixed_plan
 from measuring import QUICK, small_plan
 
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, DeviceLost, JournalRefused, OutputFailed
-from latbench.lut.build import build_lut
 from latbench.measure import Journal, Plan, Progress, Role, Subject, measure, measure_fleet
 from latbench.measure.ledger import Ledger
-from latbench.measure.level import Levels, unit_factors
 from latbench.measure.records import RunState, Trial
-from latbench.measure.rounds import Rounds
+from latbench.measure.scheduler import Rounds
+from latbench.measure.slowdown import Levels, unit_factors
 from latbench.space import SearchSpace, parse_key
+from latbench.workflows.build_lut import lut_of_run
 
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 MACHINES = ("one", "two", "three")
@@ -342,7 +342,7 @@ def test_the_lut_says_which_unit_measured_what(journal: Journal) -> None:
     plan, about = space_plan()
     units = [*fleet(2, noise=0.0), FixedUnit("slow", slowness=1.2, noise=0.0)]
     report = measure_fleet(plan, units, journal, about=about)
-    lut = build_lut(journal, macs=lambda key: parse_key(key).macs)
+    lut = lut_of_run(journal, macs=lambda key: parse_key(key).macs)
     assert lut.conditions["unit"] == "slow, unit0, unit1"
     parts = lut.conditions["units"]
     assert parts.keys() == set(report.run.units)
@@ -360,7 +360,7 @@ def test_the_lut_says_which_unit_measured_what(journal: Journal) -> None:
         # The slow unit's trials were brought to the others' level.
         assert entry.ms == pytest.approx(fixed_runner.latency_ns(f"{key}.onnx") / 1e6, rel=1e-5)
     alone = measure(plan, FixedUnit("alone"), journal, about=about)
-    lut = build_lut(journal, alone.run.id, macs=lambda key: parse_key(key).macs)
+    lut = lut_of_run(journal, alone.run.id, macs=lambda key: parse_key(key).macs)
     assert lut.conditions["unit"] == "alone"
     assert "units" not in lut.conditions
     assert "rounds_of_units" not in lut.method

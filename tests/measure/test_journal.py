@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from measuring import QUICK, small_plan
 
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.errors import JournalRefused, OutputFailed
 from latbench.measure import Journal, Plan, measure
 from latbench.measure.records import Failure, RunState, Trial

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import pytest
 
-from latbench.measure.level import Levels, levelled, trial_factors, unit_factors
 from latbench.measure.plan import Role
 from latbench.measure.records import Failure, Trial
+from latbench.measure.slowdown import Levels, levelled, trial_factors, unit_factors
 
 NOISE = 0.005
 SUBJECTS = {f"op{number}": 0.1 * 1.3**number for number in range(20)} | {"network": 9.0}

@@ -16,9 +16,9 @@ import psutil
 import pytest
 from measuring import QUICK, small_plan, subject, write_endless_model, write_model
 
-from latbench.device.host import HostDevice
-from latbench.device.protocol import Loaded
-from latbench.device.runner_client import RunnerClient
+from latbench.device.host.device import HostDevice
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.protocol.messages import Loaded
 from latbench.errors import JournalRefused, LatbenchError, RunnerFailed
 from latbench.measure import Journal, Plan, Progress, Standing, measure
 from latbench.measure.ledger import Ledger
@@ -433,7 +433,7 @@ def test_models_are_loaded_anew_for_every_visit_but_the_sentinel(
 def test_without_reloading_models_stay_loaded_and_the_oldest_goes_first(
     plan: Plan, journal: Journal, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr("latbench.measure.workbench.MAX_LOADED", most)
+    monkeypatch.setattr("latbench.measure.runner_pool.MAX_LOADED", most)
     kept = dataclasses.replace(plan, settings=dataclasses.replace(QUICK, reload=False))
     device = NotingDevice()
     report = measure(kept, device, journal)

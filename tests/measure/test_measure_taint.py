@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from measuring import QUICK, small_plan
 
-from latbench.device.base import Conditions
-from latbench.device.host import HostDevice
+from latbench.device.conditions import Conditions
+from latbench.device.host.device import HostDevice
 from latbench.measure import Journal, Plan, Standing, measure, taint
 from latbench.measure.plan import Role
 from latbench.measure.records import Run

@@ -9,12 +9,12 @@ import pytest
 from fixed_units import FixedUnit, fixed_plan
 from measuring import QUICK, small_plan
 
-from latbench.device.host import HostDevice
+from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, RunnerFailed
 from latbench.measure import Journal, Plan, Role, measure
 from latbench.measure.journal_file import APPLICATION_ID, UPDATES, VERSION
-from latbench.measure.level import Levels
 from latbench.measure.plan import reference_subject
+from latbench.measure.slowdown import Levels
 
 
 def with_reference(plan: Plan, workload: str) -> Plan:
@@ -48,7 +48,7 @@ def test_the_reference_is_timed_between_the_others_in_every_place(
 def test_a_dear_reference_takes_no_more_than_its_share(
     free_s: float, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latbench.measure.unit._REFERENCE_FREE_S", free_s)
+    monkeypatch.setattr("latbench.measure.unit_worker._REFERENCE_FREE_S", free_s)
     plan = with_reference(fixed_plan(8, min_rounds=6), "a dear one")
     unit = FixedUnit("slow", sleep_s=0.005, reference_s=0.4)
     started = time.monotonic()

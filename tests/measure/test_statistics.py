@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.measure.statistics import (
+from latbench.statistics import (
     MIN_ROUNDS,
     drift,
     median_ci95,

@@ -24,11 +24,11 @@ from latbench.device.android.direct import DirectLink
 from latbench.device.catalogue import find_device
 from latbench.files import sha256_of
 from latbench.lut import Lut
-from latbench.lut.build import build_lut
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
 from latbench.measure.records import Trial
 from latbench.space import SearchSpace, parse_key
 from latbench.target import Precision, Runtime, Target
+from latbench.workflows.build_lut import lut_of_run
 from tests.rigs import fixed_phone
 
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
@@ -121,7 +121,7 @@ class FaultBench:
     def lut(self) -> Lut:
         """The LUT of the ops that were measured."""
         with Journal(self.journal, readonly=True) as journal:
-            return build_lut(journal, macs=lambda key: parse_key(key).macs, partial=True)
+            return lut_of_run(journal, macs=lambda key: parse_key(key).macs, partial=True)
 
     def require_nothing_lost(self, *, missing: tuple[str, ...] = ()) -> None:
         """Make sure that the LUT is complete and right, that every trial was kept and none made twice,

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from latbench.errors import ExportFailed
-from latbench.export.coreml import unpack, write_coreml
-from latbench.export.graph import Graph, lower
+from latbench.graph.lowering import Graph, lower
+from latbench.runtime.coreml.writer import unpack, write_coreml
 from latbench.space import parse_key
 from latbench.space.blocks import build_op
 

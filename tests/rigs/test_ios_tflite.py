@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latbench.device.open import open_device
-from latbench.device.runner_client import RunnerClient
-from latbench.device.transport import ProcessTransport
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.protocol.transport import ProcessTransport
+from latbench.device.registry import open_device
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
 from latbench.runtime import load_model
 from latbench.space import SearchSpace, parse_key
 from latbench.target import Precision, Runtime, Target
-from latbench.verification import Verified, verify
+from latbench.workflows.numerics import Verified, verify
 from tests.rigs.ios_phone import SOURCE, TOKEN, IosPhone, build_companion
 from tests.rigs.ios_tools import tools
 from tests.rigs.test_ios_build import CORE, zig_compile

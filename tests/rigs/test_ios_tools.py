@@ -21,7 +21,7 @@ import pytest
 from latbench.device.ios.pairing import prove
 from latbench.device.ios.stream import Conversation, PhoneStream
 from latbench.device.ios.way import PORT, Network
-from latbench.device.runner_client import RunnerClient
+from latbench.device.protocol.client import RunnerClient
 from latbench.errors import DeviceUnavailable
 from latbench.lut import Lut
 from tests.rigs.ios_phone import DEVICE, TOKEN, UDID, IosPhone, built

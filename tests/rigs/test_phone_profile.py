@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from latbench.api import measure_latency
 from latbench.device.android.direct import DirectLink
 from latbench.device.android.keys import own_key, signer
 from latbench.device.android.runner_files import install
-from latbench.device.open import Where, open_device
+from latbench.device.registry import Where, open_device
 from latbench.errors import RunnerFailed
 from latbench.lut import Lut
 from latbench.target import Runtime
+from latbench.workflows.measure import measure_latency
 from tests.rigs.parts import default_cache
 from tests.rigs.phone import Phone
 

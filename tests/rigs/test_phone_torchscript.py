@@ -14,7 +14,7 @@ import pytest
 from latbench.device.android.artifacts import send_artifacts
 from latbench.device.android.direct import DirectLink
 from latbench.device.android.keys import own_key, signer
-from latbench.device.runner_client import RunnerClient
+from latbench.device.protocol.client import RunnerClient
 from latbench.export import ArtifactStore, export_op
 from latbench.runtime import load_model
 from latbench.space import SearchSpace

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "device"))
 from nativebuild import Built, Process
 from tinymodels import Models, write_models
 
-from latbench.device.runner_client import RunnerClient
+from latbench.device.protocol.client import RunnerClient
 from latbench.target import Runtime
 
 SOURCE = Path(__file__).parents[2] / "runner"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latbench.device.runner_client import RunnerClient
-from latbench.device.transport import ProcessTransport
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.protocol.transport import ProcessTransport
 from latbench.target import Runtime
 
 Process = subprocess.Popen[bytes]

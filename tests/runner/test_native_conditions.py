@@ -7,7 +7,7 @@ from nativebuild import Built
 from tinymodels import Models
 
 from latbench.device.linux import LocalFiles, read_conditions
-from latbench.device.runner_client import RunnerClient
+from latbench.device.protocol.client import RunnerClient
 from latbench.target import Runtime
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -6,17 +6,17 @@ import pytest
 from nativebuild import Built
 from tinymodels import Models
 
-from latbench.api import measure_latency
-from latbench.device.host import HostDevice
-from latbench.device.native import NativeHostDevice, native_host_device
-from latbench.device.open import Where
+from latbench.device.host.device import HostDevice
+from latbench.device.host.native import NativeHostDevice, native_host_device
+from latbench.device.registry import Where
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 from latbench.files import sha256_of
 from latbench.measure import Journal, Plan, Role, Settings, Subject, measure
 from latbench.measure.plan import reference_subject
-from latbench.opening import open_target
 from latbench.runtime import runtime_version
 from latbench.target import Precision, Runtime, Target
+from latbench.workflows.measure import measure_latency
+from latbench.workflows.target import open_target
 
 
 @pytest.fixture(scope="module")

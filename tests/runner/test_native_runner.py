@@ -16,9 +16,9 @@ from nativebuild import Built, Process, ask
 from onnx import TensorProto, helper
 from tinymodels import Models, write_wide_onnx
 
-from latbench import __version__
-from latbench.device.protocol import RunReply
-from latbench.device.runner_client import RunnerClient
+from latbench._version import __version__
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.protocol.messages import RunReply
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
 from latbench.runtime import load_model

@@ -11,16 +11,16 @@ import torch
 from nativebuild import Built
 from tinymodels import Models
 
-from latbench.api import measure_latency
 from latbench.device.android.runner_files import build_torchscript
-from latbench.device.native import NativeHostDevice, native_host_device
-from latbench.device.open import Where
+from latbench.device.host.native import NativeHostDevice, native_host_device
+from latbench.device.registry import Where
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
 from latbench.runtime import load_model
 from latbench.space import SearchSpace
 from latbench.target import Precision, Runtime, Target
-from latbench.verification import Verified, verify
+from latbench.workflows.measure import measure_latency
+from latbench.workflows.numerics import Verified, verify
 
 pytestmark = pytest.mark.rig
 

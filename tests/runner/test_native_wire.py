@@ -16,7 +16,7 @@ from nativebuild import Built, Process, ask
 from onnx import TensorProto, helper
 from tinymodels import Models
 
-from latbench.device.protocol import MAX_REQUEST_BYTES
+from latbench.device.protocol.messages import MAX_REQUEST_BYTES
 from latbench.errors import RunnerFailed
 from latbench.target import Runtime
 

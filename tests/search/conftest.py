@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fbnet_search.data import Box, ImageData, Split, open_data
+from fbnet_search.data.datasets import open_data
+from fbnet_search.data.images import Box, ImageData, Split
 from latbench.lut import Correction, Entry, Lut
 from latbench.space import OpKind, OpSpec, SearchSpace
 from latbench.target import Precision, Runtime, Target

@@ -187,7 +187,7 @@ def test_a_search_that_begins_anew_says_so_and_leaves_no_answer_of_the_earlier_o
     assert first.exit_code == 0, first.output
     assert "holds a search" not in first.stderr
     assert (out / "checkpoint.2.pt").exists()
-    monkeypatch.setattr("fbnet_search.trainer.EventLog", pressed)
+    monkeypatch.setattr("fbnet_search.engine.EventLog", pressed)
     anew = CliRunner().invoke(search_main, [*arguments, "--seed", "1"])
     refused(anew, 1, f"{out} holds a search, whose place this one takes", "--resume")
     left = {path.name for path in out.iterdir() if path.suffix in (".json", ".pt", ".html")}
@@ -201,7 +201,7 @@ def test_a_search_that_begins_anew_leaves_no_answer_of_several_targets(
     targets = ["--target-ms", "0.2", "--target-ms", "0.3"]
     assert CliRunner().invoke(search_main, [*arguments, *targets]).exit_code == 0
     assert len(list(out.rglob("architecture.json"))) == 2
-    monkeypatch.setattr("fbnet_search.trainer.EventLog", pressed)
+    monkeypatch.setattr("fbnet_search.engine.EventLog", pressed)
     refused(CliRunner().invoke(search_main, arguments), 1, "interrupted")
     assert not [*out.rglob("architecture.json"), *out.glob("front.*")]
     asked = CliRunner().invoke(train_main, [str(out), "--data", "digits", "--out", str(out)])
@@ -230,8 +230,8 @@ def test_ctrl_c_before_the_first_checkpoint_does_not_promise_one(
     finished = CliRunner().invoke(search_main, [*arguments, "--epochs", "1"])
     assert finished.exit_code == 0, finished.output
     training = [str(out), "--data", f"imagefolder:{digit_folder}", "--out", str(out)]
-    monkeypatch.setattr("fbnet_search.trainer.open_data", pressed)
-    monkeypatch.setattr("fbnet_search.retrain.open_data", pressed)
+    monkeypatch.setattr("fbnet_search.engine.open_data", pressed)
+    monkeypatch.setattr("fbnet_search.training.retrain.open_data", pressed)
     empty = ["--out", str(tmp_path / "empty")]
     for command, words in (
         (search_main, [*arguments, *empty]),

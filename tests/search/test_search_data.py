@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fbnet_search.batches import Augmentation, batch_count, batches
-from fbnet_search.data import Split, open_data
+from fbnet_search.data.batches import Augmentation, batch_count, batches
+from fbnet_search.data.datasets import open_data
+from fbnet_search.data.images import Split
 from latbench.errors import BadRequest, LatbenchError, UnknownName
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fbnet_search.depthwise import input_gradient, trained, weight_gradient
-from fbnet_search.derive import architecture_of
+from fbnet_search.choose.derive import architecture_of
+from fbnet_search.supernet.depthwise import input_gradient, trained, weight_gradient
 from latbench.space import CANDIDATES, SearchSpace
 from latbench.space.blocks import build_network
 

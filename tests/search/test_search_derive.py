@@ -11,8 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbnet_search.constraints import Cost, costs_of, parse_constraints, require_affordable
-from fbnet_search.derive import (
+from fbnet_search.choose.derive import (
     Budget,
     architecture_of,
     derive_architecture,
@@ -20,7 +19,8 @@ from fbnet_search.derive import (
     finalists,
     most_probable_first,
 )
-from fbnet_search.latency import LatencyModel, latency_model
+from fbnet_search.cost.constraints import Cost, costs_of, parse_constraints, require_affordable
+from fbnet_search.cost.latency import LatencyModel, latency_model
 from latbench.errors import BadRequest
 from latbench.export import ArtifactStore, export_architecture
 from latbench.lut import Lut, predict_latency
@@ -155,8 +155,8 @@ def test_finalists_differ_and_fall_in_probability(lut: Lut) -> None:
 
 _A_THETA_AT_WHICH_HIGHS_SPEAKS = """
 import torch
-from fbnet_search.derive import Budget, finalists
-from fbnet_search.latency import latency_model
+from fbnet_search.choose.derive import Budget, finalists
+from fbnet_search.cost.latency import latency_model
 from tests.search.conftest import modelled_lut
 from tests.search.tiny import tiny_space
 

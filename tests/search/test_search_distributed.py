@@ -13,13 +13,13 @@ import torch
 from torch.nn import functional
 
 from fbnet_search import Recipe, search
-from fbnet_search.data import ImageData
-from fbnet_search.distributed import joined, share_batch_norms
-from fbnet_search.latency import latency_model
-from fbnet_search.passes import threads
-from fbnet_search.recipe import Progress
-from fbnet_search.relaxation import gumbel_softmax
-from fbnet_search.supernet import Supernet
+from fbnet_search.cost.latency import latency_model
+from fbnet_search.data.images import ImageData
+from fbnet_search.run.distributed import joined, share_batch_norms
+from fbnet_search.run.passes import threads
+from fbnet_search.run.recipe import Progress
+from fbnet_search.supernet.network import Supernet
+from fbnet_search.supernet.relaxation import gumbel_softmax
 from latbench.lut import Lut
 
 #: All candidates in the first epoch, then two; batches that do not part evenly among two.

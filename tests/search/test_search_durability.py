@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional
 
 from fbnet_search import Recipe, TrainRecipe, search, train
-from fbnet_search.data import ImageData
-from fbnet_search.recipe import Progress
+from fbnet_search.data.images import ImageData
+from fbnet_search.run.recipe import Progress
 from latbench.errors import BadRequest, LatbenchError
 from latbench.lut import Lut
 from latbench.space import SearchSpace

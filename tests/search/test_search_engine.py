@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fbnet_search.supernet import MixedLayer, Supernet
+from fbnet_search.supernet.network import MixedLayer, Supernet
 from latbench.space import SearchSpace
-from latbench.space.fbnet import MacroArchitecture, Stage
+from latbench.space.macro import MacroArchitecture, Stage
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["first 1x1", "separable e1"])

@@ -9,12 +9,13 @@ import torch
 from torch.nn import functional
 
 from fbnet_search import Recipe, search
-from fbnet_search.data import ImageData, open_data
-from fbnet_search.derive import Budget, drawn_on_all, finalists
-from fbnet_search.judge import best_first, by_shared_weights
-from fbnet_search.latency import latency_model
-from fbnet_search.passes import two_parts
-from fbnet_search.supernet import Supernet
+from fbnet_search.choose.derive import Budget, drawn_on_all, finalists
+from fbnet_search.choose.judge import best_first, by_shared_weights
+from fbnet_search.cost.latency import latency_model
+from fbnet_search.data.datasets import open_data
+from fbnet_search.data.images import ImageData
+from fbnet_search.run.passes import two_parts
+from fbnet_search.supernet.network import Supernet
 from latbench.errors import BadRequest
 from latbench.lut import Lut
 from latbench.space import CANDIDATES, Architecture

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from fbnet_search import Recipe, TrainRecipe
-from fbnet_search.derive import architecture_of
-from fbnet_search.latency import latency_model
-from fbnet_search.loss import paper_loss, target_loss
-from fbnet_search.recipe import shipped_recipes, temperature_at
-from fbnet_search.relaxation import gumbel_noise, gumbel_softmax, keep_paths
+from fbnet_search.choose.derive import architecture_of
+from fbnet_search.cost.latency import latency_model
+from fbnet_search.run.recipe import shipped_recipes, temperature_at
+from fbnet_search.supernet.loss import paper_loss, target_loss
+from fbnet_search.supernet.relaxation import gumbel_noise, gumbel_softmax, keep_paths
 from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.lut import Correction, Lut, predict_latency
 from latbench.space import CANDIDATES, Architecture, OpKind, SearchSpace

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 from fbnet_search import Recipe, TrainRecipe, search, train
-from fbnet_search.data import ImageData
-from fbnet_search.timm_arch import timm_arch_def, timm_file
-from latbench.api import Measurement
+from fbnet_search.data.images import ImageData
+from fbnet_search.training.timm_arch import timm_arch_def, timm_file
 from latbench.errors import BadRequest, DeviceUnavailable
 from latbench.lut import Lut, predict_latency
-from latbench.networks import Together
 from latbench.space import CANDIDATES, Architecture, OpKind, SearchSpace
 from latbench.space.architecture import random_architectures
 from latbench.space.blocks import build_network
 from latbench.target import Runtime, Target
+from latbench.workflows.measure import Measurement
+from latbench.workflows.networks import Together
 
 ONE_EPOCH = replace(TrainRecipe.named("digits"), epochs=1, batch=20, warmup_epochs=0, threads=1)
 
@@ -234,7 +234,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             )
         return Together(tuple(measured), (1.25,), cast(Any, None))
 
-    monkeypatch.setattr("fbnet_search.verify.measure_networks", measure)
+    monkeypatch.setattr("fbnet_search.choose.finalists.measure_networks", measure)
     return given
 
 

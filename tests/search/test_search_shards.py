@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fbnet_search.batches import Augmentation, Intake, batches, read_ahead
-from fbnet_search.data import ImageData, open_data, some_classes
+from fbnet_search.data.batches import Augmentation, Intake, batches, read_ahead
+from fbnet_search.data.datasets import open_data
+from fbnet_search.data.images import ImageData, some_classes
 from latbench.errors import BadRequest, LatbenchError, UnknownName
 
 

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_search import Recipe, search
-from fbnet_search.constraints import costs_of
-from fbnet_search.data import ImageData
-from fbnet_search.derive import Budget, finalists, finalists_on_all
-from fbnet_search.distributed import Peers
-from fbnet_search.latency import LatencyModel, latency_model
-from fbnet_search.relaxation import keep_paths
-from fbnet_search.steps import Steps
-from fbnet_search.supernet import probabilities
-from fbnet_search.trainer import search_front
+from fbnet_search.choose.derive import Budget, finalists, finalists_on_all
+from fbnet_search.cost.constraints import costs_of
+from fbnet_search.cost.latency import LatencyModel, latency_model
+from fbnet_search.data.images import ImageData
+from fbnet_search.engine import search_front
+from fbnet_search.run.distributed import Peers
+from fbnet_search.supernet.network import probabilities
+from fbnet_search.supernet.relaxation import keep_paths
+from fbnet_search.supernet.steps import Steps
 from latbench.errors import BadRequest
 from latbench.lut import Lut, predict_latency
 from latbench.report.html.searching import search as drawn_front

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_search import Recipe, search
-from fbnet_search.data import Box, ImageData, Images, Split
-from fbnet_search.latency import latency_model
-from fbnet_search.recipe import Progress
-from fbnet_search.supernet import Supernet
+from fbnet_search.cost.latency import latency_model
+from fbnet_search.data.images import Box, ImageData, Images, Split
+from fbnet_search.run.recipe import Progress
+from fbnet_search.supernet.network import Supernet
 from latbench.errors import BadRequest, LatbenchError
 from latbench.lut import Lut, predict_latency
 from latbench.space import CANDIDATES, SearchSpace, read_architecture

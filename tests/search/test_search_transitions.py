@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from fbnet_search.derive import (
+from fbnet_search.choose.derive import (
     Budget,
     architecture_of,
     derive_architecture,
     finalists_on_all,
     most_probable_first,
 )
-from fbnet_search.latency import LatencyModel, latency_model
+from fbnet_search.cost.latency import LatencyModel, latency_model
 from latbench.lut import Correction, Lut, predict_latency
 from latbench.space import CANDIDATES, SearchSpace
-from latbench.space.transitions import Transition
+from latbench.space.boundaries import Transition
 from latbench.target import Runtime
 from tests.search.conftest import MakeLut
 

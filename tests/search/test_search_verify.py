@@ -9,15 +9,15 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
+from fbnet_search.choose.finalists import pick, verified
 from fbnet_search.cli import search_main
-from fbnet_search.verify import pick, verified
-from latbench.api import Measurement
 from latbench.errors import DeviceUnavailable, ExportFailed, LatbenchError, RunnerFailed
 from latbench.lut import Lut, predict_latency
-from latbench.networks import Together
 from latbench.space import Architecture, SearchSpace, read_architecture
 from latbench.space.architecture import random_architectures
 from latbench.target import Runtime, Target
+from latbench.workflows.measure import Measurement
+from latbench.workflows.networks import Together
 
 MakeLut = Callable[..., Lut]
 
@@ -49,7 +49,7 @@ class Planted:
     asked: list[tuple[Architecture, Target]] = field(default_factory=list)
 
     def of(self, networks: Sequence[Architecture], lut: Lut) -> list[Measurement]:
-        """As `fbnet_search.verify.Measure`."""
+        """As `fbnet_search.choose.finalists.Measure`."""
         self.asked += [(network, lut.target) for network in networks]
         if lut.target.device in self.away:
             raise DeviceUnavailable(f"no {lut.target.device} is attached")
@@ -62,7 +62,7 @@ class Planted:
         ]  # fmt: skip
 
     def __call__(self, networks: Sequence[Architecture], lut: Lut, *, budget_s: float) -> Together:
-        """As `latbench.networks.measure_networks`."""
+        """As `latbench.workflows.networks.measure_networks`."""
         return Together(tuple(self.of(networks, lut)), (), cast(Any, None))
 
 
@@ -186,7 +186,7 @@ def test_the_search_finds_by_measurement_and_tells_what_crosses_the_target(
 ) -> None:  # fmt: skip
     third = max(first, second) - 0.001 if first > TARGET_MS < second else 0.1
     device = Planted({Runtime.TFLITE: (first, second, third)}, half=half)
-    monkeypatch.setattr("fbnet_search.verify.measure_networks", device)
+    monkeypatch.setattr("fbnet_search.choose.finalists.measure_networks", device)
     done = CliRunner().invoke(search_main, arguments([tiny_lut], tmp_path, digit_folder, TARGET_MS))
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())
@@ -208,7 +208,7 @@ def test_a_finalist_that_failed_is_told_and_counts_for_nothing(
             return [RunnerFailed("run", "crashed", "signal 11"), *super().of(networks, lut)[1:]]
 
     device = Failing({Runtime.TFLITE: (0.1, 0.33, 0.32)})
-    monkeypatch.setattr("fbnet_search.verify.measure_networks", device)
+    monkeypatch.setattr("fbnet_search.choose.finalists.measure_networks", device)
     done = CliRunner().invoke(search_main, arguments([tiny_lut], tmp_path, digit_folder, TARGET_MS))
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())

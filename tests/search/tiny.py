@@ -1,6 +1,8 @@
 """Spaces in which a search takes a fraction of a second; both have identities and changes of shape."""
 
-from latbench.space.fbnet import MACRO_ARCHITECTURES, MacroArchitecture, SearchSpace, Stage
+from latbench.space.macro import MacroArchitecture, Stage
+from latbench.space.search_space import SearchSpace
+from latbench.space.shipped import MACRO_ARCHITECTURES
 
 TINY = MacroArchitecture(
     "tiny", (8,), 8, 8, 1, (Stage(8, 2, 1), Stage(16, 2, 2), Stage(24, 2, 2)), (64,), 10

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latbench.device.android.link import AdbLink
-from latbench.device.base import Conditions
+from latbench.device.conditions import Conditions
 
 _MARK = "latbench-service="
 # One round trip for all. dumpsys of a service that is not there ends with 0 on some releases.

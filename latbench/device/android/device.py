@@ -19,11 +19,11 @@ from latbench.device.android.prepare import Preparation, restore
 from latbench.device.android.root import Root, find_root
 from latbench.device.android.runner_files import ENGINES, PROGRAM, InstalledFile, program_for
 from latbench.device.android.sysfiles import PhoneFiles
-from latbench.device.base import Conditions
 from latbench.device.catalogue import CatalogueDevice, recognise
+from latbench.device.conditions import Conditions
 from latbench.device.linux import read_conditions
-from latbench.device.runner_client import Hello, RunnerClient
-from latbench.device.transport import Transport
+from latbench.device.protocol.client import Hello, RunnerClient
+from latbench.device.protocol.transport import Transport
 from latbench.errors import (
     BadRequest,
     DeviceLost,

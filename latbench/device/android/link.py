@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from latbench.device.transport import Transport
+from latbench.device.protocol.transport import Transport
 from latbench.errors import DeviceLost, LatbenchError
 
 #: What to do about a unit that is gone.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from adbutils import AdbError, AdbTimeout
 
-from latbench.device.adb_server import (
+from latbench.device.android.adb_server import (
     AdbUnit,
     ServerClient,
     list_units,

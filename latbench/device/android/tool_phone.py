@@ -16,12 +16,12 @@ from latbench.device.android.conditions import ask_services, merged
 from latbench.device.android.device import AndroidDevice
 from latbench.device.android.link import BACK, AdbLink, StreamLost, quote
 from latbench.device.android.sysfiles import PhoneFiles
-from latbench.device.base import Conditions
 from latbench.device.catalogue import CatalogueDevice
+from latbench.device.conditions import Conditions
 from latbench.device.linux import read_conditions
-from latbench.device.runner_client import RunnerClient
-from latbench.device.tool_runner import Ended, ToolTransport
-from latbench.device.tools import Tool, Visit
+from latbench.device.protocol.client import RunnerClient
+from latbench.device.tools.programs import Tool, Visit
+from latbench.device.tools.runner import Ended, ToolTransport
 from latbench.errors import DeviceLost, DeviceUnavailable
 from latbench.target import Runtime
 

@@ -14,7 +14,7 @@ from html import escape
 from importlib import resources
 from typing import Any, Literal
 
-from latbench import __version__
+from latbench._version import __version__
 
 Kind = Literal["heatmap", "scatter", "forest", "time", "slope", "bars"]
 

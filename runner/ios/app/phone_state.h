@@ -33,7 +33,7 @@ bool phone_state_may_measure(const struct phone_state *state, struct failure *fa
 bool phone_state_was_undisturbed(const struct phone_state *before, const struct phone_state *after,
                                  struct failure *failure);
 
-// Add the fields of `Conditions` (latbench/device/base.py) that it tells.
+// Add the fields of `Conditions` (latbench/device/conditions.py) that it tells.
 void phone_state_add(struct text *reply, const struct phone_state *state);
 
 #endif

@@ -1,7 +1,7 @@
 // Core ML as an engine: see engine.h of the core.
 //
 // A model comes as a package (package.h), is unpacked and compiled on the phone, and kept compiled beside
-// its artifact. Inputs and outputs are multi-arrays of floats, as latbench.export.coreml writes them.
+// its artifact. Inputs and outputs are multi-arrays of floats, as latbench.runtime.coreml.writer writes them.
 #import <CoreML/CoreML.h>
 #import <Foundation/Foundation.h>
 

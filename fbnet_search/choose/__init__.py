@@ -1,0 +1,1 @@
+"""From a trained supernet to networks: derivation, judging, and timing of finalists."""

@@ -1,0 +1,1 @@
+"""What a network costs: latency from a LUT, and other limits."""

@@ -1,0 +1,180 @@
+"""What transitions between grouped blocks and others add to networks of a search space.
+
+A transition is between a block and the next one that is no identity skip, so its cost is no sum over
+layers. But all that a block must know of those before it is whether the last one is grouped; that makes
+expectations, extremes and the derivation's program exact at a cost linear in the layers.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import LinearConstraint
+from torch import Tensor
+
+from latbench.lut import Lut
+from latbench.space import CANDIDATES
+from latbench.space.boundaries import Transition, transition
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """The cost of each kind of transition into each layer, and into the head at last.
+
+    `costs` has the shape (layers + 1, kinds), in the order of `Transition`; `grouped` and `plain` tell,
+    in the shape (layers, candidates), 1 where a candidate's block is grouped or not, and both 0 where it
+    is an identity.
+    """
+
+    costs: Tensor
+    grouped: Tensor
+    plain: Tensor
+
+    def of(self, weights: Tensor) -> Tensor:
+        """The expected cost of independent choices with `weights`, shape (layers, candidates).
+
+        It is differentiable in `weights`, and exact for one-hot ones.
+        """
+        grouped, plain = (weights * self.grouped).sum(1), (weights * self.plain).sum(1)
+        # Operations on single numbers cost more than what they compute, so there are few.
+        costs = self.costs.tolist()
+        total = weights.new_zeros(())
+        before = weights.new_zeros(())  # that the last block is grouped; the stem is not
+        for (to, out, between), here, other in zip(costs[:-1], grouped, plain, strict=True):
+            total = total + here * (to + (between - to) * before) + out * before * other
+            before = here + before * (1 - here - other)
+        expected: Tensor = total + costs[-1][_FROM] * before
+        return expected
+
+    def of_choices(self, choices: Sequence[int]) -> float:
+        """The cost of one candidate's index a layer."""
+        total, before = 0.0, False
+        for costs, grouped, plain, choice in zip(
+            self.costs[:-1].tolist(), self.grouped, self.plain, choices, strict=True
+        ):
+            if grouped[choice] or plain[choice]:
+                now = bool(grouped[choice])
+                total += _cost(costs, before, now)
+                before = now
+        return total + _cost(self.costs[-1].tolist(), before, False)
+
+    def extreme(self, layers: Floats, choose: Callable[..., float]) -> float:
+        """The least (`min`) or the most (`max`) that `layers` and transitions cost together.
+
+        Args:
+            layers: what each candidate costs besides, shape (layers, candidates).
+        """
+        worst = choose(-math.inf, math.inf) * -1  # what is never chosen
+        best = {False: 0.0, True: worst}
+        for row, costs, grouped, plain in zip(
+            layers,
+            self.costs[:-1].tolist(),
+            self.grouped.tolist(),
+            self.plain.tolist(),
+            strict=True,
+        ):
+            found = {False: worst, True: worst}
+            for own, is_grouped, is_plain in zip(row, grouped, plain, strict=True):
+                for before, until in best.items():
+                    now = bool(is_grouped) if is_grouped or is_plain else before
+                    passing = _cost(costs, before, now) if is_grouped or is_plain else 0.0
+                    found[now] = choose(found[now], until + own + passing)
+            best = found
+        last = self.costs[-1].tolist()
+        return choose(best[False], best[True] + _cost(last, True, False))
+
+
+_KINDS = tuple(Transition)
+_FROM = _KINDS.index(Transition.FROM_GROUPED)
+
+
+def _cost(costs: list[float], before: bool, now: bool) -> float:
+    made = transition(before, now)
+    return 0.0 if made is None else costs[_KINDS.index(made)]
+
+
+def transitions_of(lut: Lut) -> Transitions | None:
+    """The milliseconds of transitions in networks of the LUT's space; None if it says nothing of them."""
+    if lut.correction is None or not any(lut.correction.transitions.values()):
+        return None
+    space = lut.search_space
+    table = [[space.op(layer, candidate) for candidate in CANDIDATES] for layer in space.layers]
+    inputs = [next(op.input_shape for op in row if op) for row in table]
+    inputs.append(space.head_ops()[0].input_shape)
+    costs = [[lut.transition_ms(kind, math.prod(shape)) for kind in Transition] for shape in inputs]
+    groups = np.array([[op.groups if op else 0 for op in row] for row in table])
+    return Transitions(
+        torch.tensor(costs, dtype=torch.float64),
+        torch.from_numpy((groups > 1).astype(float)),
+        torch.from_numpy((groups == 1).astype(float)),
+    )
+
+
+class Program:
+    """The variables by which a linear program of choices knows transitions.
+
+    Beside one variable x a candidate of each layer there are, for every layer l,
+
+        before_l     whether the last block before it is grouped; this for the head, too
+        between_l    the same, and the layer's own block is grouped
+        leaving_l    the same, and the layer's own block is not, and is no identity
+
+    each 0 or 1. As grouped, plain and identity candidates share a layer's one,
+
+        before_(l+1) = grouped_l + before_l - between_l - leaving_l
+    """
+
+    def __init__(self, grouped: Floats, plain: Floats) -> None:
+        self.grouped, self.plain = grouped, plain
+        layers = len(grouped)
+        self._first = grouped.size
+        self.count = self._first + 3 * layers + 1
+        self._before = self._first + np.arange(layers + 1)
+        self._between = self._before[-1] + 1 + np.arange(layers)
+        self._leaving = self._between[-1] + 1 + np.arange(layers)
+
+    def constraints(self) -> list[LinearConstraint]:
+        """What ties these variables to the choices."""
+        layers, candidates = self.grouped.shape
+        rows, low, high = [], [], []
+
+        def add(
+            terms: dict[int, float], least: float, most: float, members: Floats, layer: int
+        ) -> None:
+            row = np.zeros(self.count)
+            row[layer * candidates : (layer + 1) * candidates] = members
+            for column, value in terms.items():
+                row[column] = value
+            rows.append(row)
+            low.append(least)
+            high.append(most)
+
+        none = np.zeros(candidates)
+        add({int(self._before[0]): 1.0}, 0, 0, none, 0)
+        for layer in range(layers):
+            before, after = int(self._before[layer]), int(self._before[layer + 1])
+            between, leaving = int(self._between[layer]), int(self._leaving[layer])
+            add({after: -1, before: 1, between: -1, leaving: -1}, 0, 0, self.grouped[layer], layer)
+            for both, members in (
+                (between, self.grouped[layer]),
+                (leaving, self.plain[layer]),
+            ):
+                add({both: 1, before: -1}, -np.inf, 0, none, layer)
+                add({both: 1}, -np.inf, 0, -members, layer)
+                add({both: 1, before: -1}, -1, np.inf, -members, layer)
+        return [LinearConstraint(np.array(rows), low, high)]
+
+    def coefficients(self, costs: Floats) -> Floats:
+        """What each variable costs, for transitions of `costs`, shape (layers + 1, kinds)."""
+        to, out, between = costs.T
+        row = np.zeros(self.count)
+        row[: self._first] = (self.grouped * to[:-1, None]).ravel()
+        row[self._between] = (between - to)[:-1]
+        row[self._leaving] = out[:-1]
+        row[self._before[-1]] = out[-1]
+        return row

@@ -1,0 +1,1 @@
+"""The images that a search and a training learn from."""

@@ -1,0 +1,1 @@
+"""What searches and trainings share: recipes, epochs, checkpoints, events, several processes."""

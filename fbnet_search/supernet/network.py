@@ -1,0 +1,193 @@
+"""The supernet: every layer computes all its candidates and mixes what they give.
+
+The mixing weights come from outside (`fbnet_search.supernet.relaxation`), so that one forward pass serves
+w-steps, θ-steps and tests. No weights are shared between candidates or layers.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+
+import torch
+from torch import Tensor, nn
+
+from fbnet_search.supernet.fused import fused_block, units_of
+from fbnet_search.supernet.relaxation import keep_paths
+from latbench.space import CANDIDATES, OpKind, OpSpec, SearchSpace
+from latbench.space.blocks import InvertedResidual, build_op
+
+
+class MixedLayer(nn.Module):
+    """One searchable layer: the weighted sum of its candidates."""
+
+    def __init__(self, ops: list[OpSpec | None]) -> None:
+        super().__init__()
+        self.has_identity = None in ops
+        self.fused = True
+        self.candidates = nn.ModuleList(nn.Identity() if op is None else build_op(op) for op in ops)
+        self._units = [
+            units_of(candidate) if isinstance(candidate, InvertedResidual) else None
+            for candidate in self.candidates
+        ]
+
+    def forward(self, x: Tensor, weights: Tensor, kept: Sequence[int] | None = None) -> Tensor:
+        """Map (N, C, H, W) and weights (candidates,) to the mixture.
+
+        Only the candidates `kept`, those whose weight is not 0, are computed; the others could give
+        no gradient either. In training, and unless `fused` was set to false, one is computed as
+        `fbnet_search.supernet.fused` says.
+        """
+        kept = numbers_kept(weights) if kept is None else kept
+        terms: list[Tensor] = []
+        passed: list[Tensor] = []  # weights of what adds x as it is
+        for number in kept:
+            candidate, units = self.candidates[number], self._units[number]
+            if isinstance(candidate, nn.Identity):
+                passed.append(weights[number])
+            elif units is None or not (self.fused and self.training):
+                terms.append(weights[number] * candidate(x))
+            else:
+                terms.append(fused_block(units, x, weights[number]))
+                if candidate.residual:
+                    passed.append(weights[number])
+        if passed:
+            terms.append(torch.stack(passed).sum() * x)
+        mixture = terms[0]
+        for term in terms[1:]:
+            mixture = mixture + term
+        return mixture
+
+
+class Supernet(nn.Module):
+    """All networks of a space at once.
+
+    Args:
+        space: the search space; the head has the space's default width.
+        classes: of the data; the classifier has as many outputs.
+        searches: how many share the weights, each with a θ of its own.
+
+    `thetas` hold the architecture logits, each of shape (layers, candidates), all 0 at first: every
+    network is equally probable.
+    """
+
+    def __init__(self, space: SearchSpace, classes: int, searches: int = 1) -> None:
+        super().__init__()
+        head, pool, classifier = space.head_ops()
+        shape = len(space.layers), len(CANDIDATES)
+        self.thetas = nn.ParameterList(torch.zeros(shape) for _ in range(searches))
+        self.stem = build_op(space.stem)
+        self.layers = nn.ModuleList(
+            MixedLayer([space.op(layer, candidate) for candidate in CANDIDATES])
+            for layer in space.layers
+        )
+        self.head = nn.Sequential(
+            build_op(head),
+            build_op(pool),
+            build_op(OpSpec(OpKind.CLASSIFIER, classifier.in_channels, classes)),
+        )
+        start_as_identity(self)
+
+    def forward(
+        self,
+        images: Tensor,
+        weights: Tensor,
+        paths: int | None = None,
+        changing_paths: int | None = None,
+    ) -> Tensor:
+        """Map images (N, 3, S, S) and weights (layers, candidates) to logits (N, classes).
+
+        With `paths`, only so many candidates are computed in layers whose skip is the identity;
+        with `changing_paths`, in those that change the shape. There the candidates agree on nothing
+        to begin with: what comes out of a few of them is other features at every step, from which
+        later layers hardly learn.
+        """
+        changes = torch.tensor([not layer.has_identity for layer in self.layers])[:, None]
+        weights = torch.where(
+            changes.to(weights.device),
+            keep_paths(weights, changing_paths),
+            keep_paths(weights, paths),
+        )
+        kept = [numbers_kept(row) for row in weights]
+        weights = weights.to(images.device)  # once; θ is where the LUT is, on the CPU
+        x = self.stem(images)
+        for layer, row, numbers in zip(self.layers, weights, kept, strict=True):
+            x = layer(x, row, numbers)
+        logits: Tensor = self.head(x)
+        return logits
+
+    def each_alone(
+        self, images: Tensor, networks: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield the number of each of `networks`, and its own logits (N, classes), in any order.
+
+        What several have in common up to some layer is computed once, for which the inputs of all layers
+        are kept. Batch norm is in the mode that the supernet is in.
+
+        Args:
+            images: (N, 3, S, S).
+            networks: one candidate's index a layer.
+        """
+        whole = torch.ones(len(CANDIDATES), device=images.device)
+        inputs = [self.stem(images)]  # of every layer of the network before, and of the head
+        before: Sequence[int] = ()
+        for number in sorted(range(len(networks)), key=lambda number: tuple(networks[number])):
+            choices = networks[number]
+            pairs = zip(before, choices, strict=False)
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            del inputs[shared + 1 :]
+            for layer, choice in zip(self.layers[shared:], choices[shared:], strict=True):
+                inputs.append(layer(inputs[-1], whole, [choice]))
+            before = choices
+            yield number, self.head(inputs[-1])
+
+    def computed_on(self, device: torch.device) -> "Supernet":
+        """Put w on `device`, in the memory format that is fastest; θ stays on the CPU."""
+        for part in (self.stem, self.layers, self.head):
+            part.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    @property
+    def theta(self) -> nn.Parameter:
+        """θ of the only search, or of the first."""
+        theta: nn.Parameter = self.thetas[0]
+        return theta
+
+    def weights(self) -> list[nn.Parameter]:
+        """The parameters called w: all but θ."""
+        named = self.named_parameters()
+        return [parameter for name, parameter in named if not name.startswith("thetas.")]
+
+    @contextmanager
+    def frozen_weights(self) -> Iterator[None]:
+        """Within this context gradients are computed for θ only, which halves a θ-step."""
+        for parameter in self.weights():
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in self.weights():
+                parameter.requires_grad_(True)
+
+
+def numbers_kept(weights: Tensor) -> list[int]:
+    """The numbers of the candidates whose weight is not 0."""
+    return [number for number, weight in enumerate(weights.tolist()) if weight != 0.0]
+
+
+def start_as_identity(module: nn.Module) -> None:
+    """Make every residual block in `module` compute its input, by a last BN scale of 0.
+
+    Without it 22 layers hardly begin to learn within a short search. (Goyal et al., "Accurate,
+    Large Minibatch SGD", 2017, section 5.1.)
+    """
+    for block in module.modules():
+        if isinstance(block, InvertedResidual) and block.residual:
+            last = block.layers[-1]
+            assert isinstance(last, nn.BatchNorm2d)
+            nn.init.zeros_(last.weight)
+
+
+@torch.no_grad()
+def probabilities(theta: Tensor) -> Tensor:
+    """Return softmax(θ) over each layer's candidates, float64, shape (layers, candidates)."""
+    return torch.softmax(theta.detach().cpu().double(), dim=-1)

@@ -1,0 +1,1 @@
+"""Train a found network from scratch, test it, and write its files."""

@@ -1,0 +1,132 @@
+"""This machine as a device whose runner is the one in C, as on a phone: no Python in the timed loop.
+
+The engines are those of the installed wheels, so that both runners of this machine time the same
+versions. LiteRT comes in two libraries, one a runner: the interpreter's and that of compiled models.
+"""
+
+import os
+import platform
+from importlib import metadata, util
+from pathlib import Path
+
+from latbench.device.android.runner_files import TORCHSCRIPT
+from latbench.device.host.device import MAX_SECONDS, HostDevice, start_runner
+from latbench.device.protocol.client import RunnerClient
+from latbench.errors import BadRequest, DeviceUnavailable
+from latbench.files import home
+from latbench.target import Runtime
+
+#: Where the runner is looked for before latbench's home.
+VARIABLE = "LATBENCH_RUNNER"
+
+_BUILD = "build it: latbench runner build --preset host"
+
+#: What `uname -m` says -> the folder of latbench's home, which is named as Android names the ABI.
+_ABIS = {"aarch64": "arm64-v8a", "arm64": "arm64-v8a"}
+
+#: For each engine, the option that names its library, its distribution, its package, and the pattern
+#: of the library (Linux, then macOS).
+_ENGINES = (
+    (
+        "--onnxruntime",
+        "onnxruntime",
+        "onnxruntime",
+        ("capi/libonnxruntime.so.*", "capi/libonnxruntime.*.dylib"),
+    ),
+    ("--litert", "ai-edge-litert", "ai_edge_litert", ("libLiteRt.so", "libLiteRt.dylib")),
+)
+
+
+class NativeHostDevice(HostDevice):
+    """The machine that latbench runs on, by the runner in C; see `native_host_device`."""
+
+    def __init__(self, binary: Path) -> None:
+        super().__init__()
+        self._command = [str(binary), *_engine_options()]
+        with self.open_runner(max_seconds=60) as runner:
+            hello = runner.hello()
+        self.reference = hello.reference
+        self._runtimes = tuple(engine.runtime for engine in hello.engines)
+
+    def open_runner(self, max_seconds: int = MAX_SECONDS) -> RunnerClient:
+        """Start the runner and return the client that talks to it; as `HostDevice.open_runner`."""
+        limit = ["--max-seconds", str(max_seconds)]
+        return start_runner([*self._command, *limit], os.environ)
+
+    def require_runtime(self, runtime: Runtime) -> None:
+        """Make sure that the runner can load models of `runtime`, before any is opened.
+
+        Raises:
+            BadRequest: the runner in C has no such engine.
+            DeviceUnavailable: it has, but the engine's library is not installed.
+        """
+        if runtime is Runtime.TORCHSCRIPT:
+            engine = _kept(TORCHSCRIPT)
+            if engine.is_file():  # it takes a second to open, so only who needs it has it
+                self._command += ["--torchscript", str(engine)]
+                return
+            raise BadRequest(
+                "the runner in C has no engine for TorchScript",
+                hint="build it: latbench runner build --torchscript; or choose --runtime tflite or onnx, "
+                "or measure with the Python runner",
+            )
+        if runtime is Runtime.EXECUTORCH:
+            raise BadRequest(
+                "the runner in C has no engine for ExecuTorch",
+                hint="leave --runner out, or use a program of your own: --runner executor_runner=FILE",
+            )
+        if runtime not in self._runtimes:
+            raise DeviceUnavailable(
+                f"the runner in C finds no library of {runtime}",
+                hint="install the runtime again; its wheel holds the library",
+            )
+
+
+def native_host_device(binary: Path | None = None) -> NativeHostDevice:
+    """Return this machine, measured on by the runner in C.
+
+    Args:
+        binary: the runner; by default $LATBENCH_RUNNER, else runners/<abi>/latbench-runner in
+            latbench's home.
+
+    Raises:
+        DeviceUnavailable: there is no runner there.
+        RunnerFailed: it does not start, or does not speak the protocol.
+    """
+    return NativeHostDevice(_runner(binary))
+
+
+def _runner(binary: Path | None) -> Path:
+    named = os.environ.get(VARIABLE)
+    kept = _kept("latbench-runner")
+    path = binary or (Path(named) if named else kept)
+    if path.is_file():
+        return path.absolute()
+    if binary is None and named:
+        raise DeviceUnavailable(f"{VARIABLE} names {path}, but there is no such file", hint=_BUILD)
+    raise DeviceUnavailable(f"there is no runner {path}", hint=_BUILD)
+
+
+def _engine_options() -> list[str]:
+    """The options that name the libraries that are installed."""
+    options: list[str] = []
+    for option, distribution, package, patterns in _ENGINES:
+        library = _library(package, patterns)
+        if library is not None:
+            options += [option, str(library)]
+            if option == "--litert":  # the library itself does not tell
+                options += ["--litert-version", metadata.version(distribution)]
+    return options
+
+
+def _kept(name: str) -> Path:
+    machine = platform.machine()
+    return home() / "runners" / _ABIS.get(machine, machine) / name
+
+
+def _library(package: str, patterns: tuple[str, ...]) -> Path | None:
+    spec = util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent
+    return next((found for pattern in patterns for found in sorted(folder.glob(pattern))), None)

@@ -1,0 +1,379 @@
+"""The runner on the host: a process that reads requests from stdin and answers on stdout.
+
+Started as `python -m latbench.device.host.worker [--max-seconds N]` by `latbench.device.host.device`; the
+protocol is docs/runner-protocol.md. Three things keep an orphan from living on: the end of its
+input, a thread that sees its host go while a model runs, and an alarm at `--max-seconds`.
+"""
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import platform
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import BaseModel, ValidationError
+
+from latbench._version import __version__
+from latbench.device.host import affinity
+from latbench.device.host.reference import WORKLOAD, ReferenceWorkload
+from latbench.device.host.state import host_conditions
+from latbench.device.host.timing import ClockReader, sample
+from latbench.device.linux import LocalFiles
+from latbench.device.protocol.messages import (
+    MAX_REPLY_BYTES,
+    MAX_REQUEST_BYTES,
+    REFERENCE_HANDLE,
+    REQUESTS,
+    VERSIONS,
+    ConditionsRequest,
+    Engine,
+    Failure,
+    Hello,
+    HelloRequest,
+    Loaded,
+    LoadRequest,
+    Output,
+    RunReply,
+    RunRequest,
+    UnloadRequest,
+    as_fields,
+)
+from latbench.errors import LatbenchError, UnknownName
+from latbench.runtime import (
+    RuntimeFailed,
+    import_engine,
+    load_model,
+    runtime_library,
+    runtime_version,
+)
+from latbench.runtime.base import LoadedModel, TensorInfo
+from latbench.target import Runtime
+
+_ORPHAN_S = 5  # what a runner whose host has gone may still spend on what it was asked
+
+
+class Refused(LatbenchError):
+    """A request that this runner does not fulfil."""
+
+
+class Worker:
+    """The models that are loaded, and what all of them share: threads and cores."""
+
+    def __init__(self, files: LocalFiles) -> None:
+        self._files = files
+        self._models: dict[str, LoadedModel] = {}
+        self._pools: dict[str, frozenset[int]] = {}
+        self._loads = 0
+        self._shared: tuple[int, tuple[int, ...]] | None = None
+        self._reference: ReferenceWorkload | None = None
+
+    def hello(self, request: HelloRequest) -> Hello:
+        common = set(request.versions) & set(VERSIONS)
+        if not common:
+            raise Refused(
+                f"no protocol version in common: this runner speaks {', '.join(map(str, VERSIONS))}"
+            )
+        return Hello(
+            version=max(common),
+            runner=f"latbench-host {__version__}",
+            pid=os.getpid(),
+            os=platform.system().lower(),
+            abi=platform.machine(),
+            engines=tuple(_engines()),
+            reference=WORKLOAD,
+        )
+
+    def load(self, request: LoadRequest) -> Loaded:
+        self._settle(request.threads, tuple(sorted(set(request.cores))))
+        import_engine(request.runtime)
+        started = time.perf_counter()
+        before = affinity.thread_ids()
+        if request.runtime is Runtime.TORCHSCRIPT:
+            from latbench.runtime.torchscript.model import keep_freed_memory
+
+            keep_freed_memory()
+        model = load_model(
+            request.runtime,
+            Path(request.path),
+            threads=request.threads,
+            accelerator=request.accelerator,
+            input_shapes=request.input_shapes,
+        )
+        model.set_inputs([info.sample(request.seed) for info in model.inputs])
+        load_ms = (time.perf_counter() - started) * 1e3
+        pool = affinity.thread_ids() - before
+        cores = affinity.observed_cores()
+        if request.cores and cores != tuple(sorted(set(request.cores))):
+            raise Refused(f"asked for {_cores(request.cores)}, but got {_cores(cores or ())}")
+        library, sha256 = runtime_library(request.runtime)
+        self._loads += 1
+        handle = f"m{self._loads}"
+        self._models[handle], self._pools[handle] = model, pool
+        return Loaded(
+            handle=handle,
+            load_ms=load_ms,
+            cores_observed=cores,
+            threads_observed=self._threads(handle),
+            inputs=model.inputs,
+            outputs=model.outputs,
+            coverage=dict(model.coverage),
+            engine=Engine(
+                runtime=request.runtime,
+                version=runtime_version(request.runtime),
+                library=library,
+                sha256=sha256,
+            ),
+        )
+
+    def run(self, request: RunRequest) -> RunReply:
+        work = self._work(request.handle)
+        clock = ClockReader.of_cores(self._files, affinity.observed_cores() or ())
+        waited = affinity.waited_ns()
+        samples, clocks = sample(work, request, clock)
+        now_waited = affinity.waited_ns()
+        return RunReply(
+            samples_ns=samples,
+            clocks_khz=clocks,
+            cores_observed=affinity.observed_cores(),
+            threads_observed=self._threads(request.handle),
+            waited_ms=None
+            if waited is None or now_waited is None
+            else max(0, now_waited - waited) / 1e6,
+            outputs=self._outputs(request.handle) if request.outputs else None,
+        )
+
+    def _work(self, handle: str) -> Callable[[], None]:
+        """What to time: a loaded model, or the workload that needs no loading."""
+        if handle != REFERENCE_HANDLE:
+            return self._model(handle).run
+        self._reference = self._reference or ReferenceWorkload()
+        return self._reference.run
+
+    def _outputs(self, handle: str) -> tuple[Output, ...]:
+        """What the last run computed; the reference has nothing to show."""
+        if handle == REFERENCE_HANDLE:
+            return ()
+        model = self._model(handle)
+        arrays = model.get_outputs()
+        told = model.outputs or [
+            TensorInfo(f"output{place}", array.shape, array.dtype.name)
+            for place, array in enumerate(arrays)
+        ]
+        return tuple(
+            Output(
+                name=info.name,
+                shape=array.shape,
+                dtype=array.dtype.name,
+                scale=info.scale,
+                zero_point=info.zero_point,
+                values=base64.b64encode(
+                    array.astype(array.dtype.newbyteorder("<"), order="C").tobytes()
+                ).decode(),
+            )
+            for info, array in zip(told, arrays, strict=True)
+        )
+
+    def conditions(self, request: ConditionsRequest) -> BaseModel:
+        return host_conditions(self._files)
+
+    def unload(self, request: UnloadRequest) -> None:
+        self._model(request.handle)
+        del self._models[request.handle], self._pools[request.handle]
+
+    def _model(self, handle: str) -> LoadedModel:
+        if handle not in self._models:
+            raise UnknownName("handle", handle, tuple(self._models))
+        return self._models[handle]
+
+    def _settle(self, threads: int, cores: tuple[int, ...]) -> None:
+        """Take on the thread count and the cores of the first load; refuse others after it."""
+        if self._shared == (threads, cores):
+            return
+        if self._shared is not None:
+            now_threads, now_cores = self._shared
+            raise Refused(
+                f"this runner is set to {now_threads} threads on {_cores(now_cores)}, "
+                f"not {threads} on {_cores(cores)}",
+                hint="open another runner for another target",
+            )
+        if cores:
+            try:
+                affinity.pin(cores)
+            except (OSError, ValueError, OverflowError) as error:
+                allowed = affinity.allowed_cores()
+                may = f"; it may use {_cores(allowed)}" if allowed else ""
+                raise Refused(f"cannot run on {_cores(cores)}: {error}{may}") from None
+        self._shared = (threads, cores)
+
+    def _threads(self, handle: str) -> int | None:
+        """What the engine says; else the calling thread and those of the model's pool that live."""
+        if handle == REFERENCE_HANDLE:
+            return 1
+        if (said := self._models[handle].engine_threads) is not None:
+            return said
+        alive = affinity.thread_ids()
+        return 1 + len(self._pools[handle] & alive) if alive else None
+
+
+def _cores(cores: tuple[int, ...]) -> str:
+    if not cores:
+        return "any core"
+    return f"core{'s' if len(cores) > 1 else ''} {','.join(map(str, cores))}"
+
+
+def _engines() -> Iterator[Engine]:
+    for runtime in Runtime:
+        with contextlib.suppress(RuntimeFailed):
+            yield Engine(runtime=runtime, version=runtime_version(runtime))
+
+
+# Lines in, lines out
+
+
+def serve(worker: Worker, requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Answer requests until `quit`, the end of the input, or the loss of who listens."""
+    handlers: Mapping[str, Callable[[Any], BaseModel | None]] = {
+        "hello": worker.hello,
+        "load": worker.load,
+        "run": worker.run,
+        "conditions": worker.conditions,
+        "unload": worker.unload,
+        "quit": lambda _: None,
+    }
+    for line in _lines(requests):
+        reply, last = _answer(handlers, line)
+        try:
+            replies.write(_encoded(reply))
+            replies.flush()
+        except BrokenPipeError:
+            return
+        if last:
+            return
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes | None]:
+    """Yield lines; None for one that is too long, which is passed over to its end."""
+    while line := stream.readline(MAX_REQUEST_BYTES):
+        if line.endswith(b"\n"):
+            if line.strip():
+                yield line
+        elif len(line) < MAX_REQUEST_BYTES:
+            return  # cut off by the end of the input: nobody waits for the answer
+        else:
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(MAX_REQUEST_BYTES)
+            yield None
+
+
+def _answer(
+    handlers: Mapping[str, Callable[[Any], BaseModel | None]], line: bytes | None
+) -> tuple[dict[str, Any], bool]:
+    """The reply to one line, and whether it is the last."""
+    if line is None:
+        return _failed(None, "request", f"the line is longer than {MAX_REQUEST_BYTES} bytes"), False
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return _failed(None, "request", f"the line is not JSON: {error}"), False
+    if not isinstance(message, dict):
+        return _failed(None, "request", "the line is not a JSON object"), False
+    number, op = message.get("id"), message.get("op")
+    if not isinstance(op, str) or op not in REQUESTS:
+        known = ", ".join(REQUESTS)
+        return _failed(number, "request", f"unknown op {op!r}; known: {known}"), False
+    try:
+        request = REQUESTS[op].model_validate(message)
+        result = handlers[op](request)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        return _failed(number, op, f"field {field}: {first['msg']}"), False
+    except LatbenchError as error:
+        return _failed(number, op, error.message, error.details, error.hint), False
+    except MemoryError:
+        return _failed(number, op, "out of memory"), False
+    fields = {} if result is None else as_fields(result)
+    return {"id": number, "ok": True} | fields, op == "quit"
+
+
+def _encoded(reply: dict[str, Any]) -> bytes:
+    """A reply as a line; one that no client would take becomes a refusal."""
+    line = json.dumps(reply, separators=(",", ":")).encode() + b"\n"
+    if len(line) <= MAX_REPLY_BYTES:
+        return line
+    message = f"the reply would take more than {MAX_REPLY_BYTES} bytes"
+    return _encoded(_failed(reply["id"], "run", message))  # no other reply holds so much
+
+
+def _failed(
+    number: Any,
+    stage: str,
+    message: str,
+    details: tuple[str, ...] = (),
+    hint: str | None = None,
+) -> dict[str, Any]:
+    failure = Failure(stage=stage, message=message, details=details, hint=hint)
+    return {"id": number, "ok": False, "error": as_fields(failure)}
+
+
+# The process
+
+
+def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """Take stdin and stdout for the protocol, and give everyone else an empty one and stderr.
+
+    Engines print what they like from C++; none of it may get between the replies.
+    """
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, replies
+
+
+def _end_without_host(requests: IO[bytes]) -> None:
+    """End the process some time after its input was closed, whatever it is doing.
+
+    The main thread sees the end by itself once it reads; it does not while a model never ends.
+    """
+    poller = select.poll()
+    poller.register(requests, 0)  # hang-ups are reported even if nothing is asked for
+    poller.poll()
+    time.sleep(_ORPHAN_S)
+    os._exit(3)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the worker; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="latbench.device.host.worker", description=__doc__)
+    parser.add_argument("--max-seconds", type=int, default=0, help="end after this long (0: never)")
+    parser.add_argument(
+        "--system-root", type=Path, default=Path("/"), help="where /proc and /sys are"
+    )
+    options = parser.parse_args(arguments)
+    requests, replies = _own_streams()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host decides what Ctrl-C means
+    if options.max_seconds > 0 and hasattr(signal, "alarm"):
+        # The default action of SIGALRM ends the process even in the middle of native code.
+        signal.alarm(options.max_seconds)
+    if hasattr(select, "poll"):
+        threading.Thread(target=_end_without_host, args=[requests], daemon=True).start()
+    serve(Worker(LocalFiles(options.system_root)), requests, replies)
+    # A daemon thread and native pools are still there; nothing of theirs is worth waiting for.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The runner protocol: messages, the client, and what carries its bytes."""

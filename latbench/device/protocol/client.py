@@ -1,0 +1,276 @@
+"""The client side of the runner protocol, whatever the runner and the way to it.
+
+Every request has a deadline. A runner that answers with an error is *refused* and stays usable; one
+that dies is *crashed*; one that misses its deadline is killed and *hung*. The last two are final:
+open another runner. If the unit itself is gone, every request raises `DeviceLost`.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from latbench.device.conditions import Conditions
+from latbench.device.protocol.messages import (
+    MAX_REPLY_BYTES,
+    VERSIONS,
+    ConditionsRequest,
+    Done,
+    Failure,
+    Hello,
+    HelloRequest,
+    Loaded,
+    LoadRequest,
+    QuitRequest,
+    Request,
+    RunReply,
+    RunRequest,
+    UnloadRequest,
+    as_fields,
+)
+from latbench.device.protocol.transport import Transport
+from latbench.errors import DeviceLost, RunnerFailed
+from latbench.target import Runtime
+
+__all__ = ["Hello", "Loaded", "RunReply", "RunnerClient"]
+
+_REPLY_S = 30.0  # for requests that need no work to speak of
+_RUN_S = 120.0  # for what a run asks beyond its own seconds
+_GRACE_S = 5.0  # for ending
+_MAX_STRAY_LINES = 100
+
+Reply = TypeVar("Reply", bound=BaseModel)
+
+
+class RunnerClient:
+    """A conversation with one runner. Not thread-safe; a context manager that ends the runner."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._buffer = bytearray()
+        self._last_id = 0
+        self._end: str | None = None  # how the runner ended, once it has
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can still be answered."""
+        return self._end is None and self._transport.alive
+
+    def hello(self, timeout_s: float = _REPLY_S) -> Hello:
+        """Ask who the runner is and agree on a protocol version.
+
+        Raises:
+            RunnerFailed: as for every request; also when there is no version in common.
+        """
+        hello = self._ask("hello", HelloRequest(), Hello, timeout_s)
+        if hello.version not in VERSIONS:
+            raise RunnerFailed(
+                "hello",
+                "refused",
+                f"it speaks version {hello.version} of the protocol, "
+                f"we speak {', '.join(map(str, VERSIONS))}",
+                hint="use the runner that belongs to this version of latbench",
+            )
+        return hello
+
+    def load(
+        self,
+        path: str,
+        runtime: Runtime,
+        *,
+        threads: int = 1,
+        cores: Sequence[int] = (),
+        accelerator: str = "cpu",
+        input_shapes: Sequence[tuple[int, ...]] | None = None,
+        seed: int = 0,
+        timeout_s: float = 60.0,
+    ) -> Loaded:
+        """Load an artifact that lies at `path` on the runner's side.
+
+        Threads and cores are the whole runner's: its first load sets them, and it refuses others.
+
+        Args:
+            seed: of the inputs (`latbench.runtime.base.TensorInfo.sample`).
+
+        Raises:
+            RunnerFailed: refused (no such file, no model of this runtime, cores that it may not
+                use), crashed or hung.
+        """
+        request = LoadRequest(
+            path=path,
+            runtime=runtime,
+            threads=threads,
+            cores=tuple(cores),
+            accelerator=accelerator,
+            input_shapes=None if input_shapes is None else tuple(input_shapes),
+            seed=seed,
+        )
+        return self._ask("load", request, Loaded, timeout_s)
+
+    def run(
+        self,
+        handle: str,
+        *,
+        warmups: int = 2,
+        warmup_seconds: float = 0.0,
+        min_samples: int = 8,
+        max_samples: int = 1000,
+        seconds: float = 0.0,
+        idle_ms: float = 0.0,
+        outputs: bool = False,
+        timeout_s: float | None = None,
+    ) -> RunReply:
+        """Time a loaded model.
+
+        Args:
+            warmups: how many runs to make first, untimed.
+            warmup_seconds: how long to go on with those at least.
+            min_samples, max_samples, seconds: sample until `seconds` have passed and there are
+                `min_samples`, or until there are `max_samples`.
+            idle_ms: a pause before each sample.
+            outputs: also have the outputs of the last run.
+            timeout_s: when to give up; by default two minutes more than the seconds and pauses
+                asked for.
+
+        Raises:
+            RunnerFailed: refused (unknown handle, the runtime says it failed), crashed or hung.
+        """
+        request = RunRequest(
+            handle=handle,
+            warmups=warmups,
+            warmup_seconds=warmup_seconds,
+            min_samples=min(min_samples, max_samples),
+            max_samples=max_samples,
+            seconds=seconds,
+            idle_ms=idle_ms,
+            outputs=outputs,
+        )
+        if timeout_s is None:
+            timeout_s = _RUN_S + warmup_seconds + seconds + max_samples * idle_ms / 1e3
+        return self._ask("run", request, RunReply, timeout_s)
+
+    def conditions(self, timeout_s: float = _REPLY_S) -> Conditions:
+        """Ask the runner what state its unit is in. Raises RunnerFailed."""
+        return self._ask("conditions", ConditionsRequest(), Conditions, timeout_s)
+
+    def unload(self, handle: str, timeout_s: float = _REPLY_S) -> None:
+        """Free a loaded model. Raises RunnerFailed."""
+        self._ask("unload", UnloadRequest(handle=handle), Done, timeout_s)
+
+    def quit(self) -> None:
+        """End the runner, by force if it does not end by itself. Never fails; may be repeated."""
+        if self._end is not None:
+            return
+        try:
+            self._ask("quit", QuitRequest(), Done, _GRACE_S)
+        except (RunnerFailed, DeviceLost):
+            self._finish(0.0)
+        else:
+            self._finish(_GRACE_S)
+
+    def kill(self) -> None:
+        """End the runner now."""
+        self._finish(0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After Ctrl-C or a failure the runner may be in the middle of something.
+        if kind is None:
+            self.quit()
+        else:
+            self.kill()
+
+    def _ask(self, stage: str, request: Request, reply: type[Reply], timeout_s: float) -> Reply:
+        if self._end is not None:
+            raise RunnerFailed(stage, "crashed", f"it has ended before: {self._end}")
+        self._last_id += 1
+        message = {"id": self._last_id} | as_fields(request)
+        line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._transport.send(line, deadline)
+            answer = self._await_reply(stage, deadline)
+        except TimeoutError:
+            self._finish(0.0)
+            raise RunnerFailed(
+                stage, "hung", f"no answer within {timeout_s:g} s; it was ended"
+            ) from None
+        except DeviceLost:  # some are EOFErrors too
+            self._finish(0.0)
+            raise
+        except EOFError:
+            self._finish(_GRACE_S)
+            raise RunnerFailed(stage, "crashed", str(self._end)) from None
+        if answer.get("ok") is not True:
+            raise _refusal(stage, answer)
+        try:
+            return reply.model_validate(
+                {name: answer[name] for name in answer.keys() - {"id", "ok"}}
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise RunnerFailed(
+                stage, "refused", f"its answer is not of the protocol: {field}: {first['msg']}"
+            ) from None
+
+    def _await_reply(self, stage: str, deadline: float) -> dict[str, Any]:
+        """Return the reply to the last request, passing over lines that are none."""
+        for _ in range(_MAX_STRAY_LINES):
+            line = self._read_line(stage, deadline)
+            try:
+                answer = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(answer, dict) and answer.get("id") == self._last_id:
+                return answer
+            if isinstance(answer, dict) and answer.get("id", 0) is None:
+                return answer  # it could not even read which request it refuses
+        self._finish(0.0)
+        raise RunnerFailed(
+            stage,
+            "refused",
+            "it does not speak the runner protocol; "
+            f"it said {line[:120].decode(errors='replace')!r}",
+        )
+
+    def _read_line(self, stage: str, deadline: float) -> bytes:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > MAX_REPLY_BYTES:
+                self._finish(0.0)
+                raise RunnerFailed(
+                    stage, "refused", f"its answer is longer than {MAX_REPLY_BYTES >> 20} MiB"
+                )
+            self._buffer += self._transport.receive(deadline)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _finish(self, grace_s: float) -> None:
+        if self._end is None:
+            self._end = "…"  # whatever happens below, nothing more can be asked
+            with contextlib.suppress(DeviceLost):  # with the unit its runner is gone too
+                self._transport.close(grace_s)
+            self._end = self._transport.post_mortem()
+
+
+def _refusal(stage: str, answer: dict[str, Any]) -> RunnerFailed:
+    try:
+        failure = Failure.model_validate(answer.get("error"))
+    except ValidationError:
+        return RunnerFailed(stage, "refused", "it did not say why")
+    message = ": ".join([failure.message, *failure.details])
+    return RunnerFailed(failure.stage, "refused", message, hint=failure.hint)

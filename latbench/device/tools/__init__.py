@@ -1,0 +1,1 @@
+"""Programs that people already have for timing models, as runners."""

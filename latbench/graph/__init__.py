@@ -1,0 +1,1 @@
+"""From a PyTorch module to a flat, BN-folded graph, and its 8-bit scales."""

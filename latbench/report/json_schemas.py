@@ -1,0 +1,235 @@
+"""The JSON that latbench writes, as JSON Schemas: what a program of somebody else may rely on.
+
+`docs/schemas/NAME.schema.json` holds each of them; the tests compare those files with what stands here,
+and what the commands print with both. Write them anew with:
+
+    python -m latbench.report.json_schemas docs/schemas
+
+    lut             a LUT file, and `latbench show LUT --json`
+    drift-report    `latbench drift BASELINE CURRENT --json`
+    journal-report  what a journal tells of a run: `latbench profile --json`
+    architecture    one network, and what fbnet-search writes as architecture.json, which has more keys
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from latbench.files import write_atomically
+from latbench.lut.schema import Lut
+from latbench.target import Target
+
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_Verdict = Literal["same", "slower", "faster", "missing", "new"]
+
+
+class _Exact(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Space(_Exact):
+    """A search space: everything that its ops follow from."""
+
+    name: str
+    input: int = Field(ge=1)
+    width: float = Field(gt=0)
+    classes: int = Field(ge=1)
+    keeps_first_1x1: bool
+
+
+class TargetLatencyOutput(_Exact):
+    """A network's latency on one LUT's target, ms at batch 1; what was not measured is null.
+
+    `unmeasured` says why it was not.
+    """
+
+    target: str
+    lut_sha256: str
+    lut_created: str
+    provenance: str
+    predicted_ms: float
+    predicted_low: float
+    predicted_high: float
+    measured_ms: float | None
+    measured_low: float | None
+    measured_high: float | None
+    level: float | None
+    unmeasured: str
+
+
+class ArchitectureFile(BaseModel):
+    """One network of a space: `layers` has one token a layer, and '|' between stages."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str | None = None
+    space: Space
+    layers: str
+    head: int = Field(ge=1)
+    latencies: list[TargetLatencyOutput] | None = None
+
+
+class ComparedLut(_Exact):
+    """One of the two LUTs of a drift report."""
+
+    target: str
+    space: str
+    created: str
+    entries: int
+    content_sha256: str
+
+
+class ChangedCircumstance(_Exact):
+    """Something else that is different; the LUTs cannot be compared if one `blocks`."""
+
+    what: str
+    baseline: str
+    current: str
+    explanation: str
+    blocks: bool
+
+
+class MeasuredRatio(_Exact):
+    """Current over baseline, [low, high] its 95 % interval."""
+
+    ratio: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    detectable: float | None
+    verdict: _Verdict
+
+
+class ComparedLevel(MeasuredRatio):
+    """What is common to all ops."""
+
+    source: Literal["entries", "sentinel", "nothing"]
+    scale: float
+    drifted: bool
+
+
+class ComparedEntry(MeasuredRatio):
+    """One op, the level divided out; milliseconds."""
+
+    key: str
+    baseline_ms: float | None
+    current_ms: float | None
+    q: float | None
+
+
+class ComparedNetwork(MeasuredRatio):
+    """One network, the level included; milliseconds."""
+
+    name: str
+    baseline_ms: float
+    current_ms: float
+
+
+class DriftReportOutput(_Exact):
+    """What `latbench drift --json` prints; docs/drift.md says what the keys mean."""
+
+    baseline: ComparedLut
+    current: ComparedLut
+    tolerance: float
+    level_tolerance: float
+    comparable: bool
+    drifted: bool
+    changes: list[ChangedCircumstance]
+    reference_ratio: float | None
+    level: ComparedLevel | None
+    entries: list[ComparedEntry]
+    networks: list[ComparedNetwork]
+    slower: list[str]
+    faster: list[str]
+    missing: list[str]
+    new: list[str]
+    remarks: list[str]
+
+
+class UnitOutput(_Exact):
+    """What one unit did; its trials were divided by `factor`, null where no sentinel told it."""
+
+    trials: int
+    tainted: int
+    failed: int
+    factor: float | None
+    dropped_out: int
+
+
+class VerifiedOutput(_Exact):
+    """What a unit computed, against PyTorch: fp32 the largest relative deviation, int8 dB of signal."""
+
+    unit: str
+    errors: dict[str, float]
+    worst: str
+
+
+class DelegatedOutput(_Exact):
+    """What a unit's accelerator takes; `fell_back` are the keys that it does not take wholly, and why."""
+
+    unit: str
+    subjects: int
+    fell_back: dict[str, str]
+
+
+class JournalReportOutput(_Exact):
+    """What `latbench profile --json` prints: the run as its journal now holds it."""
+
+    target: Target
+    space: Space
+    journal: str
+    complete: bool
+    subjects: int
+    unconverged: list[str]
+    given_up: list[str]
+    trials: int
+    taken: int
+    tainted: int
+    tainted_by: dict[str, int]
+    distrusted: list[str]
+    failed: int
+    drift: float | None
+    units: dict[str, UnitOutput]
+    delegated: list[DelegatedOutput]
+    verified: list[VerifiedOutput]
+    wall_seconds: float
+    timed_seconds: float
+
+
+#: Name of the schema -> the model that it is of.
+PUBLISHED_MODELS: dict[str, type[BaseModel]] = {
+    "architecture": ArchitectureFile,
+    "drift-report": DriftReportOutput,
+    "journal-report": JournalReportOutput,
+    "lut": Lut,
+}
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """Return the JSON Schema called `name`, one of `PUBLISHED_MODELS`.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    schema = PUBLISHED_MODELS[name].model_json_schema(by_alias=True, mode="validation")
+    if name == "lut":  # the hash is over all the rest, so the model has it as a property
+        schema["properties"]["content_sha256"] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+        schema["required"] = ["schema", *schema["required"], "content_sha256"]
+    return {"$schema": SCHEMA_DIALECT, "$id": f"{name}.schema.json"} | schema
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write every schema to `folder` as NAME.schema.json, and return the paths."""
+    paths = []
+    for name in PUBLISHED_MODELS:
+        paths.append(folder / f"{name}.schema.json")
+        write_atomically(paths[-1], json.dumps(json_schema(name), indent=2, sort_keys=True) + "\n")
+    return paths
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Core ML: packages are written here, and measured on iPhones."""

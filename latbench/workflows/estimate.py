@@ -1,0 +1,330 @@
+"""A LUT of a device that nobody measured, from what others published of it; `latbench estimate`.
+
+Figures stand in `devices/published/<device>.toml`, each with its source. Those of the precision that
+is asked for are fitted (`latbench.lut.roofline`): where some are of the same engine and number of
+threads, these alone; else all of them, but then for how networks compare, not for how long they take.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from latbench._version import __version__
+from latbench.device.catalogue import CatalogueDevice, find_device, require_runtime
+from latbench.errors import BadRequest
+from latbench.files import home, shipped
+from latbench.lut.roofline import ENTRY_DEVIATION, Core, Figure, Roofline, fit_roofline
+from latbench.lut.schema import Correction, Entry, Lut
+from latbench.space import PUBLISHED, OpKind, OpSpec, SearchSpace, published
+from latbench.target import Precision, Runtime, Target
+
+#: The engine that a runtime computes with on a CPU.
+ENGINES = {
+    Runtime.TFLITE: "xnnpack",
+    Runtime.ONNX: "mlas",
+    Runtime.TORCHSCRIPT: "qnnpack",
+    Runtime.COREML: "coreml",
+    Runtime.EXECUTORCH: "xnnpack",
+}
+
+#: What a model of this kind cannot know; every modelled LUT carries it.
+UNKNOWN = (
+    "layout changes, caches and kernels chosen by shape: an entry may be off by itself",
+    "the unit: its clock under load, temperature, version of the system and of the runtime",
+    "how blocks add up in a network: nothing but published networks tells, and they are few",
+)
+
+#: How far the level of figures of the same engine and threads may be off, the log's deviation:
+#: on the device itself, and on another one of the same SoC.
+_SAME_DEVICE, _SAME_SOC = 0.10, 0.15
+#: The same of other engines or threads: nearly free.
+_OTHER_LEVEL = 1.0
+#: How far the comparison of two networks carries over to another engine, the log's deviation.
+_OTHER_ENGINE = 0.15
+#: A core whose clock nobody states.
+_UNKNOWN_GHZ = 2.0
+_Z95 = 1.959964
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PublishedFigure(_Record):
+    """The latency of one network that somebody published, milliseconds at batch 1.
+
+    `threads` is None where the source does not say. `on` names the phone if it is another one.
+    """
+
+    network: str
+    release: Literal["2019", "2020"] = "2019"
+    ms: float = Field(gt=0)
+    engine: str
+    precision: Precision
+    threads: int | None = Field(default=None, ge=1)
+    on: str | None = None
+    source: str = Field(min_length=10)
+
+
+class PublishedComparison(_Record):
+    """How many times longer `network` takes than `versus`; engine and precision are not said."""
+
+    network: str
+    versus: str
+    release: Literal["2019", "2020"] = "2020"
+    ratio: float = Field(gt=0)
+    source: str = Field(min_length=10)
+
+
+class PublishedCore(_Record):
+    """Multiply-adds a cycle of the core that is measured by default, by precision."""
+
+    macs_per_cycle: dict[Precision, Annotated[float, Field(gt=0)]]
+    source: str = Field(min_length=10)
+
+
+class PublishedFigures(_Record):
+    """What `devices/published/<device>.toml` holds."""
+
+    core: PublishedCore
+    figure: tuple[PublishedFigure, ...] = ()
+    comparison: tuple[PublishedComparison, ...] = ()
+
+
+def published_figures(device: str) -> PublishedFigures:
+    """Return what was published of `device`, a name of the catalogue.
+
+    Raises:
+        BadRequest: nothing was, or its file is not what it must be.
+    """
+    folders = [folder / "published" for folder in _folders()]
+    paths = [folder / f"{device}.toml" for folder in folders]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        known = sorted({found.stem for folder in folders for found in folder.glob("*.toml")})
+        raise BadRequest(
+            f"nothing published is known of {device}, so nothing can be fitted",
+            hint=f"measure it with: latbench profile --device {device} "
+            f"(estimates exist for {', '.join(known)})",
+        )
+    try:
+        return PublishedFigures.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        reason = error.errors()[0] if isinstance(error, ValidationError) else None
+        told = f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" if reason else str(error)
+        raise BadRequest(f"{path}: {told}") from None
+
+
+def _folders() -> tuple[Path, ...]:
+    """Where devices are looked for, what counts most first."""
+    return (Path.cwd() / "devices", home() / "devices", shipped("devices"))
+
+
+def estimate(
+    device: str,
+    space: SearchSpace | None = None,
+    *,
+    runtime: Runtime | None = None,
+    precision: Precision | None = None,
+    threads: int | None = None,
+    cores: Sequence[int] | None = None,
+) -> Lut:
+    """Return a modelled LUT of `device`.
+
+    Args:
+        device: a name of the catalogue of which something was published.
+        space: by default FBNet's at 224.
+        runtime, precision, threads, cores: by default the device's own.
+
+    Raises:
+        UnknownName: there is no such device.
+        BadRequest: nothing that could be fitted was published of it.
+    """
+    entry = find_device(device)
+    known = published_figures(entry.name)
+    require_runtime(entry, runtime or entry.defaults.runtime, precision or entry.defaults.precision)
+    target = Target(
+        device=entry.name,
+        runtime=runtime or entry.defaults.runtime,
+        precision=precision or entry.defaults.precision,
+        threads=threads or entry.defaults.threads,
+        cores=tuple(entry.defaults.cores if cores is None else cores),
+    )
+    if len(target.cores) < target.threads:
+        target = target.model_copy(update={"cores": ()})
+    fitted = _fitted(known, target)
+    figures = [*(_figure(one, target) for one in fitted), *map(_compared, known.comparison)]
+    if not figures:
+        raise BadRequest(
+            f"nothing published of {entry.name} is of {target.precision}",
+            hint=f"measure it with: latbench profile {target.arguments}",
+        )
+    core = _core(entry, known.core, target)
+    roofline = fit_roofline(core, target.precision, figures)
+    about = {
+        "clock_ghz": core.ghz,
+        "macs_per_cycle": core.macs_per_cycle,
+        "core_source": known.core.source,
+        "published": _told(roofline, known, fitted),
+    }
+    return modelled_lut(target, space or SearchSpace.named(), core, roofline, figures, about)
+
+
+def _fitted(known: PublishedFigures, target: Target) -> list[PublishedFigure]:
+    """The figures that say most of `target`."""
+    same = [one for one in known.figure if one.precision is target.precision]
+    return [one for one in same if _alike(one, target)] or same
+
+
+def _alike(figure: PublishedFigure, target: Target) -> bool:
+    return figure.engine == ENGINES[target.runtime] and figure.threads == target.threads
+
+
+def _figure(one: PublishedFigure, target: Target) -> Figure:
+    spread = (_SAME_SOC if one.on else _SAME_DEVICE) if _alike(one, target) else _OTHER_LEVEL
+    group = f"{one.engine}, {one.threads} threads, {one.on}"
+    return Figure(one.network, network_ops(one.network, one.release), one.ms, group, spread)
+
+
+def _compared(one: PublishedComparison) -> Figure:
+    ops, versus = network_ops(one.network, one.release), network_ops(one.versus, one.release)
+    name = f"{one.network} / {one.versus}"
+    return Figure(name, ops, one.ratio, name, 0.0, versus, _OTHER_ENGINE)
+
+
+def _core(entry: CatalogueDevice, known: PublishedCore, target: Target) -> Core:
+    """The core that the target runs on: its cluster's, or the fastest."""
+    chosen = [one for one in entry.clusters if set(target.cores) & set(one.cores)]
+    clocks = [one.peak_mhz for one in (chosen or entry.clusters[-1:]) if one.peak_mhz]
+    ghz = max(clocks) / 1000 if clocks else _UNKNOWN_GHZ
+    if target.precision not in known.macs_per_cycle:
+        raise BadRequest(
+            f"[core] of {entry.name}'s figures says no macs_per_cycle of {target.precision}",
+            hint="add it, or choose another --precision",
+        )
+    return Core(ghz, known.macs_per_cycle[target.precision], target.threads)
+
+
+def _told(
+    roofline: Roofline, known: PublishedFigures, fitted: Sequence[PublishedFigure]
+) -> list[dict[str, Any]]:
+    """Every published figure beside what the model says of that network, fitted or not."""
+    rows: list[dict[str, Any]] = []
+    for one in known.figure:
+        if one.precision is roofline.precision:
+            said = roofline.ms(network_ops(one.network, one.release))
+            row = one.model_dump(mode="json", exclude_none=True)
+            rows.append(row | {"modelled_ms": round(said, 2), "fitted": one in fitted})
+    for ratio in known.comparison:
+        ops = (network_ops(name, ratio.release) for name in (ratio.network, ratio.versus))
+        first, second = map(roofline.ms, ops)
+        row = ratio.model_dump(mode="json")
+        rows.append(row | {"modelled_ratio": round(first / second, 3), "fitted": True})
+    return rows
+
+
+def modelled_lut(
+    target: Target,
+    space: SearchSpace,
+    core: Core,
+    roofline: Roofline,
+    figures: Sequence[Figure],
+    about: Mapping[str, Any],
+) -> Lut:
+    """Return a LUT of every op of `space` from a `roofline` of `core` that was fitted to `figures`.
+
+    An entry's interval holds what the fit leaves open and `ENTRY_DEVIATION`. What all entries share
+    is the residual of the LUT's correction, so that it does not average out in a network. `about` is
+    what else the LUT's method says.
+    """
+    levels = [one.level_spread for one in figures if not one.versus]
+    # A unit differs from the one that was published like one published unit from another.
+    unit = min((level for level in levels if level < _OTHER_LEVEL), default=0.0)
+    entries = {}
+    for op in space.unique_ops:
+        ms = roofline.ms([op])
+        factor = math.exp(_Z95 * math.hypot(ENTRY_DEVIATION, roofline.deviation([op]), unit))
+        entries[op.key] = Entry(
+            ms=ms, ci95=(ms / factor, ms * factor), samples=0, rounds=0, spread=0.0, macs=op.macs
+        )
+    shared = math.hypot(unit, roofline.deviation(space.unique_ops))
+    peak = core.peak_macs_per_ms
+    return Lut(
+        target=target,
+        space=space.to_dict(),
+        provenance="modelled",
+        created=datetime.now(UTC).replace(microsecond=0),
+        tool={"name": "latbench", "version": __version__},
+        method={
+            "model": "roofline",
+            "dense_gmacs": roofline.dense_macs_per_ms / 1e6,
+            "depthwise_gmacs": roofline.depthwise_macs_per_ms / 1e6,
+            "dense_efficiency": roofline.dense_macs_per_ms / peak,
+            "depthwise_efficiency": roofline.depthwise_macs_per_ms / peak,
+            "bandwidth_gbps": roofline.bytes_per_ms / 1e6,
+            "overhead_us": roofline.overhead_ms * 1e3,
+            "log_deviations": [math.sqrt(one) for one in np.diag(roofline.covariance)],
+            "entry_deviation": ENTRY_DEVIATION,
+            "unknown": list(UNKNOWN),
+            **about,
+        },
+        entries=entries,
+        correction=Correction(scale=1.0, residual=shared, networks=len(figures)),
+    )
+
+
+def network_ops(name: str, release: str = "2019") -> tuple[OpSpec, ...]:
+    """The ops of a published network: mobilenet_v1, mobilenet_v2, or one of FBNet's.
+
+    Raises:
+        BadRequest: there is no such network.
+    """
+    if name == "mobilenet_v1":
+        return _mobilenet_v1()
+    if name == "mobilenet_v2":
+        return _mobilenet_v2()
+    if name not in PUBLISHED:
+        raise BadRequest(f"no layers are known of the network {name!r}")
+    return published(name, release=release).ops
+
+
+def _mobilenet_v1() -> tuple[OpSpec, ...]:
+    """MobileNet (Howard et al., arXiv:1704.04861, Table 1) at 224."""
+    rows = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5]
+    ops = [OpSpec(OpKind.STEM, 3, 32, 224, 224, kernel=3, stride=2)]
+    channels, size = 32, 112
+    for outputs, stride in [*rows, (1024, 2), (1024, 1)]:
+        kind = OpKind.DEPTHWISE_SEPARABLE
+        ops.append(OpSpec(kind, channels, outputs, size, size, kernel=3, stride=stride))
+        channels, size = outputs, size // stride
+    return (*ops, *_end(channels, size))
+
+
+def _mobilenet_v2() -> tuple[OpSpec, ...]:
+    """MobileNetV2 (Sandler et al., CVPR 2018, Table 2) at 224."""
+    ops = [OpSpec(OpKind.STEM, 3, 32, 224, 224, kernel=3, stride=2)]
+    ops.append(OpSpec(OpKind.DEPTHWISE_SEPARABLE, 32, 16, 112, 112, kernel=3))
+    channels, size = 16, 112
+    table = [(24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)]
+    for outputs, repeats, first in table:
+        for number in range(repeats):
+            stride = 1 if number else first
+            kind = OpKind.INVERTED_RESIDUAL
+            op = OpSpec(kind, channels, outputs, size, size, kernel=3, expansion=6, stride=stride)
+            ops.append(op)
+            channels, size = outputs, size // stride
+    ops.append(OpSpec(OpKind.HEAD, channels, 1280, size, size))
+    return (*ops, *_end(1280, size))
+
+
+def _end(channels: int, size: int) -> tuple[OpSpec, OpSpec]:
+    return (
+        OpSpec(OpKind.POOL, channels, channels, size, size),
+        OpSpec(OpKind.CLASSIFIER, channels, 1000),
+    )
