@@ -20,7 +20,7 @@ from latbench.lut import Correction, Entry, Lut, Prediction, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
 from latbench.lut.calibrate import calibrate
 from latbench.lut.schema import TimedNetwork
-from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
+from latbench.measure import Journal, Plan, Role, RunReport, Settings, Workload, measure
 from latbench.space import Architecture, OpSpec, SearchSpace, published
 from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
@@ -56,11 +56,11 @@ def main() -> None:
     store, sentinel = ArtifactStore(), fitted[0]
 
     def timed(chains: Chains, name: str) -> RunReport:
-        subjects = []
+        workloads = []
         for key, (role, ops) in {"sentinel": (Role.SENTINEL, sentinel.ops), **chains}.items():
             made = export_ops(ops, key, target.runtime, target.precision, store)
-            subjects.append(Subject(key, role, made.path, made.sha256))
-        plan = Plan(target, tuple(subjects[1:]), subjects[0], Settings())
+            workloads.append(Workload(key, role, made.path, made.sha256))
+        plan = Plan(target, tuple(workloads[1:]), workloads[0], Settings())
         with tempfile.TemporaryDirectory() as folder:
             kept = options.journals or Path(folder)
             kept.mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fixed_units import FixedUnit, fixed_plan
 
 from latbench.device.base import Device
-from latbench.device.registry import Where, open_devices
+from latbench.device.registry import UnitSelector, open_devices
 from latbench.files import sha256_of
-from latbench.measure import Journal, Plan, Subject, measure_fleet
+from latbench.measure import Journal, Plan, Workload, measure_fleet
 from tests.rigs import fixed_phone
 from tests.rigs.device_daemon import DeviceDaemon
 from tests.rigs.profiles import GALAXY_S8
@@ -33,15 +33,15 @@ from tests.rigs.profiles import GALAXY_S8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--subjects", type=int, default=120)
+    parser.add_argument("--workloads", type=int, default=120)
     parser.add_argument("--run-ms", type=float, default=10.0, help="what a run takes")
     parser.add_argument("--units", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--daemons", action="store_true", help="phones over ADB")
     options = parser.parse_args()
-    plan = fixed_plan(options.subjects, min_samples=8, sentinel_every=24)
+    plan = fixed_plan(options.workloads, min_samples=8, sentinel_every=24)
     sleep_s = options.run_ms / 1e3
     alone_s = None
-    print(f"{options.subjects} subjects, runs of {options.run_ms:g} ms")
+    print(f"{options.workloads} workloads, runs of {options.run_ms:g} ms")
     print(
         f"{'units':>5} {'s':>7} {'visits':>6} {'of them sentinel':>16} {'speed-up':>8} {'ideal':>6}"
     )
@@ -79,7 +79,7 @@ def _phones(folder: Path, count: int, sleep_s: float) -> Iterator[Sequence[Devic
             root = folder / f"phone{number}"
             daemon = stack.enter_context(DeviceDaemon(root, GALAXY_S8, map_input=True))
             fixed_phone.tell(root, sleep_s=sleep_s)
-            where.append(Where(unit=daemon.address))
+            where.append(UnitSelector(unit=daemon.address))
         units = open_devices("galaxy-s8", where)
         for unit in units:
             stack.callback(unit.close)
@@ -89,13 +89,15 @@ def _phones(folder: Path, count: int, sleep_s: float) -> Iterator[Sequence[Devic
 def _on_disk(plan: Plan, folder: Path) -> Plan:
     """The same plan, of files that are there."""
 
-    def put(subject: Subject) -> Subject:
-        path = folder / f"{subject.key}.onnx"
-        path.write_text(subject.key)
-        return replace(subject, path=path, sha256=sha256_of(path.read_bytes()))
+    def put(workload: Workload) -> Workload:
+        path = folder / f"{workload.key}.onnx"
+        path.write_text(workload.key)
+        return replace(workload, path=path, sha256=sha256_of(path.read_bytes()))
 
     return replace(
-        plan, subjects=tuple(map(put, plan.subjects)), sentinel=plan.sentinel and put(plan.sentinel)
+        plan,
+        workloads=tuple(map(put, plan.workloads)),
+        sentinel=plan.sentinel and put(plan.sentinel),
     )
 
 

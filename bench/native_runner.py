@@ -22,7 +22,7 @@ from latbench.device.host.device import HostDevice
 from latbench.device.host.native import native_host_device
 from latbench.device.protocol.client import RunnerClient
 from latbench.export import ArtifactStore, export_op
-from latbench.runtime import runtime_version
+from latbench.runtime.registry import runtime_version
 from latbench.space import OpSpec, SearchSpace
 from latbench.target import Precision, Runtime
 

@@ -55,11 +55,12 @@ from fbnet_search.supernet.network import Supernet
 from latbench.errors import LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
+from latbench.runtime.formats import HOST_RUNTIMES
 from latbench.space import CANDIDATES, Architecture, SearchSpace
 from latbench.space.design import SENTINEL
 from latbench.space.macro import MacroArchitecture, Stage
 from latbench.space.shipped import MACRO_ARCHITECTURES, PUBLISHED
-from latbench.target import HOST_RUNTIMES, Runtime
+from latbench.target import Runtime
 from latbench.workflows.build_lut import build_lut
 from latbench.workflows.networks import measure_networks
 from latbench.workflows.profile import profile

@@ -98,8 +98,8 @@ def main() -> None:
     _line("layers of 9 paths", layers, by_layers)
 
 
-def _line(what: str, counts: Sequence[int], subjects: Sequence[Timed]) -> None:
-    cycles = [one.cycles() for one in subjects]
+def _line(what: str, counts: Sequence[int], workloads: Sequence[Timed]) -> None:
+    cycles = [one.cycles() for one in workloads]
     medians = np.array([statistics.median(one) for one in cycles])
     slope, start = np.polyfit(counts, medians, 1)
     fitted = start + slope * np.array(counts)

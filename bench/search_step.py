@@ -55,7 +55,7 @@ class PlainSupernet(nn.Module):
         return logits
 
 
-class Subject:
+class Workload:
     """One way of doing a w-step and a θ-step, on one batch."""
 
     def __init__(
@@ -148,22 +148,22 @@ def main() -> None:
     images = torch.randn(options.batch, 3, size, size, device=device)
     labels = torch.randint(10, (options.batch,), device=device)
     last = images.contiguous(memory_format=torch.channels_last)
-    reference = Subject(plain, images, labels, paths=None, bf16=False)
-    subjects = {
-        "pair": Subject(ours, last, labels, paths=None, bf16=options.bf16),
-        "one path": Subject(single, last, labels, paths=1, bf16=options.bf16),
+    reference = Workload(plain, images, labels, paths=None, bf16=False)
+    workloads = {
+        "pair": Workload(ours, last, labels, paths=None, bf16=options.bf16),
+        "one path": Workload(single, last, labels, paths=1, bf16=options.bf16),
     }
     print(
         f"{space}, batch {options.batch}, {device}, {options.threads} thread(s), "
         f"PyTorch {torch.__version__}, {platform.machine()}, {options.rounds} rounds"
     )
     print(f"gradients in float64 differ by at most {_difference(supernet, images, labels):.1e}")
-    kept, plain_kept = subjects["pair"].kept_bytes(), reference.kept_bytes()
+    kept, plain_kept = workloads["pair"].kept_bytes(), reference.kept_bytes()
     print(
         f"kept for gradients: {kept / 2**20:.0f} MiB, plain {plain_kept / 2**20:.0f} MiB, "
         f"ratio {kept / plain_kept:.2f}"
     )
-    _timed(reference, subjects, options.rounds, device)
+    _timed(reference, workloads, options.rounds, device)
 
 
 def _difference(supernet: Supernet, images: Tensor, labels: Tensor) -> float:
@@ -174,8 +174,8 @@ def _difference(supernet: Supernet, images: Tensor, labels: Tensor) -> float:
     for learns in ("w", "theta"):
         gradients = []
         for network in (plain, ours):
-            subject = Subject(network, images.double(), labels, paths=None, bf16=False)
-            subject.loss(learns).backward()
+            workload = Workload(network, images.double(), labels, paths=None, bf16=False)
+            workload.loss(learns).backward()
             named = network.named_parameters()
             gradients.append({name: p.grad for name, p in named if p.grad is not None})
             network.zero_grad()
@@ -187,19 +187,19 @@ def _difference(supernet: Supernet, images: Tensor, labels: Tensor) -> float:
 
 
 def _timed(
-    reference: Subject, subjects: dict[str, Subject], rounds: int, device: torch.device
+    reference: Workload, workloads: dict[str, Workload], rounds: int, device: torch.device
 ) -> None:
-    parts: dict[str, Callable[[Subject], None]] = {
-        "w": Subject.weight_step, "theta": Subject.theta_step
+    parts: dict[str, Callable[[Workload], None]] = {
+        "w": Workload.weight_step, "theta": Workload.theta_step
     }  # fmt: skip
     seconds: dict[tuple[str, str], list[float]] = {}
-    everyone = {"plain": reference, **subjects}
+    everyone = {"plain": reference, **workloads}
     for number in range(rounds + 1):  # the first warms up
-        for name, subject in everyone.items():
+        for name, workload in everyone.items():
             for part, step in parts.items():
                 _wait(device)
                 started = time.perf_counter()
-                step(subject)
+                step(workload)
                 _wait(device)
                 if number:
                     taken = time.perf_counter() - started

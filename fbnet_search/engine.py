@@ -128,7 +128,7 @@ def search_front(
     images = some_classes(images, recipe.classes)
     with threads(recipe.threads), joined(compute) as peers:
         run = _Search(luts, latencies, images, recipe, seed, budgets, Path(out), peers)
-        there = peers.told_by_first((Path(out) / "checkpoint.pt").exists())
+        there = peers.broadcast((Path(out) / "checkpoint.pt").exists())
         resume = resume or (peers.restarted and there)
         return run.run(resume, checkpoint_s, verify, progress)
 
@@ -380,7 +380,7 @@ class _Search(Run):
         self, found: Sequence[Architecture], count: int, log: EventLog
     ) -> list[Architecture]:
         """The `count` networks that are right most often with the supernet's weights, best first."""
-        judged = self.peers.told_by_first(
+        judged = self.peers.broadcast(
             best_first(self.supernet, found, self.data.train, self.parts["theta"], count)
         )
         log.write("judged", networks=[[one.notation, share] for one, share in judged])
@@ -397,7 +397,7 @@ class _Search(Run):
                 timed = verified(found, self.luts)
             except LatbenchError as error:  # the others wait for an answer
                 failed = LatbenchError(error.message, details=error.details, hint=error.hint)
-        failed, timed = self.peers.told_by_first((failed, timed))
+        failed, timed = self.peers.broadcast((failed, timed))
         if failed is not None:
             raise failed
         return timed

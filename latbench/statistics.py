@@ -49,7 +49,7 @@ _NS_PER_MS = 1e6
 
 @dataclass(frozen=True)
 class Summary:
-    """The statistic of one subject's rounds; see `summarise`.
+    """The statistic of one workload's rounds; see `summarise`.
 
     `ms` and `ci95` are milliseconds; `samples` and `rounds` are counts; `spread` is the robust
     relative spread of single samples.
@@ -128,7 +128,7 @@ def robust_spread(values: ArrayLike) -> float:
 
 
 def summarise(rounds: Sequence[Sequence[int] | NDArray[np.int64]]) -> Summary:
-    """Summarise a subject's rounds.
+    """Summarise a workload's rounds.
 
     Args:
         rounds: the samples of each round, nanoseconds; neither it nor any round is empty.

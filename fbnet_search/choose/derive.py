@@ -41,7 +41,7 @@ _ROUNDING = 1e-12
 #: HiGHS keeps limits to 1e-6; with rows of this size that is 1e-10 of the limit.
 _ROW = 1e4
 
-#: Where HiGHS stops: at a log-probability within this share of the best there can be, or after so many
+#: UnitSelector HiGHS stops: at a log-probability within this share of the best there can be, or after so many
 #: nodes, of which ordinary θ need one or two. Only where θ is all but proportional to latency, and
 #: thousands of networks differ by a millionth, does it end by the first, and rarely by the second.
 _GAP, _NODES = 1e-7, 5000

@@ -71,7 +71,7 @@ class Peers:
                 if parameter.grad is not None:
                     parameter.grad.copy_(self.mean(parameter.grad))
 
-    def told_by_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What the first process gave; plain data and tensors."""
         if self.alone:
             return value

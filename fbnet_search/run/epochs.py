@@ -92,7 +92,7 @@ class Run(ABC):
                 told = self._checkpoints.load()
             except LatbenchError as error:
                 failed = error
-        failed, told = self.peers.told_by_first((failed, told))
+        failed, told = self.peers.broadcast((failed, told))
         if failed is not None:
             raise failed
         state: dict[str, Any] = told[0]
@@ -170,7 +170,7 @@ class Run(ABC):
     def step_done(self) -> None:
         """To be called after each step."""
         # One clock for all processes, else they part ways where one finds the run diverged.
-        if self.peers.told_by_first(time.monotonic() - self._saved_at >= self._checkpoint_s):
+        if self.peers.broadcast(time.monotonic() - self._saved_at >= self._checkpoint_s):
             self.save()
         self.tell(self.progress())
 

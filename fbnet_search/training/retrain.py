@@ -32,9 +32,10 @@ from fbnet_search.training.timm_arch import timm_file
 from latbench.errors import BadRequest, LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
+from latbench.runtime.formats import HOST_RUNTIMES
 from latbench.space import Architecture, read_architecture
 from latbench.space.blocks import build_network
-from latbench.target import HOST_RUNTIMES, Precision
+from latbench.target import Precision
 
 _TEST_BATCH = 256
 _SAMPLES = 32  # images that an export is checked with

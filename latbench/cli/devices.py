@@ -48,9 +48,9 @@ def command(context: click.Context, as_json: bool) -> None:
 @json_option
 def clean(unit: str | None, adb_server: str | None, as_json: bool) -> None:
     """Put back what was changed on a phone, and remove what latbench left there."""
-    from latbench.device.registry import Where, clean_unit
+    from latbench.device.registry import UnitSelector, clean_unit
 
-    serial, freed = clean_unit(Where(unit, adb_server))
+    serial, freed = clean_unit(UnitSelector(unit, adb_server))
     if as_json:
         emit_json({"unit": serial, "freed_bytes": freed})
     else:

@@ -19,7 +19,7 @@ from latbench.cli.progress import reporter
 from latbench.errors import CannotCompare, LatbenchError
 
 if TYPE_CHECKING:
-    from latbench.device.registry import Where
+    from latbench.device.registry import UnitSelector
     from latbench.lut import Lut
 
 # As `latbench.report.drift.FORMATS`, which is not imported for `--help`.
@@ -79,7 +79,7 @@ def command(
     context: click.Context,
     baseline: "Lut",
     current: "Lut | None",
-    where: "Where",
+    where: "UnitSelector",
     remeasure: bool,
     out: Path | None,
     budget: float,
@@ -117,7 +117,7 @@ def command(
     context.exit(int(report.drifted) if report.comparable else 2)
 
 
-def _remeasured(baseline: "Lut", out: Path | None, where: "Where", budget_s: float) -> "Lut":
+def _remeasured(baseline: "Lut", out: Path | None, where: "UnitSelector", budget_s: float) -> "Lut":
     """A part of `baseline` measured now, written to `out` if that is given."""
     from latbench.workflows.remeasure import remeasure
 

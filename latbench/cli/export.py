@@ -80,8 +80,9 @@ def command(
         require_writer,
     )
     from latbench.files import make_folder, write_atomically
+    from latbench.runtime.formats import HOST_RUNTIMES
     from latbench.space import read_architecture
-    from latbench.target import HOST_RUNTIMES, Precision, Runtime
+    from latbench.target import Precision, Runtime
 
     space = read_space(**chosen)
     store = ArtifactStore()
@@ -91,10 +92,10 @@ def command(
     seconds = dict.fromkeys(formats, 0.0)
     artifacts: list[Artifact] = []
 
-    def write(runtime: Runtime, precision: Precision, subject: Any) -> None:
+    def write(runtime: Runtime, precision: Precision, workload: Any) -> None:
         start = time.perf_counter()
         export = export_op if architecture is None else export_architecture
-        artifacts.append(export(subject, runtime, precision, store))
+        artifacts.append(export(workload, runtime, precision, store))
         seconds[runtime, precision] += time.perf_counter() - start
 
     architecture = None
@@ -102,12 +103,12 @@ def command(
         architecture = read_architecture(
             architecture_text, None if architecture_text.endswith(".json") else space
         )
-    subjects = space.unique_ops if architecture is None else (architecture,)
+    workloads = space.unique_ops if architecture is None else (architecture,)
     if out is not None:
         make_folder(out)
-    for subject in track(subjects, "exporting"):
+    for workload in track(workloads, "exporting"):
         for runtime, precision in formats:
-            write(runtime, precision, subject)
+            write(runtime, precision, workload)
     copies = {}
     if out is not None:
         for made in artifacts:

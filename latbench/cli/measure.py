@@ -23,7 +23,7 @@ from latbench.cli.progress import reporter
 from latbench.errors import LutRefused
 
 if TYPE_CHECKING:
-    from latbench.device.registry import Where
+    from latbench.device.registry import UnitSelector
     from latbench.lut import Lut
     from latbench.space import Architecture
     from latbench.target import Precision, Runtime
@@ -60,7 +60,7 @@ def command(
     precision: "Precision | None",
     threads: int | None,
     cores: tuple[int, ...] | None,
-    where: "Where",
+    where: "UnitSelector",
     lut: "Lut | None",
     input_shape: tuple[int, ...] | None,
     accelerator: str | None,
@@ -77,14 +77,14 @@ def command(
     """
     from latbench.workflows.measure import measure_latency
 
-    subject: Path | Architecture
+    workload: Path | Architecture
     if model.lower().endswith(MODEL_SUFFIXES):
-        subject = Path(model)
+        workload = Path(model)
     else:
-        subject = _read_architecture(model, lut, chosen)
+        workload = _read_architecture(model, lut, chosen)
     with reporter() as progress:
         measurement = measure_latency(
-            subject,
+            workload,
             device_name,
             runtime=runtime,
             precision=precision,

@@ -165,9 +165,9 @@ def where_options(command: F) -> F:
         runner: str | None,
         **rest: Any,
     ) -> Any:
-        from latbench.device.registry import Where
+        from latbench.device.registry import UnitSelector
 
-        where = Where(unit, adb_server, claimed, prepared, address, runner)
+        where = UnitSelector(unit, adb_server, claimed, prepared, address, runner)
         return command(*words, where=where, **rest)
 
     wrapped: Any = called

@@ -23,7 +23,7 @@ from latbench.cli.output import emit_facts, emit_json, tell_fallbacks
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
-    from latbench.device.registry import Where
+    from latbench.device.registry import UnitSelector
     from latbench.measure.report import UnitPart
     from latbench.target import Precision, Runtime, Target
     from latbench.workflows.numerics import Verification
@@ -60,7 +60,7 @@ def command(
     precision: "Precision | None",
     threads: int | None,
     cores: tuple[int, ...] | None,
-    where: "tuple[Where, ...]",
+    where: "tuple[UnitSelector, ...]",
     calibrate: int,
     ci: float,
     budget: float,
@@ -139,7 +139,7 @@ def _print(profile: "Profile") -> None:
         ("target", profile.target),
         ("space", profile.space),
         *(("verified", _verified(one, profile.target)) for one in profile.verified),
-        ("subjects", f"{converged} of {len(report.standings)} within their interval"),
+        ("workloads", f"{converged} of {len(report.standings)} within their interval"),
         ("trials", f"{report.trials}, {report.tainted} tainted, {report.failed} failed"),
     ]
     if report.taken:
@@ -163,14 +163,14 @@ def _print(profile: "Profile") -> None:
         click.echo(f"given up: {key}: {report.failures[key]}")
     if report.distrusted:
         click.echo(
-            f"distrusted: {len(report.distrusted)} subjects have tainted trials only; "
+            f"distrusted: {len(report.distrusted)} workloads have tainted trials only; "
             "their entries say so.\nWhen the device is quiet: latbench profile --fresh"
         )
     if report.complete:
         click.echo("next: latbench build-lut")
     else:
         click.echo(
-            f"not complete: {len(report.unconverged)} subjects are wider than asked for; "
+            f"not complete: {len(report.unconverged)} workloads are wider than asked for; "
             f"the same command goes on: {_same_command()}"
         )
 

@@ -11,9 +11,9 @@ from latbench.cli.options import address_option, json_option, unit_option
 from latbench.cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
-    from latbench.device.android.runner_files import InstalledFile
+    from latbench.device.runner_files import InstalledFile
 
-# As `latbench.device.android.runner_files.PRESETS`, which is not imported for `--help`.
+# As `latbench.device.runner_files.PRESETS`, which is not imported for `--help`.
 PRESETS = ("host", "arm64-linux", "android-arm64-v8a", "android-armeabi-v7a", "android-x86_64")
 
 
@@ -38,7 +38,7 @@ def command() -> None:
 @json_option
 def build(preset: str, torchscript: bool, as_json: bool) -> None:
     """Build the runner with the tools that are here; nothing is downloaded."""
-    from latbench.device.android import runner_files
+    from latbench.device import runner_files
 
     _tell(
         [runner_files.build_torchscript() if torchscript else runner_files.build(preset)], as_json
@@ -81,7 +81,7 @@ def install(
         return
     if not engines or device is not None or app is not None or unit is not None:
         raise click.UsageError("give --engine FILE, or --device NAME and --app PATH")
-    from latbench.device.android.runner_files import install as install_engine
+    from latbench.device.runner_files import install as install_engine
 
     _tell([file for one in engines for file in install_engine(one, replace=replace)], as_json)
 
@@ -125,7 +125,7 @@ def _install_app(device: str, app: Path, unit: str | None, as_json: bool) -> Non
 @json_option
 def list_files(as_json: bool) -> None:
     """List what was built and installed."""
-    from latbench.device.android.runner_files import installed
+    from latbench.device.runner_files import installed
 
     _tell(installed(), as_json)
 

@@ -17,7 +17,7 @@ from latbench.cli.output import emit_facts, emit_json, emit_table, interval, mil
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
-    from latbench.device.registry import Where
+    from latbench.device.registry import UnitSelector
     from latbench.lut import Lut
     from latbench.workflows.validate import Validation
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     lut: "Lut",
-    where: "Where",
+    where: "UnitSelector",
     networks: int,
     seed: int,
     ci: float,

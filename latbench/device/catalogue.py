@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from latbench.errors import BadRequest, UnknownName
 from latbench.files import home, shipped
-from latbench.target import COREML_ACCELERATORS, Precision, Runtime, require_format
+from latbench.runtime.formats import COREML_ACCELERATORS, require_format
+from latbench.target import Precision, Runtime
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Where:
+class UnitSelector:
     """Which unit of a device to measure on, and what may be done to it.
 
     Attributes:
@@ -40,13 +40,13 @@ class Where:
     runner: str | None = None
 
 
-ANYWHERE = Where()
+ANY_UNIT = UnitSelector()
 
 #: The runner in C.
 NATIVE = "native"
 
 
-def open_device(name: str, where: Where = ANYWHERE) -> Device:
+def open_device(name: str, where: UnitSelector = ANY_UNIT) -> Device:
     """Return the device called `name`, ready to open runners on. The caller closes it.
 
     Raises:
@@ -87,7 +87,7 @@ def open_device(name: str, where: Where = ANYWHERE) -> Device:
         except BaseException:  # Ctrl-C included: the unit must not stay taken
             link.close()
             raise
-    if replace(where, runner=None) != ANYWHERE:
+    if replace(where, runner=None) != ANY_UNIT:
         raise BadRequest(
             f"--unit, --adb-server, --as and --prepare are for Android phones "
             f"and iPhones, not for {entry.name}",
@@ -141,7 +141,7 @@ def _named(runner: str) -> tuple[str, Path | None]:
     return name, Path(file) if file else None
 
 
-def open_devices(name: str, where: Sequence[Where]) -> list[Device]:
+def open_devices(name: str, where: Sequence[UnitSelector]) -> list[Device]:
     """Return a unit of the device called `name` for each of `where`: all of them, or none is kept.
 
     Raises as `open_device`.
@@ -164,7 +164,7 @@ def places(
     claimed: bool = False,
     prepared: bool = False,
     address: str | None = None,
-) -> tuple[Where, ...]:
+) -> tuple[UnitSelector, ...]:
     """Return where each of `units` is; without units, the only one of each server.
 
     With several adb servers they are asked which of them lists a unit.
@@ -179,12 +179,12 @@ def places(
             raise BadRequest(f"{kind} {twice} was given twice", hint="give each once")
     if not units:
         servers: Sequence[str | None] = adb_servers or (None,)
-        return tuple(Where(None, server, claimed, prepared, address) for server in servers)
+        return tuple(UnitSelector(None, server, claimed, prepared, address) for server in servers)
     if len(adb_servers) < 2:
         server = adb_servers[0] if adb_servers else None
-        return tuple(Where(unit, server, claimed, prepared, address) for unit in units)
+        return tuple(UnitSelector(unit, server, claimed, prepared, address) for unit in units)
     return tuple(
-        Where(unit, server, claimed, prepared, address)
+        UnitSelector(unit, server, claimed, prepared, address)
         for unit, server in _listing(units, adb_servers)
     )
 
@@ -209,7 +209,7 @@ def _listing(units: Sequence[str], adb_servers: Sequence[str]) -> list[tuple[str
     return found
 
 
-def find_phone(where: Where, entry: CatalogueDevice | None = None) -> "AdbLink":
+def find_phone(where: UnitSelector, entry: CatalogueDevice | None = None) -> "AdbLink":
     """Return a link to the unit that `where` names, else to the only one, or only one of `entry`.
 
     An adb server is asked; none is ever started. Where none answers, a unit that is named by host and
@@ -233,7 +233,7 @@ def find_phone(where: Where, entry: CatalogueDevice | None = None) -> "AdbLink":
     return ServerLink(choose_unit(found, serial).serial, where.adb_server)
 
 
-def clean_unit(where: Where) -> tuple[str, int]:
+def clean_unit(where: UnitSelector) -> tuple[str, int]:
     """Put back what was changed on a phone and remove what was left; returns its name, bytes freed.
 
     Raises:

@@ -12,9 +12,9 @@ from latbench.errors import ExportFailed
 from latbench.graph.lowering import Graph
 from latbench.graph.quantize import INT8_MAX, INT8_MIN, Quantization, Scale
 from latbench.quiet import without_notices
-from latbench.runtime import load_model
 from latbench.runtime.coreml.writer import check_package
 from latbench.runtime.executorch.writer import require_delegated
+from latbench.runtime.registry import load_model
 from latbench.target import Runtime
 
 #: Largest deviation of fp32 from PyTorch, over the largest value of the output.

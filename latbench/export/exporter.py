@@ -20,13 +20,14 @@ from latbench.graph.lowering import Graph, lower
 from latbench.graph.quantize import Quantization, calibrate
 from latbench.runtime.coreml.writer import require_coremltools, write_coreml
 from latbench.runtime.executorch.writer import require_executorch, write_executorch
+from latbench.runtime.formats import require_format
 from latbench.runtime.onnx.writer import write_onnx
 from latbench.runtime.tflite.writer import nhwc, write_tflite
 from latbench.runtime.torchscript.writer import write_torchscript
 from latbench.space.architecture import Architecture
 from latbench.space.blocks import build_ops, initialise
 from latbench.space.opspec import OpSpec
-from latbench.target import Precision, Runtime, require_format
+from latbench.target import Precision, Runtime
 
 #: Part of every recipe: raised when a writer changes what it writes.
 EXPORTER = "1"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latbench.errors import BadRequest
-from latbench.runtime import RuntimeFailed
+from latbench.runtime.base import RuntimeFailed
 from latbench.runtime.coreml.writer import read_specification
 from latbench.runtime.executorch.program import read_pte
 from latbench.runtime.executorch.writer import METADATA_METHOD

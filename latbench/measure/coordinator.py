@@ -10,11 +10,11 @@ from typing import Any, Literal
 from latbench.device.base import Device
 from latbench.errors import DeviceLost, DeviceUnavailable, JournalRefused, LatbenchError
 from latbench.measure.journal import Journal
-from latbench.measure.ledger import Ledger, Standing
+from latbench.measure.ledger import ConvergenceStatus, Ledger
 from latbench.measure.plan import Plan
 from latbench.measure.records import Run, Trial
 from latbench.measure.report import Progress
-from latbench.measure.scheduler import Rounds, Visit
+from latbench.measure.scheduler import Scheduler, Visit
 from latbench.target import Runtime
 
 _TELL_EVERY_S = 0.1
@@ -23,7 +23,7 @@ _TELL_EVERY_S = 0.1
 _LOOK_EVERY_S = 0.1
 
 
-class SharedRun:
+class RunCoordinator:
     """One call of `measure_fleet`: the run, and what its units have in common.
 
     Its methods may be called from any thread. Who uses `ledger` or `rounds` holds `changed`, which is
@@ -36,14 +36,14 @@ class SharedRun:
         self.plan, self.journal, self.run = plan, journal, run
         self.changed = threading.Condition()
         self.ledger = Ledger(plan, journal.trials(run.id))
-        self.rounds = Rounds(plan, self.ledger)
+        self.rounds = Scheduler(plan, self.ledger)
         self.runners_started = 0
         self.over = False  # whether all threads are to end
         self.error: BaseException | None = None  # why, if something ended it
         earlier = self.ledger.trials()
         self.first = len(earlier)
         self._first_visits = sum(not trial.role.watches for trial in earlier)
-        self._visits = 0  # to subjects, in this session
+        self._visits = 0  # to workloads, in this session
         self._started = time.monotonic()
         self._tell, self._tell_at = tell, 0.0
         self._at_work: set[str] = set()
@@ -92,15 +92,15 @@ class SharedRun:
 
     @property
     def pending(self) -> bool:
-        """Whether a subject needs more visits."""
+        """Whether a workload needs more visits."""
         with self.changed:
-            return Standing.PENDING in self.ledger.standings().values()
+            return ConvergenceStatus.PENDING in self.ledger.standings().values()
 
     @property
     def sentinel_every(self) -> int:
-        """Visits between two visits to a sentinel: as the plan says, or as many as subjects are left.
+        """Visits between two visits to a sentinel: as the plan says, or as many as workloads are left.
 
-        The last subjects need neighbours to tell the level by (`latbench.measure.slowdown`).
+        The last workloads need neighbours to tell the level by (`latbench.measure.slowdown`).
         """
         if self.plan.sentinel is None:
             return self.plan.settings.sentinel_every
@@ -108,7 +108,7 @@ class SharedRun:
             number = self.rounds.number
             if self._sentinel_every is None or self._sentinel_every[0] != number:
                 standings = Counter(self.ledger.standings().values())
-                left = max(1, standings[Standing.PENDING])
+                left = max(1, standings[ConvergenceStatus.PENDING])
                 self._sentinel_every = number, min(self.plan.settings.sentinel_every, left)
             return self._sentinel_every[1]
 
@@ -243,8 +243,8 @@ class SharedRun:
             phase=phase,
             done=done,
             expected=done + left,
-            settled=sum(value is not Standing.PENDING for value in standings.values()),
-            subjects=len(standings),
+            settled=sum(value is not ConvergenceStatus.PENDING for value in standings.values()),
+            workloads=len(standings),
             tainted=sum(trial.taint is not None for trial in self.ledger.trials()),
             elapsed_s=self.elapsed_s,
             remaining_s=remaining,

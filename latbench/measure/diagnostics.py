@@ -1,6 +1,6 @@
 """What speaks against describing a latency by one median and its interval.
 
-`latbench.statistics` takes a subject's rounds for independent draws of one distribution.
+`latbench.statistics` takes a workload's rounds for independent draws of one distribution.
 Here is what shows where they are not: levels that shift, rise or linger, samples with more than
 one mode, samples that lie far out. Everything is counted or named, and nothing is removed.
 
@@ -319,7 +319,7 @@ def _fences(ordered: Floats) -> tuple[float, float]:
 
 
 def within_rounds(rounds: Rounds) -> Floats:
-    """Return all samples of a subject's `rounds` (ns), each relative to its own round's centre.
+    """Return all samples of a workload's `rounds` (ns), each relative to its own round's centre.
 
     What `modes` and `outliers` are to look at, since levels differ between rounds. The centre is
     the median of the densest half of the round (its shortest half, as in the least median of
@@ -373,7 +373,7 @@ def warnings_of(rounds: Rounds) -> tuple[str, ...]:
     The three tests of order say that rounds are not exchangeable: ci95 is too narrow, by
     about sqrt(n / effective_size) if autocorrelated, and what changes may go on changing. They
     need `MIN_ROUNDS` rounds, and a step 13; one large change may well answer to all three. Each
-    warning is false for about 1 % at most of the subjects with nothing to warn of. None is no
+    warning is false for about 1 % at most of the workloads with nothing to warn of. None is no
     proof: of few rounds, a weak dependence is not seen (`bench/interval_coverage.py`).
 
     Args:

@@ -18,12 +18,12 @@ from typing import Any
 from latbench._version import __version__
 from latbench.device.base import Device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
-from latbench.measure.coordinator import SharedRun
+from latbench.measure.coordinator import RunCoordinator
 from latbench.measure.journal import Journal
 from latbench.measure.plan import Plan
 from latbench.measure.records import Run, RunState
 from latbench.measure.report import Progress, RunReport, report_of
-from latbench.measure.unit_worker import UnitAtWork
+from latbench.measure.unit_worker import UnitWorker
 
 #: The first pause before a unit that dropped out is asked whether it is back, seconds; each further one
 #: is twice as long.
@@ -46,7 +46,7 @@ def measure_fleet(
     about: Mapping[str, Any] | None = None,
     fresh: bool = False,
 ) -> RunReport:
-    """Measure `plan` on all `devices` together until every subject is settled or the budget ends.
+    """Measure `plan` on all `devices` together until every workload is settled or the budget ends.
 
     They are units of one device. Each visit goes to the next unit that is free, and what is made of the
     trials is levelled by each unit's sentinel (`latbench.measure.ledger`). A run of the same plan in the
@@ -73,7 +73,7 @@ def measure_fleet(
     else:
         run = replace(run, device=_joined(run, described))
         journal.update_run(run.id, about=about, device=run.device)
-    shared = SharedRun(plan, journal, run, progress)
+    shared = RunCoordinator(plan, journal, run, progress)
     state = _measured(shared, devices) if shared.pending else RunState.FINISHED
     journal.update_run(run.id, state=state, wall_s=shared.wall_s)
     shared.report("done")
@@ -123,15 +123,15 @@ def _joined(run: Run, described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(shared: SharedRun, devices: Sequence[Device]) -> RunState:
+def _measured(shared: RunCoordinator, devices: Sequence[Device]) -> RunState:
     """Measure what is pending."""
     shared.report("prepare")
     shared.journal.update_run(shared.run.id, state=RunState.RUNNING)
     try:
         if len(devices) == 1:
-            UnitAtWork(shared, devices[0], lambda: shared.report("measure")).work()
+            UnitWorker(shared, devices[0], lambda: shared.report("measure")).work()
         else:
-            _work_together(shared, [UnitAtWork(shared, one, lambda: None) for one in devices])
+            _work_together(shared, [UnitWorker(shared, one, lambda: None) for one in devices])
     except BaseException as error:
         # Ctrl-C comes by here too. What ended the run matters more than a note of it that cannot be
         # written either.
@@ -157,7 +157,7 @@ def _lost(error: DeviceLost, trials: int) -> DeviceLost:
 # Several units
 
 
-def _work_together(shared: SharedRun, units: Sequence[UnitAtWork]) -> None:
+def _work_together(shared: RunCoordinator, units: Sequence[UnitWorker]) -> None:
     """Let every unit work in a thread of its own, and end them all, whatever happens."""
     threads = {
         unit: threading.Thread(
@@ -177,7 +177,9 @@ def _work_together(shared: SharedRun, units: Sequence[UnitAtWork]) -> None:
 
 
 @contextlib.contextmanager
-def _ended(shared: SharedRun, threads: Mapping[UnitAtWork, threading.Thread]) -> Iterator[None]:
+def _ended(
+    shared: RunCoordinator, threads: Mapping[UnitWorker, threading.Thread]
+) -> Iterator[None]:
     """End the threads and their runners in the end: once they have done what they are at, or by force."""
     try:
         yield
@@ -201,7 +203,7 @@ def _join(threads: Sequence[threading.Thread]) -> None:
         thread.join(max(0.0, until - time.monotonic()))
 
 
-def _keep_at_work(shared: SharedRun, unit: UnitAtWork, units: int) -> None:
+def _keep_at_work(shared: RunCoordinator, unit: UnitWorker, units: int) -> None:
     """Let `unit` work, and come back whenever it drops out, until the run is over."""
     try:
         pause = _FIRST_RETRY_S

@@ -16,8 +16,8 @@ import numpy as np
 
 from latbench.errors import BadRequest
 from latbench.measure.journal_file import JournalFile
-from latbench.measure.plan import Plan, Role, Subject
-from latbench.measure.records import Failure, Run, RunState, Samples, Trial, subject_of
+from latbench.measure.plan import Plan, Role, Workload
+from latbench.measure.records import Failure, Run, RunState, Samples, Trial, workload_of
 from latbench.target import Target
 
 
@@ -84,12 +84,12 @@ class Journal:
                 [
                     (
                         cursor.lastrowid,
-                        subject.key,
-                        subject.role,
-                        subject.sha256,
-                        "" if subject.path is None else str(subject.path),
+                        workload.key,
+                        workload.role,
+                        workload.sha256,
+                        "" if workload.path is None else str(workload.path),
                     )
-                    for subject in plan.all_subjects
+                    for workload in plan.all_workloads
                 ],
             )
         return self.run(int(cursor.lastrowid or 0))
@@ -132,14 +132,14 @@ class Journal:
     def _run_of(self, row: tuple[Any, ...]) -> Run:
         number, identity, target, settings, about, device, hello, tool, *rest = row
         created, updated, state, wall_s = rest
-        subjects = self._db.execute(
+        workloads = self._db.execute(
             "SELECT key, role, sha256, path FROM subjects WHERE run = ? ORDER BY key", (number,)
         )
         return Run(
             id=number,
             identity=identity,
             target=Target.model_validate_json(target),
-            subjects={key: subject_of(key, *columns) for key, *columns in subjects},
+            workloads={key: workload_of(key, *columns) for key, *columns in workloads},
             settings=json.loads(settings),
             about=json.loads(about),
             device=json.loads(device),
@@ -181,7 +181,7 @@ class Journal:
     def add_trial(
         self,
         run: int,
-        subject: Subject,
+        workload: Workload,
         round_number: int,
         *,
         samples_ns: Samples,
@@ -208,8 +208,8 @@ class Journal:
                 " coalesce(?, (SELECT unit FROM runs WHERE id = ?)))",
                 (
                     run,
-                    subject.key,
-                    subject.role,
+                    workload.key,
+                    workload.role,
                     round_number,
                     _blob(samples_ns),
                     None if clocks_khz is None else _blob(clocks_khz),
@@ -284,12 +284,12 @@ def _blob(values: Samples) -> bytes:
 
 
 def _trial_of(row: tuple[Any, ...]) -> Trial:
-    number, run, subject, role, round_number, samples, clocks, warmups, started, *rest = row
+    number, run, workload, role, round_number, samples, clocks, warmups, started, *rest = row
     duration, before, after, taint, stage, kind, reason, unit, place = rest
     return Trial(
         id=number,
         run=run,
-        subject=subject,
+        workload=workload,
         role=Role(role),
         round=round_number,
         unit=unit,

@@ -1,4 +1,4 @@
-"""Where each subject of a run stands, computed from its trials alone.
+"""Where each workload of a run stands, computed from its trials alone.
 
 Every trial is brought to the calm level of the run (`latbench.measure.slowdown`) before it is made anything
 of. Levels follow from later trials too, so while a run lasts they are found anew now and then.
@@ -16,7 +16,7 @@ from latbench.measure.records import Trial
 from latbench.measure.slowdown import Levels
 from latbench.statistics import Summary, drift, median_ci95, summarise
 
-#: A subject that failed this often is given up.
+#: A workload that failed this often is given up.
 MAX_FAILURES = 3
 
 #: Trials after which levels are found anew within a round, and in another one.
@@ -25,8 +25,8 @@ _LEVELLED_LEAST = 16
 _LEVELLED_SHARE = 50  # and no fewer than one in so many, since many take long
 
 
-class Standing(StrEnum):
-    """Whether a subject needs more visits, or why it gets none.
+class ConvergenceStatus(StrEnum):
+    """Whether a workload needs more visits, or why it gets none.
 
     pending: it does; converged: its interval is narrow enough; exhausted: it was visited as often
     as a plan allows; noisy: its trials were tainted more often than a plan allows; given up: it
@@ -42,7 +42,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Result(Summary):
-    """The statistic of one subject's best trials; `tainted` counts those that are distrusted.
+    """The statistic of one workload's best trials; `tainted` counts those that are distrusted.
 
     `distrusted` says that no other trials were left to make it of.
     """
@@ -52,7 +52,7 @@ class Result(Summary):
 
 
 def result_of(trials: Iterable[Trial], levels: Levels) -> Result | None:
-    """Return the statistic of one subject's trials at the calm level, or None where none succeeded."""
+    """Return the statistic of one workload's trials at the calm level, or None where none succeeded."""
     trials = list(trials)
     best = levels.best(trials)
     if not best:
@@ -66,16 +66,16 @@ def result_of(trials: Iterable[Trial], levels: Levels) -> Result | None:
 
 
 class Ledger:
-    """The trials of a run so far, by subject."""
+    """The trials of a run so far, by workload."""
 
     def __init__(self, plan: Plan, trials: Iterable[Trial]) -> None:
         self._settings = plan.settings
-        self._keys = [subject.key for subject in plan.subjects]
+        self._keys = [workload.key for workload in plan.workloads]
         self._trials: dict[str, dict[int, Trial]] = defaultdict(dict)
         self._medians: dict[int, float] = {}  # by trial, milliseconds
         self._rounds: set[tuple[str, int]] = set()
-        self._visits: Counter[tuple[str, str]] = Counter()  # by subject and unit
-        self._half_widths: dict[str, float] = {}  # forgotten whenever a subject's trials change
+        self._visits: Counter[tuple[str, str]] = Counter()  # by workload and unit
+        self._half_widths: dict[str, float] = {}  # forgotten whenever a workload's trials change
         self._levels = Levels()
         self._levelled_at = 0, 0  # how many trials there were, and in which round
         self._tainted_since = False
@@ -86,15 +86,15 @@ class Ledger:
 
     def add(self, trial: Trial) -> None:
         """Take note of a trial that the journal holds."""
-        self._trials[trial.subject][trial.id] = trial
-        self._rounds.add((trial.subject, trial.round))
-        self._visits[trial.subject, trial.unit] += 1
+        self._trials[trial.workload][trial.id] = trial
+        self._rounds.add((trial.workload, trial.round))
+        self._visits[trial.workload, trial.unit] += 1
         self.last_round = max(self.last_round, trial.round)
         if trial.failure is None:
             self._medians[trial.id] = trial.median_ms
             if trial.role is Role.SENTINEL:
                 self._sentinel.setdefault(trial.unit, []).append(trial.median_ms)
-        self._half_widths.pop(trial.subject, None)
+        self._half_widths.pop(trial.workload, None)
 
     def taint(self, trials: Collection[int], reason: str) -> None:
         """Take note that `trials` (ids) are distrusted."""
@@ -138,26 +138,26 @@ class Ledger:
         return max(map(drift, self._sentinel.values()), default=None)
 
     def visits(self, key: str, unit: str) -> int:
-        """How often a subject was visited on `unit`, whatever came of it."""
+        """How often a workload was visited on `unit`, whatever came of it."""
         return self._visits[key, unit]
 
     def visited(self, key: str, round_number: int) -> bool:
-        """Whether a subject had its visit in a round."""
+        """Whether a workload had its visit in a round."""
         return (key, round_number) in self._rounds
 
     def trials(self, key: str | None = None) -> list[Trial]:
-        """The trials of a subject, or all."""
+        """The trials of a workload, or all."""
         if key is not None:
             return list(self._trials[key].values())
         return [trial for by_id in self._trials.values() for trial in by_id.values()]
 
     def failures(self, key: str, unit: str | None = None) -> list[Trial]:
-        """The trials of a subject that failed; those on one unit, if it is given."""
+        """The trials of a workload that failed; those on one unit, if it is given."""
         failed = [trial for trial in self.trials(key) if trial.failure is not None]
         return [trial for trial in failed if unit is None or trial.unit == unit]
 
     def half_width(self, key: str) -> float:
-        """Half the width of a subject's interval relative to its median, over trusted rounds.
+        """Half the width of a workload's interval relative to its median, over trusted rounds.
 
         Infinite as long as there are fewer of them than the plan asks for at least.
         """
@@ -177,32 +177,32 @@ class Ledger:
         low, high = median_ci95(medians)
         return (high - low) / 2 / statistics.median(medians)
 
-    def standing(self, key: str) -> Standing:
-        """Where a subject stands."""
+    def standing(self, key: str) -> ConvergenceStatus:
+        """Where a workload stands."""
         settings, trials = self._settings, self.trials(key)
         if self.half_width(key) <= settings.ci:
-            return Standing.CONVERGED
+            return ConvergenceStatus.CONVERGED
         failed = len(self.failures(key))
         if failed >= MAX_FAILURES:
-            return Standing.GIVEN_UP
+            return ConvergenceStatus.GIVEN_UP
         if len(trials) >= settings.max_rounds:
-            return Standing.EXHAUSTED
+            return ConvergenceStatus.EXHAUSTED
         trusted = sum(trial.trusted for trial in trials)
         tainted = len(trials) - failed - trusted
         if (
             tainted >= max(settings.max_retakes, trusted + 1)
             and tainted + trusted >= settings.min_rounds
         ):
-            return Standing.NOISY
-        return Standing.PENDING
+            return ConvergenceStatus.NOISY
+        return ConvergenceStatus.PENDING
 
-    def standings(self) -> dict[str, Standing]:
-        """Where each subject of the plan stands, the sentinel excepted."""
+    def standings(self) -> dict[str, ConvergenceStatus]:
+        """Where each workload of the plan stands, the sentinel excepted."""
         return {key: self.standing(key) for key in self._keys}
 
     def visits_left(self, key: str) -> int:
-        """How many more visits a subject will probably need: intervals narrow as 1 / sqrt(n)."""
-        if self.standing(key) is not Standing.PENDING:
+        """How many more visits a workload will probably need: intervals narrow as 1 / sqrt(n)."""
+        if self.standing(key) is not ConvergenceStatus.PENDING:
             return 0
         settings, trials = self._settings, self.trials(key)
         half_width = self.half_width(key)

@@ -1,8 +1,8 @@
 """What is to be measured, and in which order.
 
-Subjects are visited in rounds. Every round visits each subject that is not done once, in an order
+Workloads are visited in rounds. Every round visits each workload that is not done once, in an order
 of its own, shuffled by the plan's seed, so that whatever drifts while a run lasts spreads over all
-subjects instead of settling on some. The sentinel, one whole network, is visited between them, and so
+workloads instead of settling on some. The sentinel, one whole network, is visited between them, and so
 is the reference, a workload of the runner that no engine takes part in.
 """
 
@@ -21,7 +21,7 @@ from latbench.target import Runtime, Target
 
 
 class Role(StrEnum):
-    """Why a subject is measured.
+    """Why a workload is measured.
 
     op: for its own entry; frame: to be taken off the ops it stood beside; network: to calibrate or
     validate sums, or for its own sake; sentinel: to watch the run; reference: to tell a changed machine
@@ -54,7 +54,7 @@ _WHOLE = frozenset({Role.NETWORK, Role.SENTINEL, Role.REFERENCE})
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """One artifact that a plan measures: its key in the journal, its role, its file, its hash.
 
     `input_shapes` are for files that do not say theirs. The reference has no file.
@@ -67,9 +67,9 @@ class Subject:
     input_shapes: tuple[tuple[int, ...], ...] | None = None
 
 
-def reference_subject(workload: str) -> Subject:
-    """The subject that a runner's own `workload` is; see `latbench.device.base.Device.reference`."""
-    return Subject(f"reference:{workload}", Role.REFERENCE, None, sha256_of(workload.encode()))
+def reference_workload(workload: str) -> Workload:
+    """The workload that a runner's own `workload` is; see `latbench.device.base.Device.reference`."""
+    return Workload(f"reference:{workload}", Role.REFERENCE, None, sha256_of(workload.encode()))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Settings:
     """How a plan measures.
 
     Args:
-        ci: a subject is done once the 95 % interval of its median is this narrow: half its width
+        ci: a workload is done once the 95 % interval of its median is this narrow: half its width
             relative to the median (0.01 is 1 %).
         min_rounds: and it has this many trusted rounds.
         max_rounds: it is visited at most this often.
@@ -93,7 +93,7 @@ class Settings:
         runners: runner processes that share the rounds, each in its turn. How fast a model is
             depends on where its memory happens to lie, and stays so while it is loaded.
         reload: so it is loaded anew for every visit, where that is cheap (`Plan.reloads`): then the
-            rounds of a subject are rounds over placements, and its interval holds their spread.
+            rounds of a workload are rounds over placements, and its interval holds their spread.
         cool_down_s: seconds a call of `measure` may wait, all in all, for a sentinel that stays off
             its level; after them it goes on, and what it takes is tainted.
         seed: of the orders of the rounds.
@@ -166,38 +166,40 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """A target, the subjects to measure on it, and how; `sentinel` and `reference` are two more.
+    """A target, the workloads to measure on it, and how; `sentinel` and `reference` are two more.
 
     Raises:
-        BadRequest: there is nothing to measure, two subjects share a key, or a role is wrong.
+        BadRequest: there is nothing to measure, two workloads share a key, or a role is wrong.
     """
 
     target: Target
-    subjects: tuple[Subject, ...]
-    sentinel: Subject | None = None
+    workloads: tuple[Workload, ...]
+    sentinel: Workload | None = None
     settings: Settings = field(default_factory=Settings)
-    reference: Subject | None = None
+    reference: Workload | None = None
 
     def __post_init__(self) -> None:
-        if not self.subjects:
+        if not self.workloads:
             raise BadRequest("there is nothing to measure")
-        keys = [subject.key for subject in self.all_subjects]
+        keys = [workload.key for workload in self.all_workloads]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise BadRequest(f"two subjects share the key {twice[0]!r}")
+            raise BadRequest(f"two workloads share the key {twice[0]!r}")
         for role, watching in ((Role.SENTINEL, self.sentinel), (Role.REFERENCE, self.reference)):
-            if any(subject.role is role for subject in self.subjects) or (
+            if any(workload.role is role for workload in self.workloads) or (
                 watching is not None and watching.role is not role
             ):
-                raise BadRequest(f"the {role}, and no other subject, has the role of a {role}")
-        if any(subject.path is None for subject in self.all_subjects if subject != self.reference):
+                raise BadRequest(f"the {role}, and no other workload, has the role of a {role}")
+        if any(
+            workload.path is None for workload in self.all_workloads if workload != self.reference
+        ):
             raise BadRequest("only the reference has no file")
 
     @property
-    def all_subjects(self) -> tuple[Subject, ...]:
-        """The subjects, and the sentinel and the reference last if there are any."""
+    def all_workloads(self) -> tuple[Workload, ...]:
+        """The workloads, and the sentinel and the reference last if there are any."""
         watching = (self.sentinel, self.reference)
-        return (*self.subjects, *(subject for subject in watching if subject is not None))
+        return (*self.workloads, *(workload for workload in watching if workload is not None))
 
     @property
     def reloads(self) -> bool:
@@ -208,25 +210,25 @@ class Plan:
     def identity(self) -> str:
         """The SHA-256 of everything that determines what is measured, as 64 hexadecimal digits.
 
-        Neither the order of the subjects, nor where their files lie, nor the budget is part of it.
+        Neither the order of the workloads, nor where their files lie, nor the budget is part of it.
         """
         content = {
             "target": self.target.model_dump(mode="json"),
             "subjects": sorted(
                 (
-                    subject.role.value,
-                    subject.key,
-                    subject.sha256,
-                    list(subject.input_shapes or ()),
+                    workload.role.value,
+                    workload.key,
+                    workload.sha256,
+                    list(workload.input_shapes or ()),
                 )
-                for subject in self.all_subjects
+                for workload in self.all_workloads
             ),
             "settings": self.settings.determining,
         }
         return sha256_of(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
-    def order(self, round_number: int) -> tuple[Subject, ...]:
-        """The subjects in the order of round `round_number`: the same whenever it is asked for."""
-        ordered = sorted(self.subjects, key=lambda subject: subject.key)
+    def order(self, round_number: int) -> tuple[Workload, ...]:
+        """The workloads in the order of round `round_number`: the same whenever it is asked for."""
+        ordered = sorted(self.workloads, key=lambda workload: workload.key)
         random.Random(f"{self.settings.seed}:{round_number}").shuffle(ordered)
         return tuple(ordered)

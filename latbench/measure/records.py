@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.measure.plan import Role, Subject
+from latbench.measure.plan import Role, Workload
 from latbench.target import Target
 
 Samples = NDArray[np.int64]
@@ -19,7 +19,7 @@ Samples = NDArray[np.int64]
 class RunState(enum.StrEnum):
     """How far a run is. A run whose process was killed stays `running` until it is continued.
 
-    running: being measured; finished: every subject is done, or was given up; stopped: the budget
+    running: being measured; finished: every workload is done, or was given up; stopped: the budget
     ended first; failed: an error or Ctrl-C ended it.
     """
 
@@ -43,12 +43,12 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One timed visit to one subject, as the journal holds it.
+    """One timed visit to one workload, as the journal holds it.
 
     Args:
         id: its row in the journal.
         run: the run it belongs to.
-        subject, role, round: what was visited why, and in which round.
+        workload, role, round: what was visited why, and in which round.
         unit, place: the physical device it ran on, and at which of its runners; None where an older
             journal does not tell.
         samples_ns: every sample in the order taken, nanoseconds; empty if it failed.
@@ -63,7 +63,7 @@ class Trial:
 
     id: int
     run: int
-    subject: str
+    workload: str
     role: Role
     round: int
     unit: str
@@ -102,7 +102,7 @@ class Run:
         id: its row in the journal.
         identity: that of its plan.
         target: what was measured on.
-        subjects: every subject by key, the sentinel included.
+        workloads: every workload by key, the sentinel included.
         settings: those of its plan, as JSON data.
         about: what the caller had to say of it, as JSON data.
         device: name, unit, description, and whether it is emulated; `units` says of each unit its
@@ -117,7 +117,7 @@ class Run:
     id: int
     identity: str
     target: Target
-    subjects: Mapping[str, Subject]
+    workloads: Mapping[str, Workload]
     settings: Mapping[str, Any]
     about: Mapping[str, Any]
     device: Mapping[str, Any]
@@ -139,19 +139,19 @@ class Run:
         return tuple(sorted(self.device.get("units", (str(self.device["unit"]),))))
 
     @property
-    def sentinel(self) -> Subject | None:
+    def sentinel(self) -> Workload | None:
         """The sentinel of its plan."""
         return self._one(Role.SENTINEL)
 
     @property
-    def reference(self) -> Subject | None:
+    def reference(self) -> Workload | None:
         """The reference of its plan."""
         return self._one(Role.REFERENCE)
 
-    def _one(self, role: Role) -> Subject | None:
-        return next((one for one in self.subjects.values() if one.role is role), None)
+    def _one(self, role: Role) -> Workload | None:
+        return next((one for one in self.workloads.values() if one.role is role), None)
 
 
-def subject_of(key: str, role: str, sha256: str, path: str) -> Subject:
-    """A subject from a journal's row."""
-    return Subject(key, Role(role), Path(path) if path else None, sha256)
+def workload_of(key: str, role: str, sha256: str, path: str) -> Workload:
+    """A workload from a journal's row."""
+    return Workload(key, Role(role), Path(path) if path else None, sha256)

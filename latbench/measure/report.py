@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from latbench.errors import LatbenchError, RunnerFailed
-from latbench.measure.ledger import Ledger, Result, Standing, result_of
+from latbench.measure.ledger import ConvergenceStatus, Ledger, Result, result_of
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState, Trial
 from latbench.measure.slowdown import unit_factors
@@ -18,10 +18,10 @@ class Progress:
 
     Args:
         phase: prepare (a runner starts, artifacts are sent), measure, or done.
-        done: visits to subjects so far, those of earlier sessions included.
+        done: visits to workloads so far, those of earlier sessions included.
         expected: `done` and the visits that are probably still needed.
-        settled: subjects that need no more visits.
-        subjects: how many there are, the sentinel excepted.
+        settled: workloads that need no more visits.
+        workloads: how many there are, the sentinel excepted.
         tainted: trials distrusted so far.
         elapsed_s: seconds since this session began.
         remaining_s: seconds that are probably left, None before the first visit.
@@ -31,7 +31,7 @@ class Progress:
     done: int
     expected: int
     settled: int
-    subjects: int
+    workloads: int
     tainted: int
     elapsed_s: float
     remaining_s: float | None
@@ -79,12 +79,12 @@ class RunReport:
 
     Args:
         run: the run as the journal now holds it.
-        standings: where each subject stands (`latbench.measure.ledger.Standing`).
-        results: the statistic of each subject that has one, the sentinel included.
+        standings: where each workload stands (`latbench.measure.ledger.ConvergenceStatus`).
+        results: the statistic of each workload that has one, the sentinel included.
         units: what each unit did.
         drift: how far the sentinel's level wandered, relative, on the unit where it did most; None
             without one.
-        failures: why subjects failed last, by key; those given up are among them.
+        failures: why workloads failed last, by key; those given up are among them.
         trials: trials in the journal, those of earlier sessions included.
         taken: how many of them this session took; 0 if there was nothing left to measure.
         tainted: how many are distrusted.
@@ -96,7 +96,7 @@ class RunReport:
     """
 
     run: Run
-    standings: Mapping[str, Standing]
+    standings: Mapping[str, ConvergenceStatus]
     results: Mapping[str, Result]
     units: Mapping[str, UnitPart]
     drift: float | None
@@ -113,11 +113,11 @@ class RunReport:
 
     @property
     def complete(self) -> bool:
-        """Whether no subject needs more visits."""
+        """Whether no workload needs more visits."""
         return self.run.state is RunState.FINISHED
 
     def result(self, key: str) -> Result:
-        """The statistic of the subject `key`.
+        """The statistic of the workload `key`.
 
         Raises:
             RunnerFailed: it failed at every visit; this is why it did the last time.
@@ -132,24 +132,24 @@ class RunReport:
             f"{key} was not measured before the budget ended", hint="allow more, with --budget"
         )
 
-    def standing(self, *which: Standing) -> tuple[str, ...]:
-        """The keys of the subjects that stand so, sorted."""
+    def standing(self, *which: ConvergenceStatus) -> tuple[str, ...]:
+        """The keys of the workloads that stand so, sorted."""
         return tuple(sorted(key for key, value in self.standings.items() if value in which))
 
     @property
     def unconverged(self) -> tuple[str, ...]:
-        """The subjects whose interval is wider than the plan asks for, whatever the reason."""
-        return tuple(sorted(set(self.standings) - set(self.standing(Standing.CONVERGED))))
+        """The workloads whose interval is wider than the plan asks for, whatever the reason."""
+        return tuple(sorted(set(self.standings) - set(self.standing(ConvergenceStatus.CONVERGED))))
 
     @property
     def distrusted(self) -> tuple[str, ...]:
-        """The subjects that only tainted trials tell of."""
+        """The workloads that only tainted trials tell of."""
         return tuple(sorted(key for key, result in self.results.items() if result.distrusted))
 
     @property
     def given_up(self) -> tuple[str, ...]:
-        """The subjects that failed too often."""
-        return self.standing(Standing.GIVEN_UP)
+        """The workloads that failed too often."""
+        return self.standing(ConvergenceStatus.GIVEN_UP)
 
 
 def report_of(
@@ -165,11 +165,11 @@ def report_of(
     levels = ledger.levels
     trials = sorted(ledger.trials(), key=lambda trial: trial.id)
     results = {
-        subject.key: result
-        for subject in plan.all_subjects
-        if (result := result_of(ledger.trials(subject.key), levels)) is not None
+        workload.key: result
+        for workload in plan.all_workloads
+        if (result := result_of(ledger.trials(workload.key), levels)) is not None
     }
-    failures = {trial.subject: trial.failure for trial in trials if trial.failure is not None}
+    failures = {trial.workload: trial.failure for trial in trials if trial.failure is not None}
     return RunReport(
         run=run,
         standings=ledger.standings(),

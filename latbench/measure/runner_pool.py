@@ -10,7 +10,7 @@ from latbench.device.base import Device
 from latbench.device.conditions import Conditions
 from latbench.device.protocol.messages import REFERENCE_HANDLE
 from latbench.errors import RunnerFailed
-from latbench.measure.plan import Plan, Role, Subject
+from latbench.measure.plan import Plan, Role, Workload
 
 if TYPE_CHECKING:
     from latbench.device.protocol.client import RunnerClient, RunReply
@@ -28,8 +28,8 @@ class _Place:
     handles: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
 
-class Workbench:
-    """Runs a plan's subjects on a device. `close` it, whatever happens.
+class RunnerPool:
+    """Runs a plan's workloads on a device. `close` it, whatever happens.
 
     It has several places, each a runner of its own. Every method may raise `RunnerFailed`; a runner that
     crashed or hung is replaced at the next request, with nothing loaded. If the unit itself is gone it is
@@ -51,40 +51,40 @@ class Workbench:
         Raises:
             DeviceUnavailable: the unit cannot be reached.
         """
-        files = {one.key: one.path for one in self._plan.all_subjects if one.path is not None}
+        files = {one.key: one.path for one in self._plan.all_workloads if one.path is not None}
         paths = self._device.send(list(files.values()))
         self._paths = {key: paths[path] for key, path in files.items()}
 
-    def load(self, subject: Subject, place: int) -> str:
-        """Return the handle of `subject` in the runner at `place`, loading it if it is not.
+    def load(self, workload: Workload, place: int) -> str:
+        """Return the handle of `workload` in the runner at `place`, loading it if it is not.
 
         Where the plan reloads, it is loaded anew; all that stays loaded is the sentinel, whose level is
         that of one placement.
         """
         handles = self._places[place].handles
-        if subject.role is Role.REFERENCE:
+        if workload.role is Role.REFERENCE:
             if not handles:  # a runner takes on its cores when it first loads something
-                self.load(self._plan.subjects[0], place)
+                self.load(self._plan.workloads[0], place)
             return REFERENCE_HANDLE
         with self._replacing(place) as runner:
-            if subject.key in handles and (subject.role.watches or not self._plan.reloads):
-                handles.move_to_end(subject.key)
-                return handles[subject.key]
+            if workload.key in handles and (workload.role.watches or not self._plan.reloads):
+                handles.move_to_end(workload.key)
+                return handles[workload.key]
             for key in self._to_unload(handles):
                 handle = handles.pop(key, None)
                 if handle is not None:  # nothing is left where another thread ended the runner
                     runner.unload(handle)
             target = self._plan.target
             loaded = runner.load(
-                self._paths[subject.key],
+                self._paths[workload.key],
                 target.runtime,
                 threads=target.threads,
                 cores=target.cores,
                 accelerator=target.accelerator,
-                input_shapes=subject.input_shapes,
+                input_shapes=workload.input_shapes,
                 timeout_s=self._plan.settings.timeout_s,
             )
-            handles[subject.key] = loaded.handle
+            handles[workload.key] = loaded.handle
             return loaded.handle
 
     def _to_unload(self, handles: "OrderedDict[str, str]") -> list[str]:
@@ -94,14 +94,14 @@ class Workbench:
             return [key for key in handles if sentinel is None or key != sentinel.key]
         return list(handles)[: max(0, len(handles) + 1 - MAX_LOADED // len(self._places))]
 
-    def run(self, subject: Subject, handle: str, place: int) -> "RunReply":
-        """Time `subject` once at `place`, as the plan's settings say."""
+    def run(self, workload: Workload, handle: str, place: int) -> "RunReply":
+        """Time `workload` once at `place`, as the plan's settings say."""
         settings = self._plan.settings
         with self._replacing(place) as runner:
             return runner.run(
                 handle,
-                warmups=settings.warmups_of(subject.role),
-                min_samples=settings.min_samples_of(subject.role),
+                warmups=settings.warmups_of(workload.role),
+                min_samples=settings.min_samples_of(workload.role),
                 max_samples=settings.max_samples,
                 seconds=settings.seconds,
                 timeout_s=settings.timeout_s,

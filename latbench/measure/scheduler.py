@@ -1,10 +1,10 @@
 """Who visits what next: the rounds of a plan, handed out visit by visit to units that are free.
 
-A unit takes the next subject that is not done in the order of the round, and passes over those that it
-has visited more often than other units have, as long as there are others. So the rounds of a subject
+A unit takes the next workload that is not done in the order of the round, and passes over those that it
+has visited more often than other units have, as long as there are others. So the rounds of a workload
 spread over all units. With one unit that is the plan's order.
 
-The next round may begin while visits of the last are under way. A subject is under way no more often
+The next round may begin while visits of the last are under way. A workload is under way no more often
 than it probably needs visits, so no unit waits, and hardly a visit is too many.
 """
 
@@ -13,18 +13,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from latbench.measure.ledger import Ledger
-from latbench.measure.plan import Plan, Subject
+from latbench.measure.plan import Plan, Workload
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One subject's turn in one round."""
+    """One workload's turn in one round."""
 
-    subject: Subject
+    workload: Workload
     round: int
 
 
-class Rounds:
+class Scheduler:
     """The visits of a run that are still to be made. Not for two threads at once.
 
     `number` is the round that is being handed out.
@@ -35,7 +35,7 @@ class Rounds:
         self.number = ledger.last_round
         self._waiting = self._of_round(self.number)
         self._under_way: dict[Visit, str] = {}  # and on which unit
-        self._counts: Counter[tuple[str, str]] = Counter()  # of those, by subject and unit
+        self._counts: Counter[tuple[str, str]] = Counter()  # of those, by workload and unit
 
     @property
     def under_way(self) -> int:
@@ -49,28 +49,28 @@ class Rounds:
             if visit is not None:
                 self._waiting.remove(visit)
                 self._under_way[visit] = unit
-                self._counts[visit.subject.key, unit] += 1
+                self._counts[visit.workload.key, unit] += 1
                 return visit
-            if self._waiting or not any(self._wanted(one.key) for one in self._plan.subjects):
+            if self._waiting or not any(self._wanted(one.key) for one in self._plan.workloads):
                 return None
             self.number += 1
             self._waiting = self._of_round(self.number)
 
     def end(self, visit: Visit) -> None:
         """Take note that `visit` was made; the ledger knows of it."""
-        self._counts[visit.subject.key, self._under_way.pop(visit)] -= 1
+        self._counts[visit.workload.key, self._under_way.pop(visit)] -= 1
 
     def give_back(self, visit: Visit) -> None:
         """Take note that `visit` was broken off; if it was not made, it is the next to be handed out."""
         self.end(visit)
-        if not self._ledger.visited(visit.subject.key, visit.round):
+        if not self._ledger.visited(visit.workload.key, visit.round):
             self._waiting.insert(0, visit)
 
     def _of_round(self, number: int) -> list[Visit]:
         return [
-            Visit(subject, number)
-            for subject in self._plan.order(number)
-            if not self._ledger.visited(subject.key, number)
+            Visit(workload, number)
+            for workload in self._plan.order(number)
+            if not self._ledger.visited(workload.key, number)
         ]
 
     def _chosen(self, unit: str, units: Collection[str]) -> Visit | None:
@@ -78,7 +78,7 @@ class Rounds:
         chosen: Visit | None = None
         least = 0
         for visit in list(self._waiting):
-            key = visit.subject.key
+            key = visit.workload.key
             left = self._ledger.visits_left(key)
             if left == 0:
                 self._waiting.remove(visit)  # its turn is over
@@ -95,7 +95,7 @@ class Rounds:
         return self._ledger.visits_left(key) > self._under_way_of(key)
 
     def _under_way_of(self, key: str) -> int:
-        return sum(visit.subject.key == key for visit in self._under_way)
+        return sum(visit.workload.key == key for visit in self._under_way)
 
     def _visits(self, key: str, unit: str) -> int:
         return self._ledger.visits(key, unit) + self._counts[key, unit]

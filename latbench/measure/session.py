@@ -21,7 +21,7 @@ def measure(
     about: Mapping[str, Any] | None = None,
     fresh: bool = False,
 ) -> RunReport:
-    """Measure `plan` on `device` until every subject is settled or the budget ends.
+    """Measure `plan` on `device` until every workload is settled or the budget ends.
 
     A run of the same plan on the same unit that is in the journal is continued: what it holds is
     not measured again, and if nothing is left no runner is started. Arguments and errors as those of

@@ -3,14 +3,14 @@
 A machine changes its speed while it is measured: with its clock, its heat, its neighbours. It does so for
 everything at a time, for some things more than for others, and all trials show it:
 
-    ln(trial) = ln(subject) + sensitivity of the subject * level at that moment + noise.
+    ln(trial) = ln(workload) + sensitivity of the workload * level at that moment + noise.
 
-The level at a trial is what its nearest neighbours in time, of other subjects, deviate from their own
-subjects: their median, nearer ones weighing more, each divided by its sensitivity. A subject's
+The level at a trial is what its nearest neighbours in time, of other workloads, deviate from their own
+workloads: their median, nearer ones weighing more, each divided by its sensitivity. A workload's
 sensitivity is the slope of its trials over their levels, drawn towards 1 as far as the levels do not
-tell it (a ridge regression whose prior is `_SENSITIVITY_SD`). Subjects, levels and sensitivities are
-found in turn, each from the others. Rounds visit subjects in orders of their own, so what stands beside
-a trial is another choice each time, and no subject's own share of a change settles on another.
+tell it (a ridge regression whose prior is `_SENSITIVITY_SD`). Workloads, levels and sensitivities are
+found in turn, each from the others. Rounds visit workloads in orders of their own, so what stands beside
+a trial is another choice each time, and no workload's own share of a change settles on another.
 
 Levels are told from the calm one, which a quarter of a run's moments reach. What disturbs a machine
 makes it slower, never faster, so how fast the calm quarter is hardly depends on how much of the rest
@@ -68,7 +68,7 @@ _LEAST_NOISE = 1e-4
 #: Deviations beyond so many times the noise count less (Huber's weights).
 _USUAL = 2.0
 
-_TURNS = 6  # of finding subjects, levels and sensitivities from one another; the last change hardly anything
+_TURNS = 6  # of finding workloads, levels and sensitivities from one another; the last change hardly anything
 
 
 def unit_factors(trials: Iterable[Trial]) -> dict[str, float]:
@@ -90,7 +90,7 @@ def unit_factors(trials: Iterable[Trial]) -> dict[str, float]:
 
 
 def best_trials(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials of one subject that its statistic is made of.
+    """The trials of one workload that its statistic is made of.
 
     They are those that nothing speaks against; where there are none, those that are tainted.
     """
@@ -140,7 +140,7 @@ class Levels:
         return self.factors.get(trial.id, self.latest.get(trial.unit, 1.0))
 
     def chosen(self, trials: Iterable[Trial]) -> list[Trial]:
-        """The trials of one subject that its statistic is made of, as they are.
+        """The trials of one workload that its statistic is made of, as they are.
 
         They are the best (`best_trials`), without the disturbed if `MIN_ROUNDS` others are left.
         """
@@ -200,26 +200,28 @@ def _levels_beside(
 def _levels(
     trials: Sequence[Trial], factors: Mapping[int, float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The level at each trial, which is 0 where its unit is calm, and its subject's sensitivity.
+    """The level at each trial, which is 0 where its unit is calm, and its workload's sensitivity.
 
     `factors` are divided out first. The trials stand by units, and in the order taken.
     """
     if not trials:
         return np.zeros(0), np.zeros(0)
     logs = np.log([trial.median_ms / factors[trial.id] for trial in trials])
-    subjects = _groups([trial.subject for trial in trials])
+    workloads = _groups([trial.workload for trial in trials])
     units = _groups([trial.unit for trial in trials])
     roles = _groups([trial.role for trial in trials])
     trusted = np.array([trial.taint is None for trial in trials])
-    places, weights = _neighbours(trials, subjects)
+    places, weights = _neighbours(trials, workloads)
     told = (weights > 0).sum(axis=1) >= _LEAST
     levels, sensitivities = np.zeros(logs.size), np.ones(logs.size)
     for turn in range(_TURNS):
         deviations = logs.copy()
-        for group in subjects:
+        for group in workloads:
             deviations[group] -= np.median((logs - sensitivities * levels)[group])
         if turn > 1:
-            sensitivities = _sensitivities(deviations, levels, sensitivities, told, subjects, roles)
+            sensitivities = _sensitivities(
+                deviations, levels, sensitivities, told, workloads, roles
+            )
         seen = deviations / sensitivities
         # What a neighbour says errs the less, the more sensitive it is.
         heard = weights * sensitivities[places]
@@ -238,10 +240,10 @@ def _sensitivities(
     levels: NDArray[np.float64],
     before: NDArray[np.float64],
     told: NDArray[np.bool_],
-    subjects: Sequence[NDArray[np.intp]],
+    workloads: Sequence[NDArray[np.intp]],
     roles: Sequence[NDArray[np.intp]],
 ) -> NDArray[np.float64]:
-    """For each trial, how much of a level its subject shows; the middle subject shows it as it is.
+    """For each trial, how much of a level its workload shows; the middle workload shows it as it is.
 
     Only trials whose level is `told` count. Whole networks err more than ops do, so noise is that of a role.
     """
@@ -251,7 +253,7 @@ def _sensitivities(
         noise[group] = max(_LEAST_NOISE, MAD_TO_SIGMA * float(np.median(left[group])))
     weights = told * np.minimum(1.0, _USUAL * noise / np.maximum(left, 1e-12))
     slopes = []
-    for group in subjects:
+    for group in workloads:
         prior = (noise[group[0]] / _SENSITIVITY_SD) ** 2
         weight = weights[group] / max(weights[group].sum(), 1e-12)
         level = levels[group] - (weight * levels[group]).sum()
@@ -260,7 +262,7 @@ def _sensitivities(
         slopes.append((along.sum() + prior) / (across.sum() + prior))
     bounded = np.clip(slopes, *_SENSITIVITIES)
     found = np.empty_like(before)
-    for group, slope in zip(subjects, bounded / np.median(bounded), strict=True):
+    for group, slope in zip(workloads, bounded / np.median(bounded), strict=True):
         found[group] = slope
     return found
 
@@ -272,12 +274,12 @@ def _groups(names: Sequence[str]) -> list[NDArray[np.intp]]:
 
 
 def _neighbours(
-    trials: Sequence[Trial], subjects: Sequence[NDArray[np.intp]]
+    trials: Sequence[Trial], workloads: Sequence[NDArray[np.intp]]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Where the neighbours of each trial stand, and what each weighs: 0 where it cannot tell a level."""
-    subject = np.empty(len(trials), np.intp)
-    for number, group in enumerate(subjects):
-        subject[group] = number
+    workload = np.empty(len(trials), np.intp)
+    for number, group in enumerate(workloads):
+        workload[group] = number
     unit = np.unique([trial.unit for trial in trials], return_inverse=True)[1]
     times = np.array([trial.started for trial in trials])
     steps = np.array([step for step in range(-_NEIGHBOURS, _NEIGHBOURS + 1) if step])
@@ -285,7 +287,7 @@ def _neighbours(
     there = (places >= 0) & (places < len(trials))
     places = np.clip(places, 0, len(trials) - 1)
     near = np.abs(times[places] - times[:, None]) <= _reach_s(times, unit)[:, None]
-    others = (subject[places] != subject[:, None]) & (unit[places] == unit[:, None])
+    others = (workload[places] != workload[:, None]) & (unit[places] == unit[:, None])
     return places, np.where(there & near & others, np.exp(-np.abs(steps) / _REACH), 0.0)
 
 

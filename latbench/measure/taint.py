@@ -1,6 +1,6 @@
 """What makes a trial distrusted. Each reason reads 'kind: detail'; several are joined by '; '.
 
-A tainted trial stays in the journal and the subject is visited again; nothing is dropped silently.
+A tainted trial stays in the journal and the workload is visited again; nothing is dropped silently.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """What one unit does in a run: visits, between visits to its sentinel, and readings of its conditions.
 
 Every trial is committed to the journal before anything is made of it. A runner's crash costs the trial in
-flight. A trial that something speaks against is tainted: it stays in the journal and its subject is
+flight. A trial that something speaks against is tainted: it stays in the journal and its workload is
 visited again in a later round, up to the plan's bounds.
 """
 
@@ -15,11 +15,11 @@ from latbench.device.base import Device
 from latbench.device.conditions import Conditions
 from latbench.errors import RunnerFailed
 from latbench.measure import taint
-from latbench.measure.coordinator import SharedRun
+from latbench.measure.coordinator import RunCoordinator
 from latbench.measure.ledger import MAX_FAILURES
-from latbench.measure.plan import Role, Subject
+from latbench.measure.plan import Role, Workload
 from latbench.measure.records import Failure, Trial
-from latbench.measure.runner_pool import Workbench
+from latbench.measure.runner_pool import RunnerPool
 from latbench.measure.scheduler import Visit
 
 #: A level needs a few visits before anything can be off it.
@@ -43,19 +43,19 @@ _REFERENCE_FREE_S = 2.0
 _NOT_STARTED = ("start", "hello")
 
 
-class UnitAtWork:
+class UnitWorker:
     """One unit of a run; see `work`. What it knows of itself it keeps while it is away.
 
     Args:
-        visited: is called after every visit to a subject.
+        visited: is called after every visit to a workload.
     """
 
-    def __init__(self, shared: SharedRun, device: Device, visited: Callable[[], None]) -> None:
+    def __init__(self, shared: RunCoordinator, device: Device, visited: Callable[[], None]) -> None:
         self.name = device.unit
         self._shared, self._visited = shared, visited
         self._plan = shared.plan
-        self._bench = Workbench(shared.plan, device, lambda hello: shared.greet(device, hello))
-        self.begun = 0  # how often it got so far as to visit subjects
+        self._bench = RunnerPool(shared.plan, device, lambda hello: shared.greet(device, hello))
+        self.begun = 0  # how often it got so far as to visit workloads
         self._since_sentinel: list[int] = []  # ids of trials
         self._visits_since_sentinel = 0
         self._visits_since_reference = 0
@@ -121,7 +121,7 @@ class UnitAtWork:
 
     def _make(self, visit: Visit) -> None:
         try:
-            self._visit(visit.subject, visit.round)
+            self._visit(visit.workload, visit.round)
         except BaseException:
             self._shared.give_back(visit)
             raise
@@ -130,20 +130,20 @@ class UnitAtWork:
         self._shared.end(visit, self.name)
         self._visited()
 
-    def _visit(self, subject: Subject, round_number: int) -> Trial:
-        """Time `subject` once and commit what came of it."""
-        # The sentinel's level is that of one place; subjects take turns at all of them.
-        watching = subject.role is Role.SENTINEL
+    def _visit(self, workload: Workload, round_number: int) -> Trial:
+        """Time `workload` once and commit what came of it."""
+        # The sentinel's level is that of one place; workloads take turns at all of them.
+        watching = workload.role is Role.SENTINEL
         with self._shared.changed:
-            turn = self._shared.ledger.visits(subject.key, self.name)
+            turn = self._shared.ledger.visits(workload.key, self.name)
         place = 0 if watching else turn % self._plan.settings.runners
         reasons = [self._off] if self._off and not watching else []
         samples, clocks, failure = np.empty(0, np.int64), None, None
         started, clock = time.time(), time.perf_counter()
         try:
-            handle = self._bench.load(subject, place)
+            handle = self._bench.load(workload, place)
             clock = time.perf_counter()
-            reply = self._bench.run(subject, handle, place)
+            reply = self._bench.run(workload, handle, place)
         except RunnerFailed as error:
             if error.stage in _NOT_STARTED or self._shared.over:
                 raise
@@ -159,7 +159,7 @@ class UnitAtWork:
         duration_s = time.perf_counter() - clock
         trial = self._shared.journal.add_trial(
             self._shared.run.id,
-            subject,
+            workload,
             round_number,
             unit=self.name,
             place=place,
@@ -167,7 +167,7 @@ class UnitAtWork:
             clocks_khz=clocks,
             started=started,
             duration_s=duration_s,
-            warmups=self._plan.settings.warmups_of(subject.role),
+            warmups=self._plan.settings.warmups_of(workload.role),
             before=None if self._reading is None else self._reading[0],
             taint=taint.joined(reasons),
             failure=failure,
@@ -248,7 +248,7 @@ class UnitAtWork:
             self._reference_s += trial.duration_s
             self._visits_since_reference = 0
 
-    def _given_up(self, watching: Subject) -> bool:
+    def _given_up(self, watching: Workload) -> bool:
         with self._shared.changed:
             return len(self._shared.ledger.failures(watching.key, self.name)) >= MAX_FAILURES
 

@@ -162,9 +162,9 @@ def op_heading(report: DriftReport) -> str:
     )
 
 
-def ratio_line(subject: EntryDrift | NetworkDrift) -> str:
+def ratio_line(workload: EntryDrift | NetworkDrift) -> str:
     """One line on an op or a network that both LUTs have."""
-    change, before, after = subject.change, subject.baseline_ms, subject.current_ms
+    change, before, after = workload.change, workload.baseline_ms, workload.current_ms
     assert change is not None
     assert before is not None
     assert after is not None

@@ -90,17 +90,17 @@ def lut_of_run(
     space = _space(journal, chosen)
     trials = journal.trials(chosen.id)
     levels = Levels.of(trials)
-    by_subject: dict[str, list[Trial]] = {key: [] for key in chosen.subjects}
+    by_workload: dict[str, list[Trial]] = {key: [] for key in chosen.workloads}
     for trial in trials:
-        by_subject[trial.subject].append(trial)
-    best = {key: levels.best(of_subject) for key, of_subject in by_subject.items()}
+        by_workload[trial.workload].append(trial)
+    best = {key: levels.best(of_workload) for key, of_workload in by_workload.items()}
     results = {
         key: result
-        for key, of_subject in by_subject.items()
-        if (result := result_of(of_subject, levels)) is not None
+        for key, of_workload in by_workload.items()
+        if (result := result_of(of_workload, levels)) is not None
     }
-    ops = [subject for subject in chosen.subjects.values() if subject.role is Role.OP]
-    measured = {subject.key: results[subject.key] for subject in ops if subject.key in results}
+    ops = [workload for workload in chosen.workloads.values() if workload.role is Role.OP]
+    measured = {workload.key: results[workload.key] for workload in ops if workload.key in results}
     missing = [op.key for op in space.unique_ops if op.key not in measured]
     if missing and (not partial or not measured):
         raise _missing(journal, chosen, space, missing, trials)
@@ -163,9 +163,9 @@ def _missing(
         command,
     )
     reasons = {
-        trial.subject: str(trial.failure)
+        trial.workload: str(trial.failure)
         for trial in trials
-        if trial.failure is not None and trial.subject in missing
+        if trial.failure is not None and trial.workload in missing
     }
     refused.details += tuple(f"{key} {reason}" for key, reason in list(reasons.items())[:3])
     return refused
@@ -221,7 +221,7 @@ def _entry(
         outliers=far.low + far.high,
         warnings=tuple(sorted(doubts)),
         macs=macs,
-        artifact_sha256=run.subjects[op.key].sha256,
+        artifact_sha256=run.workloads[op.key].sha256,
     )
 
 
@@ -252,15 +252,15 @@ def _sentinel(
     results: Mapping[str, Result],
 ) -> Sentinel | None:
     """The record of the run's sentinel; None where it had none, or it always failed."""
-    subject, about = run.sentinel, run.about.get("sentinel")
-    if subject is None or about is None or subject.key not in results:
+    workload, about = run.sentinel, run.about.get("sentinel")
+    if workload is None or about is None or workload.key not in results:
         return None
-    result = results[subject.key]
+    result = results[workload.key]
     # Timed as an ordinary network too, it took its turn at all runners, which is the better level.
     level = results.get(about.get("subject", ""), result)
     levels: dict[str, list[float]] = {}
     for trial in trials:
-        if trial.subject == subject.key and trial.failure is None:
+        if trial.workload == workload.key and trial.failure is None:
             levels.setdefault(trial.unit, []).append(trial.median_ms)
     architecture = Architecture.parse(about["layers"], space, head=about["head"])
     return Sentinel(
@@ -275,12 +275,12 @@ def _sentinel(
 
 def _reference(run: Run, results: Mapping[str, Result]) -> Reference | None:
     """The record of the run's reference; None where it had none, or it always failed."""
-    subject = run.reference
-    if subject is None or subject.key not in results:
+    workload = run.reference
+    if workload is None or workload.key not in results:
         return None
-    result = results[subject.key]
+    result = results[workload.key]
     return Reference(
-        workload=subject.key.removeprefix(f"{Role.REFERENCE}:"),
+        workload=workload.key.removeprefix(f"{Role.REFERENCE}:"),
         ms=result.ms,
         ci95=result.ci95,
         visits=result.rounds,
@@ -349,16 +349,16 @@ def _method(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _units_of_rounds(run: Run, best: Mapping[str, Sequence[Trial]]) -> dict[str, Any]:
-    """How many of the rounds that a subject's statistic is made of each unit took.
+    """How many of the rounds that a workload's statistic is made of each unit took.
 
     Nothing where there is one unit, nor of what watches the run.
     """
     if len(run.units) == 1:
         return {}
     rounds = {
-        key: dict(sorted(Counter(trial.unit for trial in of_subject).items()))
-        for key, of_subject in best.items()
-        if of_subject and not run.subjects[key].role.watches
+        key: dict(sorted(Counter(trial.unit for trial in of_workload).items()))
+        for key, of_workload in best.items()
+        if of_workload and not run.workloads[key].role.watches
     }
     return {"rounds_of_units": rounds}
 

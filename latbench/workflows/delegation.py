@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from latbench.device.base import Device
 from latbench.errors import LatbenchError
-from latbench.measure import Subject
+from latbench.measure import Workload
 from latbench.target import Target
 
 _SHOWN = 12
@@ -25,19 +25,19 @@ class Delegation:
     """What an accelerator of a unit takes.
 
     Args:
-        subjects: how many artifacts were asked about.
+        workloads: how many artifacts were asked about.
         fell_back: those that it does not take wholly, by key, and what is known of them.
     """
 
     unit: str
-    subjects: int
+    workloads: int
     fell_back: Mapping[str, str]
 
 
 def require_delegations(
     units: Sequence[Device],
     target: Target,
-    subjects: Sequence[Subject],
+    workloads: Sequence[Workload],
     *,
     allow_partial: bool,
     progress: Callable[[str, int, int], None],
@@ -50,7 +50,7 @@ def require_delegations(
         progress("asking what runs where", done, total)
 
     return tuple(
-        require_delegation(unit, target, subjects, allow_partial=allow_partial, progress=tell)
+        require_delegation(unit, target, workloads, allow_partial=allow_partial, progress=tell)
         for unit in units
     )
 
@@ -58,20 +58,20 @@ def require_delegations(
 def require_delegation(
     device: Device,
     target: Target,
-    subjects: Sequence[Subject],
+    workloads: Sequence[Workload],
     *,
     allow_partial: bool,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Delegation:
-    """Load every subject on a unit's accelerator, and see what is left to its CPU.
+    """Load every workload on a unit's accelerator, and see what is left to its CPU.
 
     Raises:
         LatbenchError: something is, and `allow_partial` is not set; it is listed.
-        RunnerFailed: a subject cannot be loaded; the engine may not know the accelerator.
+        RunnerFailed: a workload cannot be loaded; the engine may not know the accelerator.
         DeviceUnavailable: the unit cannot be reached.
     """
-    files = {one.key: one.path for one in subjects if one.path is not None}
-    shapes = {one.key: one.input_shapes for one in subjects}
+    files = {one.key: one.path for one in workloads if one.path is not None}
+    shapes = {one.key: one.input_shapes for one in workloads}
     places = device.send(list(files.values()))
     fell_back: dict[str, str] = {}
     with device.open_runner() as runner:

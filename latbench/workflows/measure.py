@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latbench.device.registry import ANYWHERE, Where
+from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import BadRequest, LatbenchError, LutRefused
 from latbench.export import ArtifactStore, export_architecture
 from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
@@ -18,7 +18,7 @@ from latbench.measure import (
     Result,
     Role,
     Settings,
-    Subject,
+    Workload,
 )
 from latbench.space import Architecture, parse_key
 from latbench.target import Precision, Runtime, Target
@@ -27,8 +27,8 @@ from latbench.workflows.runs import (
     Progress,
     journals,
     measured,
-    network_subject,
-    sentinel_subject,
+    network_workload,
+    sentinel_workload,
     silent,
 )
 from latbench.workflows.target import opened_target
@@ -73,7 +73,7 @@ def measure_latency(
     precision: Precision | None = None,
     threads: int | None = None,
     cores: Sequence[int] | None = None,
-    where: Where = ANYWHERE,
+    where: UnitSelector = ANY_UNIT,
     accelerator: str | None = None,
     allow_partial: bool = False,
     lut: Lut | None = None,
@@ -128,27 +128,27 @@ def measure_latency(
         if architecture is not None:
             progress("exporting", 0, 1)
             made = export_architecture(architecture, target.runtime, target.precision, store)
-            subject = Subject(str(architecture), Role.NETWORK, made.path, made.sha256)
+            workload = Workload(str(architecture), Role.NETWORK, made.path, made.sha256)
         else:
             assert isinstance(model, Path)
             shapes = None if input_shape is None else (input_shape,)
-            subject = Subject(model.name, Role.NETWORK, model, digest, shapes)
-        networks = [network_subject(anchor.architecture, target, store) for anchor in anchors]
-        sentinel = sentinel_subject(anchors[0].architecture, target, store) if anchors else None
-        plan = Plan(target, (subject, *networks), sentinel, Settings(ci=ci, budget_s=budget_s))
+            workload = Workload(model.name, Role.NETWORK, model, digest, shapes)
+        networks = [network_workload(anchor.architecture, target, store) for anchor in anchors]
+        sentinel = sentinel_workload(anchors[0].architecture, target, store) if anchors else None
+        plan = Plan(target, (workload, *networks), sentinel, Settings(ci=ci, budget_s=budget_s))
         delegated = require_delegations(
             (unit,),
             target,
-            plan.subjects,
+            plan.workloads,
             allow_partial=allow_partial or lut is not None,  # its run allowed it, or had nothing to
             progress=progress,
         )
         with Journal(journals() / "measure.sqlite") as opened:
             report = measured(plan, unit, opened, progress, {}, fresh=True)
-    result = report.result(subject.key)
+    result = report.result(workload.key)
     latencies = [report.result(network.key).ms for network in networks]
     return Measurement.of(
-        subject.key,
+        workload.key,
         target,
         result,
         predicted=_prediction(lut, architecture, metadata),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from latbench.device.registry import ANYWHERE, Where
+from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import LatbenchError
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
@@ -21,8 +21,8 @@ from latbench.workflows.runs import (
     Progress,
     journals,
     measured,
-    network_subject,
-    sentinel_subject,
+    network_workload,
+    sentinel_workload,
     silent,
 )
 from latbench.workflows.target import reopen_target
@@ -60,7 +60,7 @@ def measure_networks(
     networks: Sequence[Architecture],
     lut: Lut,
     *,
-    where: Where = ANYWHERE,
+    where: UnitSelector = ANY_UNIT,
     ci: float = 0.01,
     budget_s: float = 300.0,
     progress: Progress = silent,
@@ -89,22 +89,22 @@ def measure_networks(
     with closing(unit):
         store = ArtifactStore()
         timed = [*(anchor.architecture for anchor in anchors), *networks]
-        subjects = []
+        workloads = []
         for network in timed:
-            subjects.append(network_subject(network, target, store))
-            progress("exporting", len(subjects), len(timed))
-        sentinel = sentinel_subject(anchors[0].architecture, target, store) if anchors else None
+            workloads.append(network_workload(network, target, store))
+            progress("exporting", len(workloads), len(timed))
+        sentinel = sentinel_workload(anchors[0].architecture, target, store) if anchors else None
         # A network may be one that the LUT was made from.
-        different = tuple({subject.key: subject for subject in subjects}.values())
+        different = tuple({workload.key: workload for workload in workloads}.values())
         plan = Plan(target, different, sentinel, Settings(ci=ci, budget_s=budget_s))
         with Journal(journals() / "networks.sqlite") as opened:
             report = measured(plan, unit, opened, progress, {}, fresh=True)
-    levels = levels_of(anchors, [report.result(one.key).ms for one in subjects[: len(anchors)]])
+    levels = levels_of(anchors, [report.result(one.key).ms for one in workloads[: len(anchors)]])
     level = statistics.median(levels) if levels else None
     outcomes: list[Measurement | LatbenchError] = []
-    for network, said, subject in zip(networks, predicted, subjects[len(anchors) :], strict=True):
+    for network, said, workload in zip(networks, predicted, workloads[len(anchors) :], strict=True):
         try:
-            result = report.result(subject.key)
+            result = report.result(workload.key)
         except LatbenchError as error:
             outcomes.append(error)
         else:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from latbench.device.base import Device
-from latbench.device.registry import ANYWHERE, Where
+from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.export import require_writer
 from latbench.files import write_atomically
 from latbench.measure import (
@@ -63,7 +63,7 @@ def profile(
     precision: Precision | None = None,
     threads: int | None = None,
     cores: Sequence[int] | None = None,
-    where: Where | Sequence[Where] = ANYWHERE,
+    where: UnitSelector | Sequence[UnitSelector] = ANY_UNIT,
     calibrate: int = CALIBRATE,
     ci: float = 0.01,
     budget_s: float = 600.0,
@@ -101,7 +101,7 @@ def profile(
     """
     space = space or SearchSpace.named()
     networks = calibration_architectures(space, calibrate) if calibrate else []
-    several = (where,) if isinstance(where, Where) else tuple(where)
+    several = (where,) if isinstance(where, UnitSelector) else tuple(where)
     asked = (runtime, precision, threads, cores, several, accelerator or CPU)
     with opened_target(device, *asked) as (
         entry,
@@ -122,7 +122,7 @@ def profile(
             sandwiched=bool(networks),
         )
         delegated = require_delegations(
-            units, target, plan.all_subjects, allow_partial=allow_partial, progress=progress
+            units, target, plan.all_workloads, allow_partial=allow_partial, progress=progress
         )
         if delegated:
             about |= {"delegated": [asdict(one) for one in delegated]}
@@ -146,9 +146,9 @@ def _verified(
     """Make sure that a unit computes what PyTorch computes, at every op of `space`."""
     chains = {key: ops for key, _, ops in chains_of(space.unique_ops, (), sandwiched)}
     ops = [
-        Verified(subject.key, chains[subject.key], subject.path)
-        for subject in plan.subjects
-        if subject.role is Role.OP and subject.path is not None
+        Verified(workload.key, chains[workload.key], workload.path)
+        for workload in plan.workloads
+        if workload.role is Role.OP and workload.path is not None
     ]
     return verify_ops(
         unit, plan.target, ops, lambda done, total: progress("verifying", done, total)

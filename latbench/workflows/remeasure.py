@@ -7,7 +7,7 @@ LUT was: the same target, the same company of ops, taking the same turns.
 
 from contextlib import closing
 
-from latbench.device.registry import ANYWHERE, Where
+from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import CannotCompare
 from latbench.lut import Lut
 from latbench.lut.drift import NETWORKS
@@ -22,7 +22,7 @@ from latbench.workflows.target import reopen_target
 def remeasure(
     lut: Lut,
     *,
-    where: Where = ANYWHERE,
+    where: UnitSelector = ANY_UNIT,
     ci: float = 0.01,
     budget_s: float = 50.0,
     progress: Progress = silent,

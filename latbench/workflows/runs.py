@@ -16,11 +16,11 @@ from latbench.measure import (
     Role,
     RunReport,
     Settings,
-    Subject,
+    Workload,
     measure_fleet,
 )
 from latbench.measure import Progress as MeasureProgress
-from latbench.measure.plan import reference_subject
+from latbench.measure.plan import reference_workload
 from latbench.space import Architecture, OpSpec, SearchSpace, published
 from latbench.space.design import SENTINEL
 from latbench.space.sandwich import frames_of, sandwich_of
@@ -54,17 +54,17 @@ def planned(
     """
     store, sentinel = ArtifactStore(), published(SENTINEL, space=space)
     chains = chains_of(ops, networks, sandwiched)
-    subjects = []
+    workloads = []
     for key, role, chain in chains:
         made = export_ops(chain, key, target.runtime, target.precision, store)
-        subjects.append(Subject(key, role, made.path, made.sha256))
-        progress("exporting", len(subjects), len(chains))
+        workloads.append(Workload(key, role, made.path, made.sha256))
+        progress("exporting", len(workloads), len(chains))
     plan = Plan(
         target,
-        tuple(subjects),
-        sentinel_subject(sentinel, target, store),
+        tuple(workloads),
+        sentinel_workload(sentinel, target, store),
         settings,
-        None if unit.reference is None else reference_subject(unit.reference),
+        None if unit.reference is None else reference_workload(unit.reference),
     )
     return plan, {
         "space": space.to_dict(),
@@ -98,16 +98,16 @@ def _noted(network: Architecture) -> dict[str, str | int]:
     }
 
 
-def network_subject(network: Architecture, target: Target, store: ArtifactStore) -> Subject:
-    """The subject that a whole network is, exported if the store lacks it."""
+def network_workload(network: Architecture, target: Target, store: ArtifactStore) -> Workload:
+    """The workload that a whole network is, exported if the store lacks it."""
     made = export_architecture(network, target.runtime, target.precision, store)
-    return Subject(network_key(network), Role.NETWORK, made.path, made.sha256)
+    return Workload(network_key(network), Role.NETWORK, made.path, made.sha256)
 
 
-def sentinel_subject(sentinel: Architecture, target: Target, store: ArtifactStore) -> Subject:
-    """The subject that `sentinel` is in its role, exported if the store lacks it."""
+def sentinel_workload(sentinel: Architecture, target: Target, store: ArtifactStore) -> Workload:
+    """The workload that `sentinel` is in its role, exported if the store lacks it."""
     made = export_architecture(sentinel, target.runtime, target.precision, store)
-    return Subject(f"sentinel:{sentinel}", Role.SENTINEL, made.path, made.sha256)
+    return Workload(f"sentinel:{sentinel}", Role.SENTINEL, made.path, made.sha256)
 
 
 def measured(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from latbench.device.base import Device, Particular
 from latbench.device.catalogue import CatalogueDevice, Defaults, find_device, require_runtime
-from latbench.device.registry import ANYWHERE, Where, open_devices
+from latbench.device.registry import ANY_UNIT, UnitSelector, open_devices
 from latbench.target import Precision, Runtime, Target
 
 
@@ -15,7 +15,7 @@ def open_target(
     precision: Precision | None = None,
     threads: int | None = None,
     cores: Sequence[int] | None = None,
-    where: Where = ANYWHERE,
+    where: UnitSelector = ANY_UNIT,
 ) -> tuple[Device, Target]:
     """A unit to measure on, and the target, with the device's own defaults for what is None.
 
@@ -28,7 +28,7 @@ def open_target(
     return unit, target
 
 
-def reopen_target(target: Target, where: Where = ANYWHERE) -> tuple[Device, Target]:
+def reopen_target(target: Target, where: UnitSelector = ANY_UNIT) -> tuple[Device, Target]:
     """A unit to measure on again as `target` was measured; as `open_target`.
 
     Where `target` leaves the cores to the scheduler, a device that now has cores of its own to choose
@@ -47,7 +47,7 @@ def opened_target(
     precision: Precision | None,
     threads: int | None,
     cores: Sequence[int] | None,
-    where: Sequence[Where],
+    where: Sequence[UnitSelector],
     accelerator: str = "cpu",
 ) -> Iterator[tuple[CatalogueDevice, list[Device], Target]]:
     """The catalogue's entry, units and target, as `open_target`; the units are closed at the end."""
@@ -64,7 +64,7 @@ def _open(
     precision: Precision | None,
     threads: int | None,
     cores: Sequence[int] | None,
-    where: Sequence[Where],
+    where: Sequence[UnitSelector],
     accelerator: str = "cpu",
 ) -> tuple[CatalogueDevice, list[Device], Target]:
     """As `opened_target`, but the caller closes the units."""

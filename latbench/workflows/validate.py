@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import dataclass
 
-from latbench.device.registry import ANYWHERE, Where
+from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import BadRequest, LatbenchError
 from latbench.lut import Lut, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
@@ -57,7 +57,7 @@ class Validation:
 def validate(
     lut: Lut,
     *,
-    where: Where = ANYWHERE,
+    where: UnitSelector = ANY_UNIT,
     networks: int = 20,
     seed: int = 0,
     ci: float = 0.01,

@@ -12,13 +12,13 @@ from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
 from latbench.lut.anchor import anchors_of
-from latbench.measure import Subject
+from latbench.measure import Workload
 from latbench.space import Architecture
 from latbench.space.design import varied_architectures
 from latbench.target import Target
 from latbench.workflows.measure import Measurement
 from latbench.workflows.networks import measure_networks
-from latbench.workflows.runs import network_subject
+from latbench.workflows.runs import network_workload
 from tests.cli.conftest import Run, when_quiet
 
 KEYS = {
@@ -81,13 +81,15 @@ def test_a_network_that_fails_leaves_the_others_measured(
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"no model at all")
 
-    def exported(network: Architecture, target: Target, store: ArtifactStore) -> Subject:
-        subject = network_subject(network, target, store)
+    def exported(network: Architecture, target: Target, store: ArtifactStore) -> Workload:
+        workload = network_workload(network, target, store)
         if network not in failing:
-            return subject
-        return replace(subject, path=broken, sha256=hashlib.sha256(broken.read_bytes()).hexdigest())
+            return workload
+        return replace(
+            workload, path=broken, sha256=hashlib.sha256(broken.read_bytes()).hexdigest()
+        )
 
-    monkeypatch.setattr("latbench.workflows.networks.network_subject", exported)
+    monkeypatch.setattr("latbench.workflows.networks.network_workload", exported)
     failing = networks[:1]
     timed = measure_networks(networks, lut, ci=0.5, budget_s=20)
     assert isinstance(timed.outcomes[0], RunnerFailed)

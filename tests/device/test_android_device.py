@@ -24,12 +24,12 @@ import pytest
 from latbench.device.android.artifacts import FOLDER, send_artifacts
 from latbench.device.android.conditions import ask_services
 from latbench.device.android.cores import Core, contradiction, fastest, read_cores
-from latbench.device.android.lock import UnitLock
 from latbench.device.android.prepare import Preparation, restore
 from latbench.device.android.root import find_root
-from latbench.device.android.runner_files import build, install
 from latbench.device.catalogue import find_device
-from latbench.device.registry import Where, clean_unit, open_device
+from latbench.device.lock import UnitLock
+from latbench.device.registry import UnitSelector, clean_unit, open_device
+from latbench.device.runner_files import build, install
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError
 from latbench.files import home
 from latbench.measure import Journal, Progress, RunReport, Settings, measure
@@ -161,10 +161,10 @@ def test_a_phone_is_profiled_into_a_lut(
 ) -> None:
     # How quiet this machine is has nothing to do with it: do not wait until it is.
     monkeypatch.setattr(flow, "Settings", partial(Settings, cool_down_s=0.5))
-    where = Where(unit=old.address)
+    where = UnitSelector(unit=old.address)
     if way == "server":
         server.connect(old.address)
-        where = Where(adb_server=server.address)  # the only galaxy-s8 that it knows
+        where = UnitSelector(adb_server=server.address)  # the only galaxy-s8 that it knows
     journal = tmp_path / "trials.sqlite"
 
     def profile(*, verify: bool = False) -> flow.Profile:
@@ -203,7 +203,7 @@ def test_a_phone_is_profiled_into_a_lut(
 
 @pytest.mark.usefixtures("equipped")
 def test_a_phone_that_is_not_emulated_has_a_reference(old: DeviceDaemon) -> None:
-    with closing(open_device("galaxy-s8", Where(unit=old.address))) as device:
+    with closing(open_device("galaxy-s8", UnitSelector(unit=old.address))) as device:
         device.open_runner().quit()  # it is sent for an emulated one; there is no other here
         device.emulated = False
         assert str(device.reference).startswith("1x1 convolutions of MobileNetV2")
@@ -219,7 +219,7 @@ def test_a_lost_phone_loses_no_trial(old: DeviceDaemon, tmp_path: Path) -> None:
     seen = []
 
     def measured(progress: Callable[[Progress], None] | None) -> RunReport:
-        device = open_device("galaxy-s8", Where(unit=old.address))
+        device = open_device("galaxy-s8", UnitSelector(unit=old.address))
         with contextlib.closing(device), Journal(tmp_path / "trials.sqlite") as journal:
             return measure(plan, device, journal, progress=progress)
 
@@ -245,7 +245,7 @@ def test_a_lost_phone_loses_no_trial(old: DeviceDaemon, tmp_path: Path) -> None:
 def test_conditions_are_those_that_a_phone_tells(old: DeviceDaemon, new: DeviceDaemon) -> None:
     told = {}
     for name, phone in (("galaxy-s8", old), ("pixel-8", new)):
-        device = open_device(name, Where(unit=phone.address))
+        device = open_device(name, UnitSelector(unit=phone.address))
         told[name] = device.conditions()
         device.close()
     assert told["galaxy-s8"].thermal_status is None, "Android 9 has no thermal service"
@@ -313,7 +313,7 @@ def test_a_phone_that_spoils_files_is_not_measured(
 
 @pytest.mark.usefixtures("equipped")
 def test_clean_leaves_nothing(old: DeviceDaemon) -> None:
-    where = Where(unit=old.address)
+    where = UnitSelector(unit=old.address)
     device = open_device("galaxy-s8", where)
     device.conditions()
     assert {file.name for file in left_on(old)} >= {"latbench-runner", "libonnxruntime.so"}
@@ -328,7 +328,7 @@ def test_clean_leaves_nothing(old: DeviceDaemon) -> None:
 
 
 def test_a_phone_without_a_runner_is_told_how_to_get_one(old: DeviceDaemon, runners: Path) -> None:
-    device = open_device("galaxy-s8", Where(unit=old.address))
+    device = open_device("galaxy-s8", UnitSelector(unit=old.address))
     with pytest.raises(
         DeviceUnavailable, match=f"no runner for phones of the ABI {_abi()}"
     ) as bare:
@@ -353,7 +353,7 @@ def test_a_real_phone_is_given_no_program_for_linux(tmp_path: Path) -> None:
     properties = dict(on_this_machine(GALAXY_S8).properties)
     del properties["ro.boot.qemu"]
     with DeviceDaemon(tmp_path / "real", replace(GALAXY_S8, properties=properties)) as phone:
-        device = open_device("galaxy-s8", Where(unit=phone.address))
+        device = open_device("galaxy-s8", UnitSelector(unit=phone.address))
         assert (device.emulated, device.unit) == (False, "RIG0S8")
         with pytest.raises(DeviceUnavailable, match="Linux with glibc, not for Android"):
             device.open_runner()
@@ -364,7 +364,7 @@ def test_a_real_phone_is_given_no_program_for_linux(tmp_path: Path) -> None:
 
 
 def test_another_device_is_refused_unless_it_is_claimed(old: DeviceDaemon) -> None:
-    where = Where(unit=old.address)
+    where = UnitSelector(unit=old.address)
     with pytest.raises(DeviceUnavailable, match="which is galaxy-s8, not pixel-8") as refused:
         open_device("pixel-8", where)
     assert "--as" in str(refused.value.hint)
@@ -381,8 +381,8 @@ def test_a_phone_with_other_cores_is_refused(tmp_path: Path) -> None:
     odd = replace(GALAXY_S8, files=files)
     with DeviceDaemon(tmp_path / "odd", odd) as phone:
         with pytest.raises(DeviceUnavailable, match="its cores 0 and 2 are not alike"):
-            open_device("galaxy-s8", Where(unit=phone.address))
-        device = open_device("galaxy-s8", Where(unit=phone.address, claimed=True))
+            open_device("galaxy-s8", UnitSelector(unit=phone.address))
+        device = open_device("galaxy-s8", UnitSelector(unit=phone.address, claimed=True))
         assert device.default_cores(2) == (2, 3)
         device.close()
 
@@ -392,22 +392,22 @@ def test_the_one_phone_of_the_device_is_found_among_others(
 ) -> None:
     for phone in (old, new):
         server.connect(phone.address)
-    device = open_device("pixel-8", Where(adb_server=server.address))
+    device = open_device("pixel-8", UnitSelector(adb_server=server.address))
     assert device.unit == new.address
     device.close()
     with pytest.raises(BadRequest, match="2 phones are ready"):
-        open_device("pixel-4", Where(adb_server=server.address))
+        open_device("pixel-4", UnitSelector(adb_server=server.address))
     with pytest.raises(DeviceUnavailable, match="which is galaxy-s8, not pixel-8"):
-        open_device("pixel-8", Where(unit=old.address, adb_server=server.address))
+        open_device("pixel-8", UnitSelector(unit=old.address, adb_server=server.address))
     for phone in (old, new):
         server.adb("disconnect", phone.address)
 
 
 def test_options_for_phones_are_for_phones() -> None:
     with pytest.raises(BadRequest, match="are for Android phones"):
-        open_device("host", Where(unit="R58J"))
+        open_device("host", UnitSelector(unit="R58J"))
     with pytest.raises(DeviceUnavailable, match="no adb server answers"):
-        open_device("galaxy-s8", Where(unit="R58J"))
+        open_device("galaxy-s8", UnitSelector(unit="R58J"))
 
 
 def test_cores_by_capacity_and_clock() -> None:
@@ -427,8 +427,8 @@ def test_cores_by_capacity_and_clock() -> None:
 
 HOLDER = """
 import sys, time
-from latbench.device.registry import Where, open_device
-device = open_device(sys.argv[1], Where(unit=sys.argv[2], prepared=len(sys.argv) > 3))
+from latbench.device.registry import UnitSelector, open_device
+device = open_device(sys.argv[1], UnitSelector(unit=sys.argv[2], prepared=len(sys.argv) > 3))
 try:
     print("open", flush=True)
     time.sleep(600)
@@ -461,10 +461,10 @@ def test_two_processes_want_one_phone(
 ) -> None:
     other = hold("galaxy-s8", old.address)
     with pytest.raises(DeviceUnavailable, match=f"in use by process {other.pid} on .* since"):
-        open_device("galaxy-s8", Where(unit=old.address))
+        open_device("galaxy-s8", UnitSelector(unit=old.address))
     other.kill()
     other.wait()
-    open_device("galaxy-s8", Where(unit=old.address)).close()
+    open_device("galaxy-s8", UnitSelector(unit=old.address)).close()
 
 
 def test_locks_are_of_a_unit_each() -> None:
@@ -483,7 +483,7 @@ def test_locks_are_of_a_unit_each() -> None:
 def test_settings_are_put_back(new: DeviceDaemon) -> None:
     (new.phone.root / "rig/settings/global.stay_on_while_plugged_in").write_text("2\n")
     (new.phone.root / "rig" / BRIGHTNESS).write_text("180\n")
-    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
     assert (rig_file(new, STAY), rig_file(new, MODE), rig_file(new, BRIGHTNESS)) == (
         "7",
         "true",
@@ -503,7 +503,7 @@ def test_settings_are_put_back(new: DeviceDaemon) -> None:
 
 def test_a_phone_that_flies_already_goes_on_flying(new: DeviceDaemon) -> None:
     (new.phone.root / "rig" / AIRPLANE).write_text("enabled\n")
-    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
     assert "airplane" not in device.description
     device.close()
     assert rig_file(new, AIRPLANE) == "enabled"
@@ -535,7 +535,7 @@ def test_no_phone_is_cut_off_by_airplane_mode(new: DeviceDaemon, serial: str, ma
 def test_a_phone_that_restarts_is_prepared_again(new: DeviceDaemon, tmp_path: Path) -> None:
     file = tmp_path / "model"
     file.write_bytes(b"model")
-    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
     new.reboot()
     (new.phone.root / "rig" / MODE).write_text("false\n")  # a restart ends it
     assert device.send([file])
@@ -549,7 +549,7 @@ def test_a_phone_that_will_not_be_prepared_again_is_not_measured(
 ) -> None:
     file = tmp_path / "model"
     file.write_bytes(b"model")
-    device = open_device("galaxy-s8", Where(unit=with_root.address, prepared=True))
+    device = open_device("galaxy-s8", UnitSelector(unit=with_root.address, prepared=True))
     with_root.reboot()
     (with_root.phone.root / POLICY.format(0) / "scaling_governor").write_text("schedutil\n")
     refusal = with_root.phone.root / "rig/root_is_refused"
@@ -563,7 +563,7 @@ def test_a_phone_that_will_not_be_prepared_again_is_not_measured(
 def test_a_phone_that_is_still_starting_is_waited_for(new: DeviceDaemon, tmp_path: Path) -> None:
     file = tmp_path / "model"
     file.write_bytes(b"model")
-    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
     new.reboot()
     properties = new.phone.root / "rig/properties"
     started = properties.read_text()
@@ -580,7 +580,7 @@ def test_a_setting_that_cannot_be_read_is_left_alone(new: DeviceDaemon) -> None:
     broken = '[ "$1.$3" = get.screen_brightness ] && exit 1\ncase $1 in'
     settings.write_text(settings.read_text().replace("case $1 in", broken))
     (new.phone.root / "rig" / BRIGHTNESS).write_text("180\n")
-    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
     assert "dim screen" not in device.description
     device.close()
     assert rig_file(new, BRIGHTNESS) == "180"
@@ -605,19 +605,19 @@ def test_settings_are_put_back_after_a_kill_by_the_next_command(
     other.wait()
     assert (rig_file(new, STAY), rig_file(new, MODE)) == ("7", "true")
     if next_command == "open":
-        open_device("pixel-8", Where(unit=new.address)).close()
+        open_device("pixel-8", UnitSelector(unit=new.address)).close()
     else:
-        clean_unit(Where(unit=new.address))
+        clean_unit(UnitSelector(unit=new.address))
     assert (rig_file(new, STAY), rig_file(new, MODE)) == (None, "false")
 
 
 def test_a_phone_that_went_away_prepared_is_put_back_later(new: DeviceDaemon) -> None:
-    device = open_device("pixel-8", Where(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
     new.stop()
     device.close()
     assert rig_file(new, STAY) == "7"
     new.start()
-    open_device("pixel-8", Where(unit=new.address)).close()
+    open_device("pixel-8", UnitSelector(unit=new.address)).close()
     assert (rig_file(new, STAY), rig_file(new, MODE)) == (None, "false")
 
 
@@ -669,7 +669,7 @@ def clocks(daemon: DeviceDaemon) -> list[str]:
 
 
 def test_a_phone_with_root_has_its_clocks_held(with_root: DeviceDaemon) -> None:
-    device = open_device("galaxy-s8", Where(unit=with_root.address, prepared=True))
+    device = open_device("galaxy-s8", UnitSelector(unit=with_root.address, prepared=True))
     assert clocks(with_root) == ["performance", "300000", "schedutil", "2100000"]
     assert "clocks held (root)" in device.description
     device.close()
@@ -692,7 +692,7 @@ def test_root_switches_airplane_mode_on_an_old_phone(with_root: DeviceDaemon) ->
 def test_root_reads_thermal_zones(with_root: DeviceDaemon) -> None:
     fixed_phone.equip(home(), _abi())  # a runner that sees none itself
     for prepared in (False, True):
-        where = Where(unit=with_root.address, prepared=prepared)
+        where = UnitSelector(unit=with_root.address, prepared=prepared)
         with closing(open_device("galaxy-s8", where)) as device:
             zones = device.conditions().temperatures_c or {}
         assert zones.get("cpu-big") == (41.5 if prepared else None)
@@ -705,7 +705,7 @@ def test_a_phone_without_root_is_not_asked_for_more(link: DirectLink) -> None:
 def test_root_that_is_refused_later_is_told_until_all_is_put_back(
     with_root: DeviceDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    where = Where(unit=with_root.address)
+    where = UnitSelector(unit=with_root.address)
     device = open_device("galaxy-s8", replace(where, prepared=True))
     refusal = with_root.phone.root / "rig/root_is_refused"
     refusal.touch()

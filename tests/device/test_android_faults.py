@@ -287,7 +287,7 @@ def test_a_runner_that_hangs(phone: DeviceDaemon, bench: FaultBench) -> None:
 
 
 def test_a_model_that_crashes_the_runtime(phone: DeviceDaemon, bench: FaultBench) -> None:
-    bad = bench.plan().subjects[2]
+    bad = bench.plan().workloads[2]
     fixed_phone.order(phone.phone.root, "SIGSEGV", artifact=bad.sha256, once=False)
     report = bench.measure()
     assert (report.given_up, report.failed) == ((bad.key,), 3)

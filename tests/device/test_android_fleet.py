@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 from latbench.cli import main
-from latbench.device.registry import Where, open_devices, places
+from latbench.device.registry import UnitSelector, open_devices, places
 from latbench.errors import BadRequest, DeviceUnavailable
-from latbench.measure import Journal, Role, Subject
+from latbench.measure import Journal, Role, Workload
 from latbench.measure.records import Trial
 from latbench.workflows.build_lut import build_lut
 from latbench.workflows.runs import last_profile
@@ -67,12 +67,12 @@ def before_trial(monkeypatch: pytest.MonkeyPatch) -> list[Hook]:
     hooks: list[Hook] = []
     counted, lock, add = itertools.count(), threading.Lock(), Journal.add_trial
 
-    def noticed(self: Journal, run: int, subject: Subject, *words: Any, **values: Any) -> Trial:
+    def noticed(self: Journal, run: int, workload: Workload, *words: Any, **values: Any) -> Trial:
         with lock:
             number = next(counted)
         for hook in hooks:
-            hook(number, values["unit"], subject.role)
-        return add(self, run, subject, *words, **values)
+            hook(number, values["unit"], workload.role)
+        return add(self, run, workload, *words, **values)
 
     monkeypatch.setattr(Journal, "add_trial", noticed)
     return hooks
@@ -134,12 +134,12 @@ def test_three_phones_share_a_profile_and_one_drops_out_and_comes_back(
     for unit, factor in zip(phones, (1.0, 1.2, 0.8), strict=True):
         assert lut.conditions["units"][unit.address]["factor"] == pytest.approx(factor, rel=0.01)
     with Journal(last_profile(), readonly=True) as journal:
-        subjects = journal.run().subjects.values()
+        workloads = journal.run().workloads.values()
         trials = journal.trials(journal.run().id)
-    assert len({(t.subject, t.round) for t in trials if t.role is Role.OP}) == len(
+    assert len({(t.workload, t.round) for t in trials if t.role is Role.OP}) == len(
         [t for t in trials if t.role is Role.OP]
     ), "no visit was made twice"
-    truth = {one.key: fixed_phone.latency_ns(one.sha256) / 1e6 for one in subjects}
+    truth = {one.key: fixed_phone.latency_ns(one.sha256) / 1e6 for one in workloads}
     off = [lut.entries[key].ms / truth[key] - 1 for key in lut.entries]
     assert max(map(abs, off)) < 0.02, "noise of 0.2 %, levelled by factors known to about as much"
     assert abs(statistics.median(off)) < 0.01
@@ -160,8 +160,8 @@ def test_phones_of_two_adb_servers_are_one_fleet(
         servers = [here.address, there.address]
         found = places([second.address, first.address], servers)
         assert found == (
-            Where(second.address, there.address),
-            Where(first.address, here.address),
+            UnitSelector(second.address, there.address),
+            UnitSelector(first.address, here.address),
         )
         with pytest.raises(BadRequest, match=r"none of the adb servers .* lists") as unknown:
             places([third.address], servers)

@@ -38,31 +38,31 @@ def bench(_own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def covering(bench: FaultBench, plan: Plan, **others: dict[str, int]) -> None:
-    """Have the runner say that all subjects but `others` are taken wholly."""
+    """Have the runner say that all workloads but `others` are taken wholly."""
     assert bench.root is not None
-    told = {one.sha256: others.get(one.key, WHOLE) for one in plan.all_subjects}
+    told = {one.sha256: others.get(one.key, WHOLE) for one in plan.all_workloads}
     fixed_phone.tell(bench.root, coverage=told)
 
 
 def test_what_is_left_to_the_cpu_is_refused_or_reported(bench: FaultBench) -> None:
     plan = bench.plan()
     target = plan.target.model_copy(update={"accelerator": "nnapi"})
-    part, silent = plan.subjects[1].key, plan.subjects[4].key
+    part, silent = plan.workloads[1].key, plan.workloads[4].key
     with closing(bench.open()) as device:
         covering(bench, plan)
-        whole = require_delegation(device, target, plan.all_subjects, allow_partial=False)
-        assert (whole.subjects, whole.fell_back) == (7, {})
+        whole = require_delegation(device, target, plan.all_workloads, allow_partial=False)
+        assert (whole.workloads, whole.fell_back) == (7, {})
         covering(bench, plan, **{part: IN_PART, silent: {}})
         with pytest.raises(
             LatbenchError, match="2 of 7 artifacts do not run wholly on nnapi"
         ) as left:
-            require_delegation(device, target, plan.all_subjects, allow_partial=False)
+            require_delegation(device, target, plan.all_workloads, allow_partial=False)
         assert list(left.value.details) == [
             f"{part}: 2 nodes of 4 are left to the CPU",
             f"{silent}: the engine does not tell that all of it does",
         ]
         assert "--allow-partial" in str(left.value.hint)
-        told = require_delegation(device, target, plan.all_subjects, allow_partial=True)
+        told = require_delegation(device, target, plan.all_workloads, allow_partial=True)
         assert set(told.fell_back) == {part, silent}
     bench.require_quiet()
 

@@ -19,8 +19,9 @@ from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.messages import MAX_REQUEST_BYTES, REQUESTS, Hello, RunReply
 from latbench.device.protocol.transport import ProcessTransport
 from latbench.errors import RunnerFailed
-from latbench.runtime import load_model
-from latbench.target import HOST_RUNTIMES, Runtime
+from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.runtime.registry import load_model
+from latbench.target import Runtime
 
 WORKER = [sys.executable, "-m", "latbench.device.host.worker"]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "runner-protocol.md"

@@ -14,7 +14,8 @@ from tinymodels import Models
 from latbench.device.host.device import HostDevice
 from latbench.device.protocol.client import RunnerClient
 from latbench.errors import BadRequest, RunnerFailed
-from latbench.target import HOST_RUNTIMES, Runtime
+from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.target import Runtime
 
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 pins = pytest.mark.skipif(not CORES, reason="this system does not let a process choose its cores")

@@ -13,7 +13,7 @@ import pytest
 from programs import OLD_EXECUTOR_RUNNER, SAMPLES, program
 from tinymodels import Models
 
-from latbench.device.registry import Where, open_device
+from latbench.device.registry import UnitSelector, open_device
 from latbench.device.tools import programs as tools
 from latbench.device.tools.runner import tool_host_device
 from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError
@@ -104,7 +104,7 @@ def test_a_model_is_measured_by_a_program(name: str, models: Models, tmp_path: P
     done = measure_latency(
         model,
         runtime=tool.runtime,
-        where=Where(runner=f"{name}={path}"),
+        where=UnitSelector(runner=f"{name}={path}"),
     )
     visits = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(visits) == done.rounds, "a visit each"
@@ -147,7 +147,7 @@ def test_a_lut_says_that_it_is_of_averages(tmp_path: Path) -> None:
     profile(
         space=space,
         runtime=Runtime.TFLITE,
-        where=Where(runner=f"benchmark_model={path}"),
+        where=UnitSelector(runner=f"benchmark_model={path}"),
         calibrate=0,
         journal=tmp_path / "trials.sqlite",
         budget_s=1.0,  # enough for some
@@ -183,9 +183,9 @@ def test_what_cannot_be_is_told(models: Models, tmp_path: Path) -> None:
         tool_host_device(tools.TOOLS["speed_benchmark_torch"], tmp_path / "nothing")
     assert absent.value.hint == "say where it is: --runner speed_benchmark_torch=FILE"
     with pytest.raises(BadRequest, match="unknown runner 'stopwatch'"):
-        open_device("host", Where(runner="stopwatch"))
+        open_device("host", UnitSelector(runner="stopwatch"))
     with pytest.raises(BadRequest, match="--runner is for Android phones and this machine"):
-        open_device("iphonex", Where(runner="native"))
+        open_device("iphonex", UnitSelector(runner="native"))
 
 
 def test_a_program_in_the_current_folder_is_found(

@@ -23,7 +23,7 @@ from latbench.device.ios import device as ios_device
 from latbench.device.ios.device import IosDevice
 from latbench.device.ios.pairing import keep_token, known_token, read_token
 from latbench.device.ios.way import Network
-from latbench.device.registry import Where, open_device
+from latbench.device.registry import UnitSelector, open_device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, RunnerFailed
 from latbench.export import ArtifactStore
 from latbench.runtime.coreml import writer as coreml
@@ -237,27 +237,27 @@ def test_another_phone_than_asked_for_is_refused(
     monkeypatch.setenv("LATBENCH_IPHONE_TOKEN", TOKEN)
     with pytest.raises(DeviceUnavailable, match="says it is Rig10,3, which is iphonex-rig"):
         open_device("iphonex")
-    claimed = open_device("iphonex", Where(claimed=True))
+    claimed = open_device("iphonex", UnitSelector(claimed=True))
     assert claimed.description.endswith("taken for iphonex by --as")
     claimed.close()
-    for wrong in (Where(prepared=True), Where(adb_server="localhost:5037")):
+    for wrong in (UnitSelector(prepared=True), UnitSelector(adb_server="localhost:5037")):
         with pytest.raises(BadRequest, match="for Android phones"):
             open_device("iphonex-rig", wrong)
     with pytest.raises(BadRequest, match="--address is for iPhones"):
-        open_device("host", Where(address="192.168.1.7"))
+        open_device("host", UnitSelector(address="192.168.1.7"))
 
 
 def test_an_address_does_without_a_cable(phone: IosPhone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", "127.0.0.1:1")
     monkeypatch.setenv("LATBENCH_IPHONE_TOKEN", TOKEN)
-    opened = open_device("iphonex-rig", Where(address=f"127.0.0.1:{phone.port}"))
+    opened = open_device("iphonex-rig", UnitSelector(address=f"127.0.0.1:{phone.port}"))
     assert opened.unit == "RIG-UNIT"
     opened.close()
     with pytest.raises(BadRequest, match="name two phones"):
-        open_device("iphonex-rig", Where(UDID, address=f"127.0.0.1:{phone.port}"))
+        open_device("iphonex-rig", UnitSelector(UDID, address=f"127.0.0.1:{phone.port}"))
     phone.kill_app()
     with pytest.raises(DeviceUnavailable, match="no companion app answers"):
-        open_device("iphonex-rig", Where(address=f"127.0.0.1:{phone.port}"))
+        open_device("iphonex-rig", UnitSelector(address=f"127.0.0.1:{phone.port}"))
 
 
 def test_a_phone_that_does_not_know_the_token_is_not_believed(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from tinymodels import Models
 
 from latbench.errors import BadRequest
 from latbench.export.metadata import read_metadata
-from latbench.runtime import RuntimeFailed, describe_model
+from latbench.runtime.base import RuntimeFailed
 from latbench.runtime.executorch.program import read_pte
+from latbench.runtime.registry import describe_model
 from latbench.target import Runtime
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from latbench.device.android.runner_files import build, install, installed
+from latbench.device.runner_files import build, install, installed
 from latbench.errors import BadRequest, LatbenchError
 
 ARM64, X86_64 = 0xB7, 0x3E

@@ -11,8 +11,10 @@ import pytest
 from tinymodels import Models, convolve
 
 from latbench.errors import BadRequest, UnknownName
-from latbench.runtime import RuntimeFailed, TensorInfo, load_model, runtime_library, runtime_version
-from latbench.target import HOST_RUNTIMES, Runtime
+from latbench.runtime.base import RuntimeFailed, TensorInfo
+from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.runtime.registry import load_model, runtime_library, runtime_version
+from latbench.target import Runtime
 
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)

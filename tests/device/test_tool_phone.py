@@ -18,7 +18,7 @@ from programs import SAMPLES, program
 from tinymodels import Models
 
 from latbench.device.protocol.client import RunnerClient
-from latbench.device.registry import Where, open_device
+from latbench.device.registry import UnitSelector, open_device
 from latbench.device.tools.programs import TOOLS
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
 from latbench.target import Runtime
@@ -47,8 +47,8 @@ def phone(tmp_path: Path) -> Iterator[DeviceDaemon]:
         yield daemon
 
 
-def where(phone: DeviceDaemon, name: str, path: Path) -> Where:
-    return Where(unit=phone.address, runner=f"{name}={path}")
+def where(phone: DeviceDaemon, name: str, path: Path) -> UnitSelector:
+    return UnitSelector(unit=phone.address, runner=f"{name}={path}")
 
 
 def loaded(phone: DeviceDaemon, path: Path, model: Path) -> tuple[RunnerClient, str]:
@@ -210,9 +210,9 @@ def test_a_phone_that_went_away(phone: DeviceDaemon, models: Models, tmp_path: P
 def test_what_cannot_be_is_told(phone: DeviceDaemon, models: Models, tmp_path: Path) -> None:
     path, _ = program(tmp_path, "benchmark_model")
     with pytest.raises(BadRequest, match="'native' is not for phones"):
-        open_device("galaxy-s8", Where(unit=phone.address, runner="native"))
+        open_device("galaxy-s8", UnitSelector(unit=phone.address, runner="native"))
     with pytest.raises(BadRequest, match="where is the benchmark_model") as nameless:
-        open_device("galaxy-s8", Where(unit=phone.address, runner="benchmark_model"))
+        open_device("galaxy-s8", UnitSelector(unit=phone.address, runner="benchmark_model"))
     assert nameless.value.hint == "--runner benchmark_model=FILE"
     with pytest.raises(DeviceUnavailable, match="there is no program"):
         open_device("galaxy-s8", where(phone, "benchmark_model", tmp_path / "nothing"))
@@ -229,5 +229,5 @@ def test_what_cannot_be_is_told(phone: DeviceDaemon, models: Models, tmp_path: P
     with pytest.raises(
         BadRequest, match="own runner on phones has no engine for ExecuTorch"
     ) as own:
-        open_target("galaxy-s8", Runtime.EXECUTORCH, where=Where(unit=phone.address))
+        open_target("galaxy-s8", Runtime.EXECUTORCH, where=UnitSelector(unit=phone.address))
     assert "--runner executor_runner=FILE" in str(own.value.hint)

@@ -17,8 +17,8 @@ from latbench.export import ArtifactStore, export_architecture, export_op, requi
 from latbench.export.check import FP32_RELATIVE_ERROR
 from latbench.export.exporter import reproducible_module
 from latbench.export.metadata import read_metadata
-from latbench.runtime import load_model
 from latbench.runtime.executorch.program import read_pte
+from latbench.runtime.registry import load_model
 from latbench.space import SearchSpace, parse_key, read_architecture
 from latbench.target import Precision, Runtime
 from latbench.workflows.measure import measure_latency

@@ -20,10 +20,11 @@ from latbench.export.check import FP32_RELATIVE_ERROR, INT8_SNR_NETWORK, INT8_SN
 from latbench.export.metadata import read_metadata
 from latbench.graph.lowering import Conv, Pool, lower
 from latbench.graph.quantize import calibrate
-from latbench.runtime import load_model
+from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.runtime.registry import load_model
 from latbench.space import SearchSpace, parse_key, published, read_architecture
 from latbench.space.blocks import build_network, build_op, initialise
-from latbench.target import HOST_RUNTIMES, Precision, Runtime
+from latbench.target import Precision, Runtime
 
 SPACE = SearchSpace.named("fbnet-cifar", width=0.5)
 FORMATS = [(runtime, precision) for runtime in HOST_RUNTIMES for precision in Precision]

@@ -12,7 +12,7 @@ from torch import nn
 
 from latbench.export import export_op
 from latbench.export.store import ArtifactStore
-from latbench.runtime import load_model
+from latbench.runtime.registry import load_model
 from latbench.space import OpSpec, SearchSpace
 from latbench.space.blocks import build_op, initialise
 from latbench.target import Precision, Runtime

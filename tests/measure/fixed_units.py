@@ -15,10 +15,10 @@ from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.transport import ProcessTransport
 from latbench.errors import DeviceLost
 from latbench.files import sha256_of
-from latbench.measure import Plan, Role, Settings, Subject
+from latbench.measure import Plan, Role, Settings, Workload
 from latbench.target import Precision, Runtime, Target
 
-#: Nothing but the rounds decides when a subject is done.
+#: Nothing but the rounds decides when a workload is done.
 SETTINGS = Settings(ci=0.05, seconds=0.0, min_samples=4, sentinel_every=8, cool_down_s=0.0)
 
 
@@ -126,16 +126,16 @@ class _Cable(ProcessTransport):
             raise
 
 
-def fixed_plan(subjects: int, **settings: object) -> Plan:
+def fixed_plan(workloads: int, **settings: object) -> Plan:
     """A plan of files that need not be there, one of them the sentinel."""
 
-    def subject(key: str, role: Role) -> Subject:
-        return Subject(key, role, Path(f"{key}.onnx"), sha256_of(key.encode()))
+    def workload(key: str, role: Role) -> Workload:
+        return Workload(key, role, Path(f"{key}.onnx"), sha256_of(key.encode()))
 
     return Plan(
         Target(device="host", runtime=Runtime.ONNX, precision=Precision.FP32),
-        tuple(subject(f"op{number}", Role.OP) for number in range(subjects)),
-        subject("network", Role.SENTINEL),
+        tuple(workload(f"op{number}", Role.OP) for number in range(workloads)),
+        workload("network", Role.SENTINEL),
         replace(SETTINGS, **settings),  # type: ignore[arg-type]
     )
 

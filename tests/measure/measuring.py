@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from latbench.device.host.device import HostDevice
 from latbench.files import sha256_of
-from latbench.measure import Journal, Plan, Role, Settings, Subject, measure
+from latbench.measure import Journal, Plan, Role, Settings, Workload, measure
 from latbench.target import Precision, Runtime, Target
 
 #: Loose and short: what is tested is never how fast this machine is.
@@ -83,20 +83,20 @@ def write_endless_model(path: Path) -> Path:
     return path
 
 
-def subject(key: str, path: Path, role: Role = Role.OP) -> Subject:
-    """The subject that the file at `path` is."""
-    return Subject(key, role, path, sha256_of(path.read_bytes()))
+def workload(key: str, path: Path, role: Role = Role.OP) -> Workload:
+    """The workload that the file at `path` is."""
+    return Workload(key, role, path, sha256_of(path.read_bytes()))
 
 
-def small_plan(folder: Path, subjects: int = 6, settings: Settings = QUICK) -> Plan:
-    """A plan of `subjects` small models and a larger one as the sentinel."""
+def small_plan(folder: Path, workloads: int = 6, settings: Settings = QUICK) -> Plan:
+    """A plan of `workloads` small models and a larger one as the sentinel."""
     folder.mkdir(exist_ok=True)
-    models = [write_model(folder / f"m{n}.onnx", 4 + 4 * n, 12) for n in range(subjects)]
+    models = [write_model(folder / f"m{n}.onnx", 4 + 4 * n, 12) for n in range(workloads)]
     network = write_model(folder / "network.onnx", 32, 28, layers=4)
     return Plan(
         Target(device="host", runtime=Runtime.ONNX, precision=Precision.FP32),
-        tuple(subject(model.stem, model) for model in models),
-        subject("network", network, Role.SENTINEL),
+        tuple(workload(model.stem, model) for model in models),
+        workload("network", network, Role.SENTINEL),
         settings,
     )
 

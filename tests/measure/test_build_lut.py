@@ -10,7 +10,7 @@ from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, MissingOps
 from latbench.export import ArtifactStore, export_architecture, export_op
 from latbench.lut import Lut, predict_latency
-from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
+from latbench.measure import Journal, Plan, Role, RunReport, Settings, Workload, measure
 from latbench.space import Architecture, SearchSpace, parse_key, published
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.build_lut import lut_of_run
@@ -31,15 +31,15 @@ def macs(key: str) -> int:
 @pytest.fixture(scope="module")
 def space_plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
-    subjects = []
+    workloads = []
     for op in SPACE.unique_ops:
         made = export_op(op, Runtime.TFLITE, Precision.FP32, store)
-        subjects.append(Subject(op.key, Role.OP, made.path, made.sha256))
+        workloads.append(Workload(op.key, Role.OP, made.path, made.sha256))
     network = export_architecture(SENTINEL, Runtime.TFLITE, Precision.FP32, store)
     return Plan(
         Target(device="host", runtime=Runtime.TFLITE, precision=Precision.FP32),
-        tuple(subjects),
-        Subject("sentinel", Role.SENTINEL, network.path, network.sha256),
+        tuple(workloads),
+        Workload("sentinel", Role.SENTINEL, network.path, network.sha256),
         SHORT,
     )
 
@@ -60,16 +60,16 @@ def test_from_trials_to_a_prediction(
     lut = Lut.load(tmp_path / "host.json")
     assert (lut.provenance, lut.target, lut.search_space) == ("measured", space_plan.target, SPACE)
     assert set(lut.keys()) == {op.key for op in SPACE.unique_ops}
-    for subject in space_plan.subjects:
-        entry, result = lut[subject.key], report.result(subject.key)
+    for workload in space_plan.workloads:
+        entry, result = lut[workload.key], report.result(workload.key)
         assert (entry.ms, entry.ci95) == (result.ms, result.ci95)
         assert (entry.samples, entry.rounds, entry.tainted) == (
             result.samples,
             result.rounds,
             result.tainted,
         )
-        assert entry.artifact_sha256 == subject.sha256
-        assert entry.macs == parse_key(subject.key).macs
+        assert entry.artifact_sha256 == workload.sha256
+        assert entry.macs == parse_key(workload.key).macs
 
     # The sentinel is what the correction was learnt from, so its own prediction is its time.
     assert lut.sentinel is not None
@@ -112,7 +112,7 @@ def test_a_lut_can_be_built_while_the_journal_is_in_use(
 
 def test_a_run_that_lacks_ops_is_refused_unless_partial(space_plan: Plan, journal: Journal) -> None:
     few = dataclasses.replace(
-        space_plan, subjects=space_plan.subjects[:3], settings=dataclasses.replace(QUICK, ci=0.25)
+        space_plan, workloads=space_plan.workloads[:3], settings=dataclasses.replace(QUICK, ci=0.25)
     )
     measure(few, HostDevice(), journal, about=ABOUT)
     with pytest.raises(MissingOps) as refused:
@@ -145,9 +145,9 @@ def test_the_reason_why_an_op_is_missing_is_told(
 ) -> None:
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"no model")
-    first, *rest = space_plan.subjects[:4]
-    subjects = (dataclasses.replace(first, path=broken, sha256="0" * 64), *rest)
-    plan = dataclasses.replace(space_plan, subjects=subjects, sentinel=None)
+    first, *rest = space_plan.workloads[:4]
+    workloads = (dataclasses.replace(first, path=broken, sha256="0" * 64), *rest)
+    plan = dataclasses.replace(space_plan, workloads=workloads, sentinel=None)
     measure(plan, device, journal, about={"space": SPACE.to_dict()})
     with pytest.raises(MissingOps) as refused:
         lut_of_run(journal, macs=macs)
@@ -163,12 +163,12 @@ def test_tainted_trials_are_used_only_where_there_is_nothing_else(
         about={"space": SPACE.to_dict()},
         tool="1",
     )
-    first, second = space_plan.subjects[:2]
-    for subject, taints in ((first, ["a: b", None, None]), (second, ["a: b", "a: b; c: d"])):
+    first, second = space_plan.workloads[:2]
+    for workload, taints in ((first, ["a: b", None, None]), (second, ["a: b", "a: b; c: d"])):
         for number, taint in enumerate(taints):
             journal.add_trial(
                 run.id,
-                subject,
+                workload,
                 number,
                 samples_ns=np.array([1_000_000 if taint is None else 3_000_000] * 4),
                 started=0.0,

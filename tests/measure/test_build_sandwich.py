@@ -9,7 +9,7 @@ import pytest
 
 from latbench.errors import BadRequest
 from latbench.lut import predict_latency
-from latbench.measure import Journal, Plan, Role, Settings, Subject, summarise
+from latbench.measure import Journal, Plan, Role, Settings, Workload, summarise
 from latbench.space import OpSpec, SearchSpace, parse_key
 from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of
@@ -33,7 +33,7 @@ def network_ms(ops: tuple[OpSpec, ...]) -> float:
 
 
 def latencies() -> dict[tuple[str, Role], float]:
-    """What every subject of a run takes, ms."""
+    """What every workload of a run takes, ms."""
     found = {
         (op.key, Role.OP): truth(op) + sum(map(truth, frames_of(op))) for op in SPACE.unique_ops
     }
@@ -45,11 +45,11 @@ def latencies() -> dict[tuple[str, Role], float]:
 
 def journalled(
     path: Path,
-    subjects: Mapping[tuple[str, Role], float],
+    workloads: Mapping[tuple[str, Role], float],
     runtime: Runtime = Runtime.TFLITE,
     settings: Settings | None = None,
 ) -> Journal:
-    """A journal that holds one run of `subjects`, `ROUNDS` rounds of each."""
+    """A journal that holds one run of `workloads`, `ROUNDS` rounds of each."""
     target = Target(device="host", runtime=runtime, precision=Precision.FP32)
     noted = [
         {"subject": f"n{n}", "layers": net.notation, "head": net.head}
@@ -57,20 +57,20 @@ def journalled(
     ]
     plan = Plan(
         target,
-        tuple(Subject(key, role, path, "0" * 64) for key, role in subjects),
+        tuple(Workload(key, role, path, "0" * 64) for key, role in workloads),
         settings=settings or Settings(),
     )
     journal = Journal(path)
     about = {"space": SPACE.to_dict(), "context": "sandwich", "calibration": noted}
     run = journal.start_run(plan, device=DEVICE, about=about, tool="1")
     rng = np.random.default_rng(0)
-    for subject in plan.subjects:
-        level = subjects[subject.key, subject.role] * 1e6
+    for workload in plan.workloads:
+        level = workloads[workload.key, workload.role] * 1e6
         for number in range(ROUNDS):
             noise = rng.normal(1, 0.002) * rng.normal(1, 0.002, 20)
             journal.add_trial(
                 run.id,
-                subject,
+                workload,
                 number,
                 samples_ns=np.asarray(level * noise, np.int64),
                 started=0.0,

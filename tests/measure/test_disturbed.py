@@ -25,7 +25,7 @@ def pinned(folder: Path) -> tuple[Plan, int]:
     """A plan of small models on one core, with visits long enough to be disturbed."""
     core = max(os.sched_getaffinity(0))
     settings = dataclasses.replace(QUICK, seconds=0.02, max_samples=2000, cool_down_s=0.1)
-    plan = small_plan(folder, subjects=3, settings=settings)
+    plan = small_plan(folder, workloads=3, settings=settings)
     target = plan.target.model_copy(update={"cores": (core,)})
     return dataclasses.replace(plan, target=target), core
 
@@ -50,8 +50,8 @@ def test_a_competitor_on_the_pinned_core_is_noticed_and_said(
     with spinner(core):
         report = measure(plan, device, journal)
     assert report.complete
-    assert report.taints.get("waiting", 0) >= len(plan.subjects)
-    assert set(report.distrusted) >= {subject.key for subject in plan.subjects}
+    assert report.taints.get("waiting", 0) >= len(plan.workloads)
+    assert set(report.distrusted) >= {workload.key for workload in plan.workloads}
     reasons = [trial.taint for trial in journal.trials(report.run.id) if trial.taint]
     assert any("waiting: others had the core for" in reason for reason in reasons)
 

@@ -15,10 +15,10 @@ from measuring import QUICK, small_plan
 
 from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, DeviceLost, JournalRefused, OutputFailed
-from latbench.measure import Journal, Plan, Progress, Role, Subject, measure, measure_fleet
+from latbench.measure import Journal, Plan, Progress, Role, Workload, measure, measure_fleet
 from latbench.measure.ledger import Ledger
 from latbench.measure.records import RunState, Trial
-from latbench.measure.scheduler import Rounds
+from latbench.measure.scheduler import Scheduler
 from latbench.measure.slowdown import Levels, unit_factors
 from latbench.space import SearchSpace, parse_key
 from latbench.workflows.build_lut import lut_of_run
@@ -53,21 +53,21 @@ def each_trial(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls: Calls = []
     counted, lock, add = 0, threading.Lock(), Journal.add_trial
 
-    def noticed(self: Journal, run: int, subject: Subject, *rest: Any, **values: Any) -> Trial:
+    def noticed(self: Journal, run: int, workload: Workload, *rest: Any, **values: Any) -> Trial:
         nonlocal counted
         with lock:
             number = counted
-            counted += subject.role is Role.OP
+            counted += workload.role is Role.OP
         for call in calls:
-            call(number, values["unit"], subject.role)
-        return add(self, run, subject, *rest, **values)
+            call(number, values["unit"], workload.role)
+        return add(self, run, workload, *rest, **values)
 
     monkeypatch.setattr(Journal, "add_trial", noticed)
     return calls
 
 
 def assert_nothing_twice(trials: list[Trial]) -> None:
-    assert set(Counter((trial.subject, trial.round) for trial in ops(trials)).values()) == {1}
+    assert set(Counter((trial.workload, trial.round) for trial in ops(trials)).values()) == {1}
 
 
 def test_eight_units_measure_one_plan(journal: Journal, each_trial: Calls) -> None:
@@ -82,8 +82,8 @@ def test_eight_units_measure_one_plan(journal: Journal, each_trial: Calls) -> No
     assert set(report.units) == set(report.run.units) == {trial.unit for trial in trials} == names
     assert sum(part.trials for part in report.units.values()) == report.trials == len(trials)
     for key in report.standings:
-        visits = Counter(trial.unit for trial in ops(trials) if trial.subject == key)
-        # Round after round a subject goes to units that had it less often.
+        visits = Counter(trial.unit for trial in ops(trials) if trial.workload == key)
+        # Round after round a workload goes to units that had it less often.
         assert len(visits) >= 3
     watching = Counter(trial.unit for trial in trials if trial.role is Role.SENTINEL)
     assert all(watching[name] >= 3 for name in names)
@@ -91,22 +91,22 @@ def test_eight_units_measure_one_plan(journal: Journal, each_trial: Calls) -> No
     assert measure_fleet(fixed_plan(30), units[2:3], journal).taken == 0
 
 
-def test_rounds_of_a_subject_spread_over_units_and_their_runners(journal: Journal) -> None:
+def test_rounds_of_a_workload_spread_over_units_and_their_runners(journal: Journal) -> None:
     """As handed out to units that take turns, whatever threads do."""
     plan = fixed_plan(5, ci=1e-6, max_rounds=18)
     ledger = Ledger(plan, ())
-    rounds, units = Rounds(plan, ledger), ("a", "b", "c")
+    rounds, units = Scheduler(plan, ledger), ("a", "b", "c")
     taken: Counter[tuple[str, str]] = Counter()
     run = journal.start_run(plan, device=described("a", "b", "c"), about={}, tool="1")
     for turn in range(5 * 18):
         unit = units[turn % 3]
         visit = rounds.take(unit, units)
         assert visit is not None
-        ledger.add(journalled(journal, run.id, visit.subject, visit.round, unit, 1.0 + turn % 7))
+        ledger.add(journalled(journal, run.id, visit.workload, visit.round, unit, 1.0 + turn % 7))
         rounds.end(visit)
-        taken[visit.subject.key, unit] += 1
+        taken[visit.workload.key, unit] += 1
     assert rounds.take("a", units) is None
-    assert all(5 <= taken[subject.key, unit] <= 7 for subject in plan.subjects for unit in units)
+    assert all(5 <= taken[workload.key, unit] <= 7 for workload in plan.workloads for unit in units)
 
 
 def test_one_unit_has_the_order_of_the_plan(journal: Journal) -> None:
@@ -114,15 +114,15 @@ def test_one_unit_has_the_order_of_the_plan(journal: Journal) -> None:
     report = measure(plan, FixedUnit("alone"), journal)
     trials = ops(journal.trials(report.run.id))
     for number in range(6):
-        order = [trial.subject for trial in trials if trial.round == number]
-        assert order == [subject.key for subject in plan.order(number)]
+        order = [trial.workload for trial in trials if trial.round == number]
+        assert order == [workload.key for workload in plan.order(number)]
         assert {trial.place for trial in trials if trial.round == number} == {number % 3}
     assert report.units["alone"].factor == 1
 
 
 def test_the_few_that_are_left_keep_several_units_busy(journal: Journal) -> None:
     plan = fixed_plan(1, ci=1e-9, max_rounds=12)
-    rounds = Rounds(plan, Ledger(plan, ()))
+    rounds = Scheduler(plan, Ledger(plan, ()))
     handed_out = [rounds.take(unit, "abcdefgh") for unit in "abcdefgh"]
     taken = [visit for visit in handed_out if visit is not None]
     assert [visit.round for visit in taken] == list(range(6))  # what it needs for certain
@@ -331,11 +331,12 @@ def test_real_runners_of_several_units(tmp_path: Path, journal: Journal) -> None
 def space_plan(**settings: object) -> tuple[Plan, dict[str, object]]:
     """A plan of a space's ops, alone."""
     plan = fixed_plan(1, **settings)
-    (template,) = plan.subjects
-    subjects = tuple(
-        Subject(op.key, Role.OP, Path(f"{op.key}.onnx"), template.sha256) for op in SPACE.unique_ops
+    (template,) = plan.workloads
+    workloads = tuple(
+        Workload(op.key, Role.OP, Path(f"{op.key}.onnx"), template.sha256)
+        for op in SPACE.unique_ops
     )
-    return Plan(plan.target, subjects, plan.sentinel, plan.settings), {"space": SPACE.to_dict()}
+    return Plan(plan.target, workloads, plan.sentinel, plan.settings), {"space": SPACE.to_dict()}
 
 
 def test_the_lut_says_which_unit_measured_what(journal: Journal) -> None:
@@ -353,7 +354,7 @@ def test_the_lut_says_which_unit_measured_what(journal: Journal) -> None:
     assert lut.method["rounds_of_units"].keys() == lut.entries.keys()
     for key, entry in lut.entries.items():
         of_units = lut.method["rounds_of_units"][key]
-        best = levels.chosen(trial for trial in trials if trial.subject == key)
+        best = levels.chosen(trial for trial in trials if trial.workload == key)
         assert of_units == dict(Counter(trial.unit for trial in best))
         assert sum(of_units.values()) == entry.rounds
         assert entry.ms == report.result(key).ms
@@ -375,7 +376,7 @@ def described(*units: str) -> dict[str, object]:
 def journalled(
     journal: Journal,
     run: int,
-    subject: Subject,
+    workload: Workload,
     round_number: int,
     unit: str,
     ms: float,
@@ -383,7 +384,7 @@ def journalled(
 ) -> Trial:
     return journal.add_trial(
         run,
-        subject,
+        workload,
         round_number,
         unit=unit,
         samples_ns=np.array([round(ms * 1e6)] * 4),
@@ -394,13 +395,13 @@ def journalled(
     )
 
 
-def test_the_last_subjects_have_the_sentinel_for_a_neighbour(journal: Journal) -> None:
+def test_the_last_workloads_have_the_sentinel_for_a_neighbour(journal: Journal) -> None:
     plan = fixed_plan(12, ci=0.0012, max_rounds=30)
     report = measure(plan, FixedUnit("alone"), journal)
     trials = journal.trials(report.run.id)
     visited = Counter(trial.round for trial in ops(trials))
     few = [number for number in visited if visited[number] <= 3]
-    assert len(few) >= 2, "some subjects take longer than others"
+    assert len(few) >= 2, "some workloads take longer than others"
     between, longest = 0, 0
     for trial in trials:
         between = 0 if trial.role is Role.SENTINEL else between + 1

@@ -51,7 +51,7 @@ def filled(path: Path, plan: Plan, trials: int = 3) -> list[int]:
         for number in range(trials):
             journal.add_trial(
                 run.id,
-                plan.subjects[0],
+                plan.workloads[0],
                 number,
                 samples_ns=np.array([1000 + number, 5000]),
                 started=1.0,
@@ -70,7 +70,7 @@ def test_trials_are_read_back_as_they_were_written(journal: Journal, plan: Plan)
     before = journal.add_conditions(run.id, 12.5, '{"load_average": 0.5}')
     written = journal.add_trial(
         run.id,
-        plan.subjects[1],
+        plan.workloads[1],
         4,
         samples_ns=np.array([3, 2**62, 1]),
         clocks_khz=np.array([1_200_000] * 3),
@@ -82,7 +82,7 @@ def test_trials_are_read_back_as_they_were_written(journal: Journal, plan: Plan)
     )
     journal.add_trial(
         run.id,
-        plan.subjects[0],
+        plan.workloads[0],
         4,
         samples_ns=np.empty(0, np.int64),
         started=13.0,
@@ -98,7 +98,7 @@ def test_trials_are_read_back_as_they_were_written(journal: Journal, plan: Plan)
     assert timed.samples_ns.tolist() == [3, 2**62, 1]
     assert timed.clocks_khz is not None
     assert timed.clocks_khz.tolist() == [1_200_000] * 3
-    assert (timed.subject, timed.round, timed.started, timed.duration_s) == ("m1", 4, 12.75, 0.25)
+    assert (timed.workload, timed.round, timed.started, timed.duration_s) == ("m1", 4, 12.75, 0.25)
     assert (timed.before, timed.after) == (before, after)
     assert timed.taint == "trend: samples rose by 9%; sentinel: +9% off its level"
     assert failed.failure == Failure("load", "refused", "no model")
@@ -107,17 +107,17 @@ def test_trials_are_read_back_as_they_were_written(journal: Journal, plan: Plan)
     again = journal.run()
     assert again.target == plan.target
     assert again.about == {"why": ["a", 1]}
-    assert again.subjects == {subject.key: subject for subject in plan.all_subjects}
+    assert again.workloads == {workload.key: workload for workload in plan.all_workloads}
     assert again.sentinel == plan.sentinel
     assert (again.state, again.tool, again.unit) == (RunState.RUNNING, "9.9", "u1")
 
 
-def test_a_subject_cannot_be_visited_twice_in_a_round(journal: Journal, plan: Plan) -> None:
+def test_a_workload_cannot_be_visited_twice_in_a_round(journal: Journal, plan: Plan) -> None:
     run = journal.start_run(plan, device=DEVICE, about={}, tool="1")
     visit = {"samples_ns": np.array([1]), "started": 0.0, "duration_s": 0.0, "warmups": 0}
-    journal.add_trial(run.id, plan.subjects[0], 0, **visit)
+    journal.add_trial(run.id, plan.workloads[0], 0, **visit)
     with pytest.raises(JournalRefused):
-        journal.add_trial(run.id, plan.subjects[0], 0, **visit)
+        journal.add_trial(run.id, plan.workloads[0], 0, **visit)
     assert plan.sentinel is not None
     for _ in range(2):
         journal.add_trial(run.id, plan.sentinel, 0, **visit)
@@ -154,7 +154,7 @@ def test_threads_share_a_journal(journal: Journal, plan: Plan) -> None:
     visit = {"samples_ns": np.array([1]), "started": 0.0, "duration_s": 0.0, "warmups": 0}
 
     def write(number: int) -> Trial:
-        return journal.add_trial(run.id, plan.subjects[0], number, unit=f"u{number % 4}", **visit)
+        return journal.add_trial(run.id, plan.workloads[0], number, unit=f"u{number % 4}", **visit)
 
     with ThreadPoolExecutor(8) as threads:
         written = list(threads.map(write, range(200)))
@@ -164,7 +164,7 @@ def test_threads_share_a_journal(journal: Journal, plan: Plan) -> None:
 
 
 def of_version_2(path: Path, plan: Plan) -> None:
-    """A journal as it was before trials named their unit: a subject's rounds at two runners."""
+    """A journal as it was before trials named their unit: a workload's rounds at two runners."""
     filled(path, plan)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("UPDATE runs SET settings = json_set(settings, '$.runners', 2)")

@@ -18,8 +18,8 @@ SUBJECTS = {f"op{number}": 0.1 * 1.3**number for number in range(20)} | {"networ
 Slowness = Callable[[float], float]
 
 
-def trial(number: int, subject: str, ms: float, started: float, **fields: object) -> Trial:
-    role = Role.NETWORK if subject == "network" else Role.OP
+def trial(number: int, workload: str, ms: float, started: float, **fields: object) -> Trial:
+    role = Role.NETWORK if workload == "network" else Role.OP
     known: dict[str, object] = {
         "role": role, "round": 0, "unit": "a", "place": 0, "clocks_khz": None, "warmups": 0,
         "duration_s": 0.0,
@@ -27,7 +27,7 @@ def trial(number: int, subject: str, ms: float, started: float, **fields: object
     return Trial(
         id=number,
         run=1,
-        subject=subject,
+        workload=workload,
         started=started,
         samples_ns=np.full(5, round(1e6 * ms)),
         **(known | fields),  # type: ignore[arg-type]
@@ -41,23 +41,23 @@ def visits(
     unit: str = "a",
     sensitivities: Mapping[str, float] | None = None,
 ) -> list[Trial]:
-    """Rounds over all subjects in orders of their own, 20 ms a visit, on a unit of changing speed."""
+    """Rounds over all workloads in orders of their own, 20 ms a visit, on a unit of changing speed."""
     rng = random.Random(seed)
     made = []
     for _ in range(rounds):
-        for subject in rng.sample(sorted(SUBJECTS), len(SUBJECTS)):
+        for workload in rng.sample(sorted(SUBJECTS), len(SUBJECTS)):
             started = 0.02 * len(made)
-            shown = 1.0 if sensitivities is None else sensitivities[subject]
-            ms = SUBJECTS[subject] * slowness(started) ** shown * rng.normalvariate(1, NOISE)
-            made.append(trial(1000 * ord(unit) + len(made), subject, ms, started, unit=unit))
+            shown = 1.0 if sensitivities is None else sensitivities[workload]
+            ms = SUBJECTS[workload] * slowness(started) ** shown * rng.normalvariate(1, NOISE)
+            made.append(trial(1000 * ord(unit) + len(made), workload, ms, started, unit=unit))
     return made
 
 
 def errors(trials: Iterable[Trial], factors: dict[int, float]) -> list[float]:
-    """How far the median of each subject's trials is from the truth, once what is common is taken out."""
+    """How far the median of each workload's trials is from the truth, once what is common is taken out."""
     medians: dict[str, list[float]] = defaultdict(list)
     for one in trials:
-        medians[one.subject].append(levelled(one, factors).median_ms)
+        medians[one.workload].append(levelled(one, factors).median_ms)
     ratios = {key: statistics.median(of) / SUBJECTS[key] for key, of in medians.items()}
     middle = statistics.median(ratios.values())
     return [abs(ratio / middle - 1) for ratio in ratios.values()]
@@ -83,17 +83,17 @@ def test_a_machine_of_two_speeds_tells_what_a_calm_one_does(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_what_shows_a_level_less_than_others_is_levelled_less(seed: int) -> None:
     rng = random.Random(seed)
-    sensitivities = {subject: rng.uniform(0.6, 1.4) for subject in SUBJECTS}
+    sensitivities = {workload: rng.uniform(0.6, 1.4) for workload in SUBJECTS}
     speed = two_speeds(seed)
     trials = visits(speed, 24, seed, sensitivities=sensitivities)
     factors = trial_factors(trials)
-    for subject in SUBJECTS:
-        of_subject = [one for one in trials if one.subject == subject]
+    for workload in SUBJECTS:
+        of_workload = [one for one in trials if one.workload == workload]
         # Where the middle of the levels lies, an odd trial or two decide.
-        slow = [factors[one.id] for one in of_subject if speed(one.started) > 1]
-        fast = [factors[one.id] for one in of_subject if speed(one.started) == 1]
+        slow = [factors[one.id] for one in of_workload if speed(one.started) > 1]
+        fast = [factors[one.id] for one in of_workload if speed(one.started) == 1]
         seen = statistics.median(slow) / statistics.median(fast)
-        assert seen == pytest.approx(1.3 ** sensitivities[subject], rel=0.04)
+        assert seen == pytest.approx(1.3 ** sensitivities[workload], rel=0.04)
 
 
 def test_a_calm_machine_is_left_as_it_is() -> None:
@@ -114,10 +114,10 @@ def test_a_drift_of_the_machine_is_followed() -> None:
     assert statistics.fmean(errors(trials, factors)) < 0.01
 
 
-def test_what_one_subject_does_alone_is_its_own() -> None:
+def test_what_one_workload_does_alone_is_its_own() -> None:
     trials = [
-        trial(one.id, one.subject, 2 * one.median_ms, one.started)
-        if one.subject == "op3" and one.started > 1.6
+        trial(one.id, one.workload, 2 * one.median_ms, one.started)
+        if one.workload == "op3" and one.started > 1.6
         else one
         for one in visits(lambda _: 1.0)
     ]
@@ -125,7 +125,7 @@ def test_what_one_subject_does_alone_is_its_own() -> None:
     assert all(factors[one.id] == pytest.approx(1, abs=0.02) for one in trials)
 
 
-def test_a_subject_is_no_neighbour_of_itself() -> None:
+def test_a_workload_is_no_neighbour_of_itself() -> None:
     alone = [trial(number, "op0", 1 + number % 3, 0.02 * number) for number in range(30)]
     assert set(trial_factors(alone).values()) == {1.0}
 
@@ -134,7 +134,7 @@ def test_what_lies_beyond_a_pause_tells_nothing() -> None:
     half = 84  # four rounds
     trials = visits(lambda now: 1.0 if now < 0.02 * half else 1.3)
     paused = [
-        trial(one.id, one.subject, one.median_ms, one.started + (100 if place >= half else 0))
+        trial(one.id, one.workload, one.median_ms, one.started + (100 if place >= half else 0))
         for place, one in enumerate(trials)
     ]
     factors = [trial_factors(paused)[one.id] for one in paused]
@@ -144,7 +144,7 @@ def test_what_lies_beyond_a_pause_tells_nothing() -> None:
 
 def test_slow_visits_are_neighbours_too() -> None:
     trials = visits(lambda now: 1 + now / 5)
-    slow = [trial(one.id, one.subject, one.median_ms, 150 * one.started) for one in trials]
+    slow = [trial(one.id, one.workload, one.median_ms, 150 * one.started) for one in trials]
     assert trial_factors(slow) == pytest.approx(trial_factors(trials), rel=0.03)
 
 
@@ -171,7 +171,7 @@ def test_restless_units_stay_comparable(seed: int) -> None:
     of_units = []
     for unit in "ab":
         ratios = [
-            levelled(one, factors).median_ms / SUBJECTS[one.subject]
+            levelled(one, factors).median_ms / SUBJECTS[one.workload]
             for one in trials
             if one.unit == unit and one.role is not Role.SENTINEL
         ]
@@ -183,7 +183,7 @@ def test_tainted_trials_tell_of_levels_and_failed_ones_do_not() -> None:
     speed = two_speeds(2)
     trials = visits(speed, seed=2)
     tainted = [
-        trial(one.id, one.subject, one.median_ms, one.started, taint="sentinel: off its level")
+        trial(one.id, one.workload, one.median_ms, one.started, taint="sentinel: off its level")
         for one in trials
     ]
     assert trial_factors(tainted) == pytest.approx(trial_factors(trials))
@@ -216,9 +216,9 @@ def test_how_much_of_a_run_is_disturbed_does_not_change_what_it_says(share: floa
     trials = visits(lambda now: 1.25 if busy[int(now / 0.25)] else 1.0, rounds=24)
     factors = trial_factors(trials)
     ratios = []
-    for subject, ms in SUBJECTS.items():
-        of_subject = [one for one in trials if one.subject == subject]
-        found = statistics.median(levelled(one, factors).median_ms for one in of_subject)
+    for workload, ms in SUBJECTS.items():
+        of_workload = [one for one in trials if one.workload == workload]
+        found = statistics.median(levelled(one, factors).median_ms for one in of_workload)
         ratios.append(found / ms)
     assert statistics.median(ratios) == pytest.approx(1, abs=0.01)
 
@@ -226,12 +226,12 @@ def test_how_much_of_a_run_is_disturbed_does_not_change_what_it_says(share: floa
 def test_disturbed_trials_count_only_where_calm_ones_are_few() -> None:
     trials = visits(lambda now: 1.25 if 1.0 < now < 3.0 else 1.0, rounds=24)
     levels = Levels.of(trials)
-    of_subject = [one for one in trials if one.subject == "op3"]
-    calm = [one for one in of_subject if not 1.0 < one.started < 3.0]
-    assert {one.id for one in levels.chosen(of_subject)} == {one.id for one in calm}
-    few = [one for one in of_subject if one not in calm[5:]]
+    of_workload = [one for one in trials if one.workload == "op3"]
+    calm = [one for one in of_workload if not 1.0 < one.started < 3.0]
+    assert {one.id for one in levels.chosen(of_workload)} == {one.id for one in calm}
+    few = [one for one in of_workload if one not in calm[5:]]
     assert {one.id for one in levels.chosen(few)} == {one.id for one in few}
-    whole = [one for one in trials if one.subject == "network"]
+    whole = [one for one in trials if one.workload == "network"]
     assert {one.id for one in levels.chosen(whole)} == {one.id for one in whole}
 
 
@@ -239,7 +239,7 @@ def test_trusted_trials_alone_say_what_is_calm() -> None:
     """A phone whose clock is capped most of the time is not calm then, however often that is."""
     trials = visits(lambda now: 1.5 if now < 2.8 else 1.0)
     capped = [
-        trial(one.id, one.subject, one.median_ms, one.started, taint="clock: capped")
+        trial(one.id, one.workload, one.median_ms, one.started, taint="clock: capped")
         if one.started < 2.8
         else one
         for one in trials

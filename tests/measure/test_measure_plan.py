@@ -5,12 +5,12 @@ import pytest
 from measuring import QUICK
 
 from latbench.errors import BadRequest
-from latbench.measure import Plan, Role, Settings, Subject
+from latbench.measure import Plan, Role, Settings, Workload
 from latbench.target import Precision, Runtime, Target
 
 TARGET = Target(device="host", runtime=Runtime.ONNX, precision=Precision.FP32)
-OPS = tuple(Subject(f"op{n}", Role.OP, Path(f"op{n}.onnx"), f"{n:064x}") for n in range(50))
-NETWORK = Subject("network", Role.SENTINEL, Path("network.onnx"), "f" * 64)
+OPS = tuple(Workload(f"op{n}", Role.OP, Path(f"op{n}.onnx"), f"{n:064x}") for n in range(50))
+NETWORK = Workload("network", Role.SENTINEL, Path("network.onnx"), "f" * 64)
 PLAN = Plan(TARGET, OPS, NETWORK)
 
 
@@ -50,7 +50,7 @@ def test_each_round_has_an_order_of_its_own_that_can_be_had_again() -> None:
     assert Plan(TARGET, OPS, NETWORK, Settings(seed=1)).order(3) != orders[3]
 
 
-def test_over_many_rounds_every_subject_comes_early_and_late() -> None:
+def test_over_many_rounds_every_workload_comes_early_and_late() -> None:
     places = [PLAN.order(number).index(OPS[0]) for number in range(400)]
     # Uniform on 0..49: mean 24.5, standard deviation 14.4; four standard errors of 400.
     assert sum(places) / 400 == pytest.approx(24.5, abs=4 * 14.4 / 20)

@@ -14,23 +14,23 @@ import measuring
 import numpy as np
 import psutil
 import pytest
-from measuring import QUICK, small_plan, subject, write_endless_model, write_model
+from measuring import QUICK, small_plan, workload, write_endless_model, write_model
 
 from latbench.device.host.device import HostDevice
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.messages import Loaded
 from latbench.errors import JournalRefused, LatbenchError, RunnerFailed
-from latbench.measure import Journal, Plan, Progress, Standing, measure
+from latbench.measure import ConvergenceStatus, Journal, Plan, Progress, measure
 from latbench.measure.ledger import Ledger
 from latbench.measure.plan import Role
 from latbench.measure.records import RunState, Trial
 from latbench.target import Runtime
 
-SETTLED = {Standing.CONVERGED, Standing.EXHAUSTED, Standing.NOISY}
+SETTLED = {ConvergenceStatus.CONVERGED, ConvergenceStatus.EXHAUSTED, ConvergenceStatus.NOISY}
 
 
 def visits(trials: list[Trial]) -> Counter[tuple[str, int]]:
-    return Counter((trial.subject, trial.round) for trial in trials if trial.role is Role.OP)
+    return Counter((trial.workload, trial.round) for trial in trials if trial.role is Role.OP)
 
 
 def workers() -> list[psutil.Process]:
@@ -43,7 +43,7 @@ def test_a_complete_run(plan: Plan, device: HostDevice, journal: Journal) -> Non
 
     assert report.complete
     assert set(report.standings.values()) <= SETTLED
-    assert set(report.results) == {subject.key for subject in plan.all_subjects}
+    assert set(report.results) == {workload.key for workload in plan.all_workloads}
     trials = journal.trials(report.run.id)
     assert report.trials == report.taken == len(trials)
     assert set(visits(trials).values()) == {1}
@@ -51,7 +51,7 @@ def test_a_complete_run(plan: Plan, device: HostDevice, journal: Journal) -> Non
         result = report.result(key)
         low, high = result.ci95
         assert 0 < low <= result.ms <= high
-        of_key = [trial for trial in trials if trial.subject == key]
+        of_key = [trial for trial in trials if trial.workload == key]
         assert len(of_key) >= plan.settings.min_rounds
         assert all(trial.samples_ns.size >= plan.settings.min_samples for trial in of_key)
     assert report.timed_s == pytest.approx(sum(trial.timed_s for trial in trials))
@@ -63,7 +63,7 @@ def test_a_complete_run(plan: Plan, device: HostDevice, journal: Journal) -> Non
 
     assert [told[0].phase, told[-1].phase] == ["prepare", "done"]
     assert told[-1].done == told[-1].expected == sum(visits(trials).values())
-    assert told[-1].settled == told[-1].subjects == len(plan.subjects)
+    assert told[-1].settled == told[-1].workloads == len(plan.workloads)
     assert all(earlier.done <= later.done for earlier, later in itertools.pairwise(told))
 
 
@@ -71,9 +71,9 @@ def test_rounds_are_interleaved_and_the_sentinel_stands_between(
     plan: Plan, device: HostDevice, journal: Journal
 ) -> None:
     trials = journal.trials(measure(plan, device, journal).run.id)
-    order = [trial.subject for trial in trials if trial.round == 0 and trial.role is Role.OP]
-    assert order == [subject.key for subject in plan.order(0)]
-    assert order != [subject.key for subject in plan.order(1)]
+    order = [trial.workload for trial in trials if trial.round == 0 and trial.role is Role.OP]
+    assert order == [workload.key for workload in plan.order(0)]
+    assert order != [workload.key for workload in plan.order(1)]
     roles = [trial.role for trial in trials]
     assert roles[0] is roles[-1] is Role.SENTINEL
     longest = max(map(len, "".join("s" if r is Role.SENTINEL else "o" for r in roles).split("s")))
@@ -91,16 +91,16 @@ def test_every_trial_stands_between_two_readings(
         assert readings[trial.before]["time"] <= trial.started <= readings[trial.after]["time"]
 
 
-def test_a_subject_is_visited_until_it_converges_and_no_longer(
+def test_a_workload_is_visited_until_it_converges_and_no_longer(
     plan: Plan, device: HostDevice, journal: Journal
 ) -> None:
     report = measure(plan, device, journal)
     trials = journal.trials(report.run.id)
     for key, standing in report.standings.items():
-        of_key = [trial for trial in trials if trial.subject == key]
+        of_key = [trial for trial in trials if trial.workload == key]
         # Trials that were distrusted only later may have been visits too many, or too few.
-        if standing is Standing.CONVERGED and not any(trial.taint for trial in of_key):
-            assert Ledger(plan, of_key[:-1]).standing(key) is Standing.PENDING
+        if standing is ConvergenceStatus.CONVERGED and not any(trial.taint for trial in of_key):
+            assert Ledger(plan, of_key[:-1]).standing(key) is ConvergenceStatus.PENDING
 
 
 def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
@@ -114,7 +114,7 @@ def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
     def visit(number: int, round_number: int, ms: float, taint: str | None = None) -> None:
         journal.add_trial(
             run.id,
-            plan.subjects[number],
+            plan.workloads[number],
             round_number,
             samples_ns=np.array([int(ms * 1e6)] * 4),
             started=0.0,
@@ -131,13 +131,13 @@ def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
             visit(3, round_number, 1)  # calm, but too few rounds
     ledger = Ledger(plan, journal.trials(run.id))
     standings = [ledger.standing(f"m{number}") for number in range(4)]
-    pending = Standing.PENDING
-    assert standings == [Standing.CONVERGED, pending, Standing.NOISY, pending]
+    pending = ConvergenceStatus.PENDING
+    assert standings == [ConvergenceStatus.CONVERGED, pending, ConvergenceStatus.NOISY, pending]
     assert ledger.visits_left("m0") == 0
     assert ledger.visits_left("m1") > 1
     assert ledger.visits_left("m3") == 1
     strict = dataclasses.replace(plan, settings=dataclasses.replace(QUICK, max_rounds=7))
-    assert Ledger(strict, journal.trials(run.id)).standing("m1") is Standing.EXHAUSTED
+    assert Ledger(strict, journal.trials(run.id)).standing("m1") is ConvergenceStatus.EXHAUSTED
 
 
 def test_what_is_distrusted_later_says_no_more_what_is_calm(plan: Plan, journal: Journal) -> None:
@@ -150,18 +150,18 @@ def test_what_is_distrusted_later_says_no_more_what_is_calm(plan: Plan, journal:
     rng = np.random.default_rng(0)
     fast = []
     for number in range(120):
-        round_number, subject = divmod(number, 4)
+        round_number, workload = divmod(number, 4)
         slowness = 1.0 if round_number < 9 else 1.3
         trial = journal.add_trial(
             run.id,
-            plan.subjects[subject],
+            plan.workloads[workload],
             round_number,
             samples_ns=np.array([int(slowness * rng.normal(1e6, 1e4))] * 4),
             started=0.02 * number,
             duration_s=0.0,
             warmups=0,
         )
-        if slowness == 1.0 and subject:
+        if slowness == 1.0 and workload:
             fast.append(trial.id)
     ledger = Ledger(plan, journal.trials(run.id))
     ledger.relevel()
@@ -191,7 +191,7 @@ def test_the_same_plan_twice_costs_nothing(
     shutil.copytree(tmp_path / "models", moved)
     (tmp_path / "models").rename(tmp_path / "gone")
     again = small_plan(moved)
-    second = measure(dataclasses.replace(again, subjects=again.subjects[::-1]), device, journal)
+    second = measure(dataclasses.replace(again, workloads=again.workloads[::-1]), device, journal)
     assert (second.taken, second.runners_started) == (0, 0)
     assert second.run.id == first.run.id
     assert second.results == first.results
@@ -216,7 +216,7 @@ def test_the_budget_stops_a_run_that_another_call_continues(
     stopped = measure(dataclasses.replace(plan, settings=short), device, journal)
     assert stopped.run.state is RunState.STOPPED
     assert not stopped.complete
-    assert set(stopped.unconverged) == {subject.key for subject in plan.subjects}
+    assert set(stopped.unconverged) == {workload.key for workload in plan.workloads}
     with pytest.raises(LatbenchError, match="before the budget ended"):
         stopped.result("m0")
     finished = measure(plan, device, journal)
@@ -249,7 +249,7 @@ def test_a_model_that_does_not_load_is_given_up_and_listed(
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     report = measure(
-        dataclasses.replace(plan, subjects=(*plan.subjects, subject("broken", broken))),
+        dataclasses.replace(plan, workloads=(*plan.workloads, workload("broken", broken))),
         device,
         journal,
     )
@@ -259,23 +259,23 @@ def test_a_model_that_does_not_load_is_given_up_and_listed(
     assert report.failures["broken"].stage == "load"
     with pytest.raises(RunnerFailed, match=r"broken\.onnx"):
         report.result("broken")
-    assert set(report.results) == {subject.key for subject in plan.all_subjects}
+    assert set(report.results) == {workload.key for workload in plan.all_workloads}
 
 
 def test_a_model_that_never_ends_is_given_up_and_the_rest_measured(
     plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
 ) -> None:
-    endless = subject("endless", write_endless_model(tmp_path / "endless.onnx"))
+    endless = workload("endless", write_endless_model(tmp_path / "endless.onnx"))
     patient = dataclasses.replace(QUICK, timeout_s=2.0)
-    subjects = (*plan.subjects, endless)
+    workloads = (*plan.workloads, endless)
     report = measure(
-        dataclasses.replace(plan, subjects=subjects, settings=patient), device, journal
+        dataclasses.replace(plan, workloads=workloads, settings=patient), device, journal
     )
     assert report.complete
     assert report.given_up == ("endless",)
     assert report.failures["endless"].kind == "hung"
     assert report.runners_started == 1 + report.failed
-    assert set(report.results) == {subject.key for subject in plan.all_subjects}
+    assert set(report.results) == {workload.key for workload in plan.all_workloads}
     assert not workers()
 
 
@@ -284,18 +284,18 @@ def test_a_sentinel_that_does_not_load_leaves_the_ops_measured(
 ) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    sentinel = subject("network", broken, Role.SENTINEL)
+    sentinel = workload("network", broken, Role.SENTINEL)
     report = measure(dataclasses.replace(plan, sentinel=sentinel), device, journal)
     assert report.complete
     assert report.drift is None
     assert "network" in report.failures
-    assert set(report.results) == {subject.key for subject in plan.subjects}
+    assert set(report.results) == {workload.key for workload in plan.workloads}
 
 
 def test_one_model_without_a_sentinel(
     plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
 ) -> None:
-    model = subject("mine", write_model(tmp_path / "mine.onnx", 8, 8), Role.NETWORK)
+    model = workload("mine", write_model(tmp_path / "mine.onnx", 8, 8), Role.NETWORK)
     report = measure(Plan(plan.target, (model,), settings=QUICK), device, journal)
     assert report.complete
     assert report.result("mine").rounds >= QUICK.min_rounds
@@ -355,8 +355,8 @@ def test_a_killed_process_loses_nothing_and_repeats_nothing(
         assert (old.id, old.samples_ns.tolist()) == (new.id, new.samples_ns.tolist())
     # It went on in the middle of the round it was killed in.
     last = max(trial.round for trial in before)
-    in_last = [trial.subject for trial in after if trial.round == last and trial.role is Role.OP]
-    assert in_last == [subject.key for subject in plan.order(last)][: len(in_last)]
+    in_last = [trial.workload for trial in after if trial.round == last and trial.role is Role.OP]
+    assert in_last == [workload.key for workload in plan.order(last)][: len(in_last)]
 
 
 def wait_for_trials(path: Path, count: int, process: "subprocess.Popen[bytes]") -> list[Trial]:
@@ -423,7 +423,7 @@ def test_models_are_loaded_anew_for_every_visit_but_the_sentinel(
     device = NotingDevice()
     report = measure(plan, device, journal)
     assert report.complete
-    made = Counter(trial.subject for trial in journal.trials(report.run.id))
+    made = Counter(trial.workload for trial in journal.trials(report.run.id))
     assert device.loads.pop("network") == 1 < made.pop("network")
     assert device.loads == made
     assert device.most == 2
@@ -439,8 +439,8 @@ def test_without_reloading_models_stay_loaded_and_the_oldest_goes_first(
     report = measure(kept, device, journal)
     assert report.complete
     assert (report.failed, report.runners_started) == (0, 1)
-    assert device.most == min(most, len(plan.all_subjects))
-    assert (set(device.loads.values()) == {1}) == (most > len(plan.all_subjects))
+    assert device.most == min(most, len(plan.all_workloads))
+    assert (set(device.loads.values()) == {1}) == (most > len(plan.all_workloads))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from measuring import QUICK, small_plan
 
 from latbench.device.conditions import Conditions
 from latbench.device.host.device import HostDevice
-from latbench.measure import Journal, Plan, Standing, measure, taint
+from latbench.measure import ConvergenceStatus, Journal, Plan, measure, taint
 from latbench.measure.plan import Role
 from latbench.measure.records import Run
 
@@ -27,15 +27,15 @@ def test_a_capped_clock_taints_everything_and_still_ends(
     device = a_machine(tmp_path / "root", 1_200_000, 2_400_000)
     report = measure(plan, device, journal)
     assert report.complete
-    assert set(report.standings.values()) == {Standing.NOISY}
+    assert set(report.standings.values()) == {ConvergenceStatus.NOISY}
     trials = journal.trials(report.run.id)
     ops = [trial for trial in trials if trial.role is Role.OP]
     assert all("core 0 is limited to 1.20 of 2.40 GHz" in str(trial.taint) for trial in ops)
     assert report.tainted == len(trials)
     # Six rounds to see that it does not pass, and the one or two under way until the conditions
     # are read again; their trials are the best there are.
-    for subject in plan.subjects:
-        result = report.result(subject.key)
+    for workload in plan.workloads:
+        result = report.result(workload.key)
         assert 6 <= result.rounds == result.tainted <= 8
 
 
@@ -77,7 +77,7 @@ def test_a_sentinel_off_its_level_taints_the_trials_around_it(
     report = measure(plan, device, journal)
     assert report.run.id == run.id
     assert report.complete
-    assert set(report.standings.values()) == {Standing.NOISY}
+    assert set(report.standings.values()) == {ConvergenceStatus.NOISY}
     taken = journal.trials(run.id)[200:]
     assert {trial.role for trial in taken} == {Role.OP, Role.SENTINEL}
     assert all("sentinel: -100% off its level" in str(trial.taint) for trial in taken)
@@ -110,7 +110,7 @@ def test_a_tainted_trial_is_taken_again(tmp_path: Path, device: HostDevice) -> N
         for round_number in range(3):
             journal.add_trial(
                 run.id,
-                plan.subjects[0],
+                plan.workloads[0],
                 round_number,
                 samples_ns=np.array([10**12] * 4),
                 started=0.0,
@@ -121,7 +121,7 @@ def test_a_tainted_trial_is_taken_again(tmp_path: Path, device: HostDevice) -> N
         # A noisy machine may taint more; that must not end it early.
         patient = dataclasses.replace(QUICK, max_retakes=30)
         report = measure(dataclasses.replace(plan, settings=patient), device, journal)
-        trials = [trial for trial in journal.trials(report.run.id) if trial.subject == "m0"]
+        trials = [trial for trial in journal.trials(report.run.id) if trial.workload == "m0"]
     assert report.complete
     assert sum(trial.taint == "thermal: status 3" for trial in trials) == 3  # kept
     assert len(trials) - 3 >= QUICK.min_rounds  # and taken again

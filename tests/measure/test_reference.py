@@ -13,12 +13,12 @@ from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, RunnerFailed
 from latbench.measure import Journal, Plan, Role, measure
 from latbench.measure.journal_file import APPLICATION_ID, UPDATES, VERSION
-from latbench.measure.plan import reference_subject
+from latbench.measure.plan import reference_workload
 from latbench.measure.slowdown import Levels
 
 
 def with_reference(plan: Plan, workload: str) -> Plan:
-    return dataclasses.replace(plan, reference=reference_subject(workload))
+    return dataclasses.replace(plan, reference=reference_workload(workload))
 
 
 def test_the_reference_is_timed_between_the_others_in_every_place(
@@ -32,7 +32,7 @@ def test_the_reference_is_timed_between_the_others_in_every_place(
     assert report.complete
     trials = journal.trials(report.run.id)
     watching = [trial.role for trial in trials if trial.role.watches]
-    assert watching.count(Role.REFERENCE) >= len(plan.subjects)
+    assert watching.count(Role.REFERENCE) >= len(plan.workloads)
     result = report.results[plan.reference.key]
     of_reference = [trial for trial in trials if trial.role is Role.REFERENCE]
     assert result.rounds == len(Levels.of(trials).chosen(of_reference))
@@ -79,11 +79,11 @@ def test_it_is_part_of_what_a_run_is_known_by(tmp_path: Path) -> None:
 
 def test_only_the_reference_has_no_file(tmp_path: Path) -> None:
     plan = small_plan(tmp_path / "models")
-    without = dataclasses.replace(plan.subjects[0], path=None)
+    without = dataclasses.replace(plan.workloads[0], path=None)
     with pytest.raises(BadRequest, match="no file"):
-        dataclasses.replace(plan, subjects=(without, *plan.subjects[1:]))
+        dataclasses.replace(plan, workloads=(without, *plan.workloads[1:]))
     with pytest.raises(BadRequest, match="role of a reference"):
-        dataclasses.replace(plan, reference=dataclasses.replace(plan.subjects[0], key="another"))
+        dataclasses.replace(plan, reference=dataclasses.replace(plan.workloads[0], key="another"))
 
 
 def test_a_journal_of_version_1_is_brought_up_to_date(tmp_path: Path, device: HostDevice) -> None:
@@ -96,7 +96,7 @@ def test_a_journal_of_version_1_is_brought_up_to_date(tmp_path: Path, device: Ho
     db.commit()
     db.close()
     assert device.reference is not None
-    plan = with_reference(small_plan(tmp_path / "models", subjects=2), device.reference)
+    plan = with_reference(small_plan(tmp_path / "models", workloads=2), device.reference)
     with Journal(path) as journal:
         report = measure(plan, device, journal)  # visits the reference more than once a round
     assert report.complete

@@ -7,7 +7,7 @@ import numpy as np
 
 from latbench.lut import Lut, predict_latency
 from latbench.measure import Journal, Plan
-from latbench.measure.plan import Role, Settings, Subject
+from latbench.measure.plan import Role, Settings, Workload
 from latbench.space.design import varied_architectures
 
 LUTS = Path(__file__).parents[2] / "luts"
@@ -30,9 +30,9 @@ def later_lut(base: Lut) -> Lut:
 
 def write_journal(path: Path, lut: Lut) -> Path:
     """A run of a sentinel and two ops, a third of its trials tainted."""
-    subjects = tuple(Subject(f"op{number}", Role.OP, Path("x"), "0" * 64) for number in range(2))
-    sentinel = Subject("sentinel", Role.SENTINEL, Path("y"), "1" * 64)
-    plan = Plan(lut.target, subjects, sentinel, Settings())
+    workloads = tuple(Workload(f"op{number}", Role.OP, Path("x"), "0" * 64) for number in range(2))
+    sentinel = Workload("sentinel", Role.SENTINEL, Path("y"), "1" * 64)
+    plan = Plan(lut.target, workloads, sentinel, Settings())
     device = {"name": "host", "unit": "u1", "description": "a machine", "emulated": False}
     with Journal(path) as journal:
         run = journal.start_run(plan, device=device, about={}, tool="1")
@@ -42,7 +42,7 @@ def write_journal(path: Path, lut: Lut) -> Path:
             before = journal.add_conditions(run.id, started, json.dumps(reading))
             journal.add_trial(
                 run.id,
-                (sentinel, *subjects)[number % 3],
+                (sentinel, *workloads)[number % 3],
                 number // 3,
                 samples_ns=np.array([1_000_000 + 1000 * number] * 5),
                 started=started,

@@ -10,7 +10,7 @@ from tests.rigs.parts import REPOSITORY, ZIG_VERSION, making
 # The runner's own door: another Python's compiler cannot be named on the command line.
 _BUILD = """
 import sys
-from latbench.device.android.runner_files import build
+from latbench.device.runner_files import build
 build("arm64-linux", zig_python=sys.argv[1])
 """
 

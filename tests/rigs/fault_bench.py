@@ -24,7 +24,7 @@ from latbench.device.android.direct import DirectLink
 from latbench.device.catalogue import find_device
 from latbench.files import sha256_of
 from latbench.lut import Lut
-from latbench.measure import Journal, Plan, Role, RunReport, Settings, Subject, measure
+from latbench.measure import Journal, Plan, Role, RunReport, Settings, Workload, measure
 from latbench.measure.records import Trial
 from latbench.space import SearchSpace, parse_key
 from latbench.target import Precision, Runtime, Target
@@ -35,7 +35,7 @@ SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 OPS = SPACE.unique_ops[:6]
 KILOBYTES = 30  # an artifact
 
-#: Nothing but the rounds decides when a subject is done.
+#: Nothing but the rounds decides when a workload is done.
 SETTINGS = Settings(
     ci=0.05, seconds=0.0, min_samples=4, sentinel_every=4, cool_down_s=0.0, runners=1
 )
@@ -69,16 +69,16 @@ class FaultBench:
         self.folder.mkdir(exist_ok=True)
         return Plan(
             Target(device=self.device, runtime=Runtime.ONNX, precision=Precision.FP32),
-            tuple(self._subject(op.key, Role.OP) for op in OPS),
-            self._subject("sentinel", Role.SENTINEL),
+            tuple(self._workload(op.key, Role.OP) for op in OPS),
+            self._workload("sentinel", Role.SENTINEL),
             replace(SETTINGS, **settings),
         )
 
-    def _subject(self, key: str, role: Role) -> Subject:
+    def _workload(self, key: str, role: Role) -> Workload:
         path = self.folder / f"{key}.onnx"
         content = (key + "\n").encode().ljust(KILOBYTES << 10, b".")
         path.write_bytes(content)
-        return Subject(key, role, path, sha256_of(content))
+        return Workload(key, role, path, sha256_of(content))
 
     def at(self, trial: int, action: Callable[[], object]) -> None:
         """Do something right before the trial with this number, counted over all sessions."""
@@ -131,14 +131,14 @@ class FaultBench:
         assert [trial.id for trial in trials] == list(range(1, len(trials) + 1))
         assert len(trials) == self.trials_before, "every trial that was made is kept"
         visits = Counter(
-            (trial.subject, trial.round)
+            (trial.workload, trial.round)
             for trial in trials
             if trial.role is Role.OP and trial.failure is None
         )
         assert set(visits.values()) == {1}, "no visit is made again"
         lut = self.lut()
         assert set(lut.entries) == {op.key for op in OPS} - set(missing)
-        truth = {one.key: fixed_phone.latency_ns(one.sha256) / 1e6 for one in self.plan().subjects}
+        truth = {one.key: fixed_phone.latency_ns(one.sha256) / 1e6 for one in self.plan().workloads}
         for key, entry in lut.entries.items():
             assert abs(entry.ms / truth[key] - 1) < 0.01, "noise of 0.2 %"
             assert entry.rounds >= SETTINGS.min_rounds, "it was not given up after a few"

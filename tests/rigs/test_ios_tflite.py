@@ -21,7 +21,7 @@ from latbench.device.protocol.transport import ProcessTransport
 from latbench.device.registry import open_device
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
-from latbench.runtime import load_model
+from latbench.runtime.registry import load_model
 from latbench.space import SearchSpace, parse_key
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.numerics import Verified, verify

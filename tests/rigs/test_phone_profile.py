@@ -18,8 +18,8 @@ import pytest
 
 from latbench.device.android.direct import DirectLink
 from latbench.device.android.keys import own_key, signer
-from latbench.device.android.runner_files import install
-from latbench.device.registry import Where, open_device
+from latbench.device.registry import UnitSelector, open_device
+from latbench.device.runner_files import install
 from latbench.errors import RunnerFailed
 from latbench.lut import Lut
 from latbench.target import Runtime
@@ -174,10 +174,10 @@ def test_a_program_that_hangs_is_ended(phone: Phone, tmp_path: Path) -> None:
         assert runner.run(runner.load(place, Runtime.ONNX).handle).samples_ns
 
 
-def _perf_test(phone: Phone, folder: Path) -> tuple[Where, Path]:
+def _perf_test(phone: Phone, folder: Path) -> tuple[UnitSelector, Path]:
     """The phone as one that a program of that kind measures on, and a model."""
     program = folder / "onnxruntime_perf_test"
     program.write_text(PERF_TEST)
     latbench("export", "fbnet_a", *SPACE, "--runtime", "onnx", "--out", "models", cwd=folder)
     (model,) = (folder / "models").rglob("*.onnx")
-    return Where(unit=phone.address, runner=f"onnxruntime_perf_test={program}"), model
+    return UnitSelector(unit=phone.address, runner=f"onnxruntime_perf_test={program}"), model

@@ -16,7 +16,7 @@ from latbench.device.android.direct import DirectLink
 from latbench.device.android.keys import own_key, signer
 from latbench.device.protocol.client import RunnerClient
 from latbench.export import ArtifactStore, export_op
-from latbench.runtime import load_model
+from latbench.runtime.registry import load_model
 from latbench.space import SearchSpace
 from latbench.target import Precision, Runtime
 from tests.rigs.parts import default_cache, parts, torch_version

@@ -8,12 +8,12 @@ from tinymodels import Models
 
 from latbench.device.host.device import HostDevice
 from latbench.device.host.native import NativeHostDevice, native_host_device
-from latbench.device.registry import Where
+from latbench.device.registry import UnitSelector
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 from latbench.files import sha256_of
-from latbench.measure import Journal, Plan, Role, Settings, Subject, measure
-from latbench.measure.plan import reference_subject
-from latbench.runtime import runtime_version
+from latbench.measure import Journal, Plan, Role, Settings, Workload, measure
+from latbench.measure.plan import reference_workload
+from latbench.runtime.registry import runtime_version
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.measure import measure_latency
 from latbench.workflows.target import open_target
@@ -55,9 +55,9 @@ def test_a_plan_is_measured(
     )
     plan = Plan(
         target,
-        (Subject("conv", Role.OP, path, sha256_of(path.read_bytes())),),
+        (Workload("conv", Role.OP, path, sha256_of(path.read_bytes())),),
         settings=Settings(max_rounds=6, seconds=0, min_samples=3, runners=2),
-        reference=reference_subject(device.reference),
+        reference=reference_workload(device.reference),
     )
     with Journal(tmp_path / "journal.sqlite") as journal:
         report = measure(plan, device, journal)
@@ -68,7 +68,7 @@ def test_a_plan_is_measured(
 
 
 def test_it_is_chosen_by_an_option(built: Built, models: Models) -> None:
-    where = Where(runner=f"native={built.program}")
+    where = UnitSelector(runner=f"native={built.program}")
     done = measure_latency(models.of[Runtime.ONNX], runtime=Runtime.ONNX, where=where, ci=0.5)
     assert done.ms > 0
     with pytest.raises(BadRequest, match="no engine for TorchScript"):

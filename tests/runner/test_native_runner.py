@@ -21,8 +21,8 @@ from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.messages import RunReply
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
-from latbench.runtime import load_model
 from latbench.runtime.base import Array, TensorInfo
+from latbench.runtime.registry import load_model
 from latbench.space import parse_key
 from latbench.target import Precision, Runtime
 

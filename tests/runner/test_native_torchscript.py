@@ -11,12 +11,12 @@ import torch
 from nativebuild import Built
 from tinymodels import Models
 
-from latbench.device.android.runner_files import build_torchscript
 from latbench.device.host.native import NativeHostDevice, native_host_device
-from latbench.device.registry import Where
+from latbench.device.registry import UnitSelector
+from latbench.device.runner_files import build_torchscript
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
-from latbench.runtime import load_model
+from latbench.runtime.registry import load_model
 from latbench.space import SearchSpace
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.measure import measure_latency
@@ -72,7 +72,7 @@ def test_it_computes_what_pytorch_computes(device: NativeHostDevice, precision: 
 
 
 def test_a_model_is_measured(device: NativeHostDevice, built: Built, models: Models) -> None:
-    where = Where(runner=f"native={built.program}")
+    where = UnitSelector(runner=f"native={built.program}")
     path = models.of[Runtime.TORCHSCRIPT]
     done = measure_latency(path, runtime=Runtime.TORCHSCRIPT, where=where, ci=0.5)
     assert done.ms > 0

@@ -14,16 +14,16 @@ from latbench.device.android import cores as cores_of
 from latbench.device.android.artifacts import clean, send_artifacts, send_program
 from latbench.device.android.conditions import ask_services, merged
 from latbench.device.android.link import AdbLink, quote
-from latbench.device.android.lock import UnitLock
 from latbench.device.android.prepare import Preparation, restore
 from latbench.device.android.root import Root, find_root
-from latbench.device.android.runner_files import ENGINES, PROGRAM, InstalledFile, program_for
 from latbench.device.android.sysfiles import PhoneFiles
 from latbench.device.catalogue import CatalogueDevice, recognise
 from latbench.device.conditions import Conditions
 from latbench.device.linux import read_conditions
+from latbench.device.lock import UnitLock
 from latbench.device.protocol.client import Hello, RunnerClient
 from latbench.device.protocol.transport import Transport
+from latbench.device.runner_files import ENGINES, PROGRAM, InstalledFile, program_for
 from latbench.errors import (
     BadRequest,
     DeviceLost,

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from latbench.device.android.link import AdbLink, quote
-from latbench.device.android.lock import unit_file
 from latbench.device.android.root import Root, ask_clocks
+from latbench.device.lock import unit_file
 from latbench.errors import DeviceUnavailable
 from latbench.files import write_atomically
 

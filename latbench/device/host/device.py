@@ -17,8 +17,9 @@ from latbench.device.linux import LocalFiles, peak_clocks_khz
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.transport import ProcessTransport
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
-from latbench.runtime import runtime_version
-from latbench.target import HOST_RUNTIMES, Runtime
+from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.runtime.registry import runtime_version
+from latbench.target import Runtime
 
 #: No profile of a whole space takes this long; a runner that is older is forgotten.
 MAX_SECONDS = 6 * 3600

@@ -9,9 +9,9 @@ import platform
 from importlib import metadata, util
 from pathlib import Path
 
-from latbench.device.android.runner_files import TORCHSCRIPT
 from latbench.device.host.device import MAX_SECONDS, HostDevice, start_runner
 from latbench.device.protocol.client import RunnerClient
+from latbench.device.runner_files import TORCHSCRIPT
 from latbench.errors import BadRequest, DeviceUnavailable
 from latbench.files import home
 from latbench.target import Runtime

@@ -48,14 +48,8 @@ from latbench.device.protocol.messages import (
     as_fields,
 )
 from latbench.errors import LatbenchError, UnknownName
-from latbench.runtime import (
-    RuntimeFailed,
-    import_engine,
-    load_model,
-    runtime_library,
-    runtime_version,
-)
-from latbench.runtime.base import LoadedModel, TensorInfo
+from latbench.runtime.base import LoadedModel, RuntimeFailed, TensorInfo
+from latbench.runtime.registry import import_engine, load_model, runtime_library, runtime_version
 from latbench.target import Runtime
 
 _ORPHAN_S = 5  # what a runner whose host has gone may still spend on what it was asked

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from latbench.device.android.lock import UnitLock
 from latbench.device.catalogue import CatalogueDevice, recognise
 from latbench.device.conditions import Conditions
 from latbench.device.ios.artifacts import send_artifacts
@@ -29,6 +28,7 @@ from latbench.device.ios.pairing import (
 from latbench.device.ios.stream import BACK, Conversation, PhoneStream
 from latbench.device.ios.usbmux import UsbUnit, list_units
 from latbench.device.ios.way import Cable, Way, network_way
+from latbench.device.lock import UnitLock
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.messages import Request
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, RunnerFailed

@@ -12,8 +12,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from latbench.device.android.lock import unit_file
 from latbench.device.ios.stream import Conversation
+from latbench.device.lock import unit_file
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 from latbench.files import write_atomically
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from latbench.device.protocol.messages import RunRequest
 from latbench.errors import BadRequest, DeviceUnavailable
-from latbench.runtime import TensorInfo
+from latbench.runtime.base import TensorInfo
 from latbench.target import Runtime
 
 _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"

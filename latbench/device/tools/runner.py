@@ -21,7 +21,8 @@ from latbench.device.protocol.messages import LoadRequest, RunRequest
 from latbench.device.tools.programs import Tool, Visit, find_program
 from latbench.errors import BadRequest, DeviceLost, LatbenchError
 from latbench.files import sha256_of
-from latbench.runtime import TensorInfo, describe_model
+from latbench.runtime.base import TensorInfo
+from latbench.runtime.registry import describe_model
 from latbench.target import Runtime
 
 _SHOWN = 400  # characters of what a program said

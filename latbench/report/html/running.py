@@ -100,14 +100,14 @@ def _kinds(taint: str) -> str:
 def _levels(
     run: Run, trials: Sequence[Trial], spans: Sequence[Mapping[str, Any]], begin: float
 ) -> Figure:
-    """Every trial relative to the median of its subject."""
+    """Every trial relative to the median of its workload."""
     medians = {
-        key: statistics.median(one.median_ms for one in trials if one.subject == key)
-        for key in {one.subject for one in trials}
+        key: statistics.median(one.median_ms for one in trials if one.workload == key)
+        for key in {one.workload for one in trials}
     }
     points: list[dict[str, Any]] = []
     for trial in trials:
-        level = trial.median_ms / medians[trial.subject]
+        level = trial.median_ms / medians[trial.workload]
         whole = trial.role in (Role.SENTINEL, Role.REFERENCE)
         series = {Role.SENTINEL: 0, Role.REFERENCE: 2}.get(trial.role, 1 if trial.taint else 5)
         if level < _MOST:
@@ -117,7 +117,7 @@ def _levels(
                     "y": round(level, 4),
                     "s": series,
                     "faint": not whole,
-                    "t": f"{trial.subject}\n{trial.median_ms:.4f} ms, {level:.3f} of its median"
+                    "t": f"{trial.workload}\n{trial.median_ms:.4f} ms, {level:.3f} of its median"
                     + (f"\ntainted: {trial.taint}" if trial.taint else ""),
                 }
             )

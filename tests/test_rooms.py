@@ -1,0 +1,193 @@
+"""The rooms of the two packages, and which of them may import which: one table, held for every import.
+
+A room is a package or a module; a module belongs to the longest name in the table that it starts with.
+docs/architecture.md says what each room is for.
+"""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Every room may import these: they know nothing of what latbench does.
+LEAVES = (
+    *("latbench._version", "latbench.errors", "latbench.files", "latbench.quiet"),
+    "latbench.runtime.formats",
+)
+
+_MODELS = ("latbench.space", "latbench.graph", "latbench.runtime", "latbench.target")
+_PROTOCOL = ("latbench.device.conditions", "latbench.device.protocol")
+_DEVICE = (
+    *(*_PROTOCOL, "latbench.device.base", "latbench.device.catalogue", "latbench.device.linux"),
+    *("latbench.device.lock", "latbench.device.runner_files"),
+)
+
+#: Room -> the rooms that it may import, besides itself and the leaves.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "latbench._version": (),
+    "latbench.errors": (),
+    "latbench.files": (),
+    "latbench.quiet": (),
+    "latbench.runtime.formats": (),
+    "latbench.statistics": (),
+    "latbench.space": (),
+    "latbench.graph": ("latbench.space",),
+    "latbench.runtime": ("latbench.graph",),
+    "latbench.target": ("latbench.runtime",),
+    "latbench.export": _MODELS,
+    "latbench.device.conditions": (),
+    "latbench.device.protocol": (
+        *("latbench.device.conditions", "latbench.runtime", "latbench.target"),
+    ),
+    "latbench.device.base": (*_PROTOCOL, "latbench.target"),
+    "latbench.device.catalogue": ("latbench.target",),
+    "latbench.device.linux": ("latbench.device.conditions",),
+    "latbench.device.lock": (),
+    "latbench.device.runner_files": (),
+    "latbench.device.registry": (
+        *(*_DEVICE, "latbench.device.host", "latbench.device.tools"),
+        *("latbench.device.android", "latbench.device.ios"),
+    ),
+    "latbench.device.host": (*_DEVICE, "latbench.runtime", "latbench.target"),
+    "latbench.device.tools": (
+        *(*_DEVICE, "latbench.device.host", "latbench.runtime", "latbench.target"),
+    ),
+    "latbench.device.android": (*_DEVICE, "latbench.device.tools", "latbench.target"),
+    "latbench.device.ios": (*_DEVICE, "latbench.target"),
+    "latbench.device": (
+        *(*_DEVICE, "latbench.device.host", "latbench.device.tools"),
+        *("latbench.device.android", "latbench.device.ios", "latbench.target"),
+    ),
+    "latbench.measure": (
+        *("latbench.device.base", *_PROTOCOL, "latbench.statistics", "latbench.target"),
+    ),
+    "latbench.lut": ("latbench.space", "latbench.statistics", "latbench.target"),
+    "latbench.workflows": (
+        *(*_MODELS, "latbench.export", *_DEVICE, "latbench.device.registry", "latbench.measure"),
+        *("latbench.lut", "latbench.statistics"),
+    ),
+    "latbench.report": ("latbench.space", "latbench.measure", "latbench.lut", "latbench.target"),
+    "latbench.cli": (
+        *(*_MODELS, "latbench.export", *_DEVICE, "latbench.device", "latbench.device.registry"),
+        *(
+            "latbench.device.android",
+            "latbench.device.ios",
+            "latbench.measure",
+            "latbench.lut",
+            "latbench.report",
+        ),
+        "latbench.workflows",
+    ),
+    "latbench": ("latbench.space", "latbench.lut", "latbench.target", "latbench.workflows"),
+    "latbench.__main__": ("latbench.cli",),
+    "fbnet_search.cost": ("latbench.space", "latbench.graph", "latbench.lut", "latbench.target"),
+    "fbnet_search.data": (),
+    "fbnet_search.run": ("fbnet_search.data",),
+    "fbnet_search.supernet": (
+        *("fbnet_search.run", "fbnet_search.cost", "latbench.space", "latbench.lut"),
+    ),
+    "fbnet_search.choose": (
+        *("fbnet_search.cost", "fbnet_search.data", "fbnet_search.run", "fbnet_search.supernet"),
+        *("latbench.space", "latbench.lut", "latbench.target", "latbench.workflows"),
+        "latbench.device.registry",
+    ),
+    "fbnet_search.result": (
+        *("fbnet_search.choose", "fbnet_search.run", "latbench.space", "latbench.lut"),
+        *("latbench.report", "latbench.target"),
+    ),
+    "fbnet_search.training": (
+        *("fbnet_search.choose", "fbnet_search.data", "fbnet_search.result", "fbnet_search.run"),
+        *("fbnet_search.supernet", "latbench.export", "latbench.lut", "latbench.space"),
+        "latbench.target",
+    ),
+    "fbnet_search.request": (
+        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.run"),
+        *("latbench.lut", "latbench.space", "latbench.target"),
+    ),
+    "fbnet_search.engine": (
+        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.data", "fbnet_search.request"),
+        *("fbnet_search.result", "fbnet_search.run", "fbnet_search.supernet"),
+        *("latbench.lut", "latbench.space"),
+    ),
+    "fbnet_search.cli": (
+        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.engine", "fbnet_search.result"),
+        *("fbnet_search.run", "fbnet_search.training"),
+        *("latbench.cli", "latbench.lut", "latbench.space", "latbench.target"),
+    ),
+    "fbnet_search": (
+        *(
+            "fbnet_search.engine",
+            "fbnet_search.result",
+            "fbnet_search.run",
+            "fbnet_search.training",
+        ),
+    ),
+}
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for package in ("latbench", "fbnet_search")
+    for path in (ROOT / package).rglob("*.py")
+)
+
+
+def room_of(module: str) -> str:
+    """The room that a module belongs to: the longest name in the table that it starts with."""
+    parts = module.split(".")
+    names = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next(name for name in names if name in MAY_IMPORT)
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Every import of the project's own modules in a file, wherever it stands: line and module."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            # `from package import module` names the module by both parts.
+            names = [
+                f"{node.module}.{alias.name}"
+                if _is_module(f"{node.module}.{alias.name}")
+                else node.module
+                for alias in node.names
+            ]
+        else:
+            continue
+        yield from (
+            (node.lineno, name)
+            for name in names
+            if name.partition(".")[0] in ("latbench", "fbnet_search")
+        )
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_follow_the_table(path: Path) -> None:
+    parts = path.with_suffix("").parts
+    own = room_of(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    wrong = [
+        f"{path}:{line}: {own} must not import {module}"
+        for line, module in imports_of(path)
+        if room_of(module) not in {own, *LEAVES, *MAY_IMPORT[own]}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_has_no_circle() -> None:
+    order = list(TopologicalSorter(MAY_IMPORT).static_order())
+    assert not set(order) - set(MAY_IMPORT), "a room that is imported is not in the table"
+
+
+def test_imports_inside_functions_and_of_whole_modules_are_found() -> None:
+    found = {module for _, module in imports_of(Path("latbench/cli/build_lut.py"))}
+    assert "latbench.workflows.build_lut" in found
+    assert "latbench.device.runner_files" in {
+        module for _, module in imports_of(Path("latbench/cli/runner.py"))
+    }
