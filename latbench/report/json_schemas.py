@@ -172,7 +172,7 @@ class DelegatedOutput(_Exact):
     """What a unit's accelerator takes; `fell_back` are the keys that it does not take wholly, and why."""
 
     unit: str
-    workloads: int
+    subjects: int
     fell_back: dict[str, str]
 
 
@@ -183,7 +183,7 @@ class JournalReportOutput(_Exact):
     space: Space
     journal: str
     complete: bool
-    workloads: int
+    subjects: int
     unconverged: list[str]
     given_up: list[str]
     trials: int

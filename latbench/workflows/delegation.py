@@ -25,12 +25,12 @@ class Delegation:
     """What an accelerator of a unit takes.
 
     Args:
-        workloads: how many artifacts were asked about.
+        subjects: how many artifacts were asked about. (the name that JSON and journals have for workloads)
         fell_back: those that it does not take wholly, by key, and what is known of them.
     """
 
     unit: str
-    workloads: int
+    subjects: int
     fell_back: Mapping[str, str]
 
 
