@@ -55,7 +55,7 @@ from fbnet_search.supernet.network import Supernet
 from latbench.errors import LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
-from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.runtime.registry import HOST_RUNTIMES
 from latbench.space import CANDIDATES, Architecture, SearchSpace
 from latbench.space.design import SENTINEL
 from latbench.space.macro import MacroArchitecture, Stage

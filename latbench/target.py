@@ -1,8 +1,8 @@
 """Targets: everything a latency depends on besides the op.
 
-A target is a device, a runtime, a precision, an accelerator, a number of threads and a core set.
-LUTs, journals and predictions are each of one target; comparing two of them without saying so is
-how latency tables come to lie.
+A target is a device, a runtime, a precision, an accelerator, a number of threads and a core set. LUTs,
+journals and predictions belong to one target each; comparing latencies of different targets is an error
+unless the user asks for it.
 """
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,14 +35,15 @@ class Target(BaseModel):
     @property
     def arguments(self) -> str:
         """The command-line options that name this target."""
-        words = ["--device", self.device, "--runtime", self.runtime, "--precision", self.precision]
+        options = ["--device", self.device, "--runtime", self.runtime]
+        options += ["--precision", self.precision]
         if self.threads > 1:
-            words += ["--threads", str(self.threads)]
+            options += ["--threads", str(self.threads)]
         if self.cores:
-            words += ["--cores", ",".join(map(str, self.cores))]
+            options += ["--cores", ",".join(map(str, self.cores))]
         if self.accelerator != "cpu":
-            words += ["--accelerator", self.accelerator]
-        return " ".join(words)
+            options += ["--accelerator", self.accelerator]
+        return " ".join(options)
 
     def file_stem(self, default_runtime: Runtime, default_precision: Precision) -> str:
         """The name of this target's LUT file: `<device>[-<runtime>-<precision>][-<accelerator>][-t<n>]`.

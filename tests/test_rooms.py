@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("latbench.device.conditions", "latbench.runtime", "latbench.target"),
     ),
     "latbench.device.base": (*_PROTOCOL, "latbench.target"),
-    "latbench.device.catalogue": ("latbench.target",),
+    "latbench.device.catalogue": ("latbench.runtime", "latbench.target"),
     "latbench.device.linux": ("latbench.device.conditions",),
     "latbench.device.lock": (),
     "latbench.device.runner_files": (),
@@ -56,14 +56,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "latbench.device.tools": (
         *(*_DEVICE, "latbench.device.host", "latbench.runtime", "latbench.target"),
     ),
-    "latbench.device.android": (*_DEVICE, "latbench.device.tools", "latbench.target"),
+    "latbench.device.android": (
+        *(*_DEVICE, "latbench.device.tools", "latbench.runtime", "latbench.target"),
+    ),
     "latbench.device.ios": (*_DEVICE, "latbench.target"),
     "latbench.device": (
         *(*_DEVICE, "latbench.device.host", "latbench.device.tools"),
         *("latbench.device.android", "latbench.device.ios", "latbench.target"),
     ),
     "latbench.measure": (
-        *("latbench.device.base", *_PROTOCOL, "latbench.statistics", "latbench.target"),
+        *("latbench.device.base", *_PROTOCOL, "latbench.runtime", "latbench.statistics"),
+        "latbench.target",
     ),
     "latbench.lut": ("latbench.space", "latbench.statistics", "latbench.target"),
     "latbench.workflows": (
@@ -84,7 +87,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "latbench": ("latbench.space", "latbench.lut", "latbench.target", "latbench.workflows"),
     "latbench.__main__": ("latbench.cli",),
-    "fbnet_search.cost": ("latbench.space", "latbench.graph", "latbench.lut", "latbench.target"),
+    "fbnet_search.cost": (
+        *("latbench.space", "latbench.graph", "latbench.lut", "latbench.runtime"),
+        "latbench.target",
+    ),
     "fbnet_search.data": (),
     "fbnet_search.run": ("fbnet_search.data",),
     "fbnet_search.supernet": (
@@ -101,8 +107,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "fbnet_search.training": (
         *("fbnet_search.choose", "fbnet_search.data", "fbnet_search.result", "fbnet_search.run"),
-        *("fbnet_search.supernet", "latbench.export", "latbench.lut", "latbench.space"),
-        "latbench.target",
+        *("fbnet_search.supernet", "latbench.export", "latbench.lut", "latbench.runtime"),
+        *("latbench.space", "latbench.target"),
     ),
     "fbnet_search.request": (
         *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.run"),

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fbnet_search.cost.boundaries import Transitions
 from latbench.errors import BadRequest, UnknownName
 from latbench.graph.lowering import Add, Conv, Graph, Linear, lower
+from latbench.runtime.registry import descriptor
 from latbench.space import CANDIDATES, OpSpec, SearchSpace
 from latbench.space.blocks import build_ops
 from latbench.target import Precision, Runtime
@@ -30,18 +31,6 @@ from latbench.target import Precision, Runtime
 KINDS = ("macs", "params", "activations", "bytes")
 
 _SUFFIXES = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-
-#: Bytes of a file's structure, besides weights and biases: (a node, an output channel). Fitted to
-#: exports of fbnet-cifar at 16x16 and width 0.35, where they hold within 2 % (the tests export a
-#: network for every format and compare); int8 has scales and zero points for every channel.
-_STRUCTURE = {
-    (Runtime.TFLITE, Precision.FP32): (365.0, 0.0),
-    (Runtime.ONNX, Precision.FP32): (485.0, 0.0),
-    (Runtime.TORCHSCRIPT, Precision.FP32): (495.0, 0.0),
-    (Runtime.TFLITE, Precision.INT8): (470.0, 24.0),
-    (Runtime.ONNX, Precision.INT8): (1730.0, 13.5),
-    (Runtime.TORCHSCRIPT, Precision.INT8): (950.0, 17.6),
-}
 
 
 @dataclass(frozen=True)
@@ -197,12 +186,13 @@ def _peak(graph: Graph) -> int:
 
 
 def _bytes(graph: Graph, runtime: Runtime, precision: Precision) -> float:
-    if (runtime, precision) not in _STRUCTURE:
+    overhead = descriptor(runtime).file_overhead.get(precision)
+    if overhead is None:
         raise BadRequest(
             f"the bytes of {runtime} files in {precision} are not modelled",
             hint="constrain params, or search on a LUT of another runtime",
         )
-    a_node, a_channel = _STRUCTURE[runtime, precision]
+    a_node, a_channel = overhead
     total = a_node * len(graph.nodes)
     for node in graph.nodes:
         if isinstance(node, Conv | Linear):

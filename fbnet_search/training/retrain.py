@@ -32,7 +32,7 @@ from fbnet_search.training.timm_arch import timm_file
 from latbench.errors import BadRequest, LatbenchError
 from latbench.files import write_atomically
 from latbench.lut import Lut
-from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.runtime.registry import HOST_RUNTIMES, descriptor
 from latbench.space import Architecture, read_architecture
 from latbench.space.blocks import build_network
 from latbench.target import Precision
@@ -202,7 +202,7 @@ def export_formats(
     images = [image[None] for image in samples.contiguous()]
     artifacts = {}
     for runtime in HOST_RUNTIMES:
-        path = out / f"network{runtime.suffix}"
+        path = out / f"network{descriptor(runtime).suffix}"
         export_module(network, architecture, runtime, Precision.FP32, path, samples=images)
         artifacts[runtime.value] = path
     return artifacts

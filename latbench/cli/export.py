@@ -80,7 +80,7 @@ def command(
         require_writer,
     )
     from latbench.files import make_folder, write_atomically
-    from latbench.runtime.formats import HOST_RUNTIMES
+    from latbench.runtime.registry import HOST_RUNTIMES, descriptor
     from latbench.space import read_architecture
     from latbench.target import Precision, Runtime
 
@@ -112,7 +112,9 @@ def command(
     copies = {}
     if out is not None:
         for made in artifacts:
-            copies[made.sha256] = out / f"{_file_name(made)}-{made.precision}{made.runtime.suffix}"
+            copies[made.sha256] = (
+                out / f"{_file_name(made)}-{made.precision}{descriptor(made.runtime).suffix}"
+            )
             write_atomically(copies[made.sha256], made.path.read_bytes())
     if as_json:
         emit_json(

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from latbench.target import Precision, Runtime
     from latbench.workflows.measure import Measurement
 
-MODEL_SUFFIXES = (".tflite", ".onnx", ".pt", ".mlpackage.tar", ".pte")
-
 
 @click.command(name="measure")
 @click.argument("model", metavar="MODEL|ARCH")
@@ -72,13 +70,15 @@ def command(
 ) -> None:
     """Time one model on a device.
 
-    MODEL is a .tflite, .onnx, .pt, .pte or .mlpackage.tar file of any origin. ARCH is a published name
+    MODEL is a model file of any origin, such as a .tflite, .onnx or .pt file; its suffix names the runtime.
+    ARCH is a published name
     (fbnet_b), a notation, or an architecture.json; it is exported with untrained weights.
     """
+    from latbench.runtime.registry import model_suffixes
     from latbench.workflows.measure import measure_latency
 
     workload: Path | Architecture
-    if model.lower().endswith(MODEL_SUFFIXES):
+    if model.lower().endswith(model_suffixes()):
         workload = Path(model)
     else:
         workload = _read_architecture(model, lut, chosen)

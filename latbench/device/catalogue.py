@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from latbench.errors import BadRequest, UnknownName
 from latbench.files import home, shipped
-from latbench.runtime.formats import COREML_ACCELERATORS, require_format
+from latbench.runtime.registry import descriptor, require_format
 from latbench.target import Precision, Runtime
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -94,10 +94,11 @@ class CatalogueDevice(_Record):
             raise ValueError(f"defaults.cores {list(self.defaults.cores)} are in no cluster")
         if self.defaults.cores and len(self.defaults.cores) < self.defaults.threads:
             raise ValueError("defaults.threads are more than defaults.cores")
-        if self.defaults.runtime is Runtime.COREML and self.os != "ios":
-            raise ValueError("defaults.runtime is coreml, which iPhones alone have")
-        if self.defaults.runtime is Runtime.EXECUTORCH and self.os == "ios":
-            raise ValueError("defaults.runtime is executorch, which iPhones do not have")
+        systems = descriptor(self.defaults.runtime).systems
+        if self.os not in systems:
+            raise ValueError(
+                f"defaults.runtime {self.defaults.runtime} needs os to be {' or '.join(systems)}"
+            )
         return self
 
     @property
@@ -175,29 +176,22 @@ def find_device(name: str) -> CatalogueDevice:
 def require_runtime(
     device: CatalogueDevice, runtime: Runtime, precision: Precision, accelerator: str = "cpu"
 ) -> None:
-    """Make sure that a device may have `runtime`, and that it computes in `precision` there.
+    """Check that `runtime` runs on a device in `precision`, and has such an accelerator.
 
     Raises:
-        BadRequest: it is Core ML on a device that is no iPhone, ExecuTorch on one, or one of them in int8.
-        UnknownName: Core ML has no such accelerator.
+        BadRequest: it does not run there, or not in that precision.
+        UnknownName: it has no such accelerator on any device.
     """
-    if runtime is Runtime.EXECUTORCH:
-        if device.os == "ios":
-            raise BadRequest(
-                f"the companion app of iPhones has no ExecuTorch, so {device.name} cannot run it",
-                hint="choose --runtime coreml or onnx",
-            )
-        require_format(runtime, precision)
-    if runtime is not Runtime.COREML:
-        return
-    if device.os != "ios":
+    found = descriptor(runtime)
+    if device.os not in found.systems:
+        others = [other for other in Runtime if device.os in descriptor(other).systems]
         raise BadRequest(
-            f"Core ML runs on iPhones alone, not on {device.name}",
-            hint="choose --runtime tflite or onnx, or an iPhone: latbench devices lists them",
+            f"{found.title} does not run on {device.name}: it runs on {found.runs_on}",
+            hint=f"choose --runtime {' or '.join(others)}, or another device: latbench devices",
         )
     require_format(runtime, precision)
-    if accelerator not in COREML_ACCELERATORS:
-        raise UnknownName("accelerator", accelerator, COREML_ACCELERATORS)
+    if accelerator not in found.accelerators:
+        raise UnknownName("accelerator", accelerator, found.accelerators)
 
 
 def recognise(properties: Mapping[str, str]) -> CatalogueDevice | None:

@@ -1,4 +1,4 @@
-"""From ops and architectures to files that runtimes load. Imports PyTorch."""
+"""Export ops and architectures as files that runtimes load. Imports PyTorch."""
 
 from latbench.export.exporter import (
     export_architecture,

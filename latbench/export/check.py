@@ -1,9 +1,11 @@
-"""Check an artifact against PyTorch before anything may time it."""
+"""Compare an artifact's outputs with PyTorch's before it may be timed: check numerics."""
 
+import contextlib
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,10 @@ from latbench.errors import ExportFailed
 from latbench.graph.lowering import Graph
 from latbench.graph.quantize import INT8_MAX, INT8_MIN, Quantization, Scale
 from latbench.quiet import without_notices
-from latbench.runtime.coreml.writer import check_package
-from latbench.runtime.executorch.writer import require_delegated
-from latbench.runtime.registry import load_model
-from latbench.target import Runtime
+from latbench.runtime.registry import descriptor, load_model
+from latbench.target import Precision, Runtime
 
-#: Largest deviation of fp32 from PyTorch, over the largest value of the output.
+#: Largest deviation of fp32 from PyTorch, relative to the largest value of the output.
 FP32_RELATIVE_ERROR = 1e-4
 
 #: Least signal-to-noise ratio of int8 against fp32, in dB. One op loses little (16 to 38 dB were
@@ -26,11 +26,6 @@ FP32_RELATIVE_ERROR = 1e-4
 #: right one.
 INT8_SNR_OP = 15.0
 INT8_SNR_NETWORK = 2.0
-
-#: What LiteRT says of its delegate, and ExecuTorch of the processor and its threads.
-_NOTICE = re.compile(
-    rb"INFO: Created TensorFlow Lite XNNPACK delegate|\[(cpuinfo_utils|threadpool)\.cpp:\d+\]"
-)
 
 Array = NDArray[np.float32]
 
@@ -43,6 +38,56 @@ class Reference:
     output: Array
 
 
+@dataclass(frozen=True)
+class Bound:
+    """What the error of an artifact may be: the largest relative error, or the least SNR in dB.
+
+    Args:
+        precision: fp32 is held to a relative error, int8 to a signal-to-noise ratio.
+        limit: the largest or the least allowed value.
+    """
+
+    precision: Precision
+    limit: float
+
+    @classmethod
+    def of(cls, precision: Precision, *, ops: int) -> "Bound":
+        """Return the bound for an artifact of `ops` ops in sequence."""
+        if precision is Precision.FP32:
+            return cls(precision, FP32_RELATIVE_ERROR)
+        return cls(precision, INT8_SNR_OP if ops == 1 else INT8_SNR_NETWORK)
+
+    def holds(self, error: float) -> bool:
+        """Whether `error` is within the bound; NaN never is."""
+        return error < self.limit if self.precision is Precision.FP32 else error >= self.limit
+
+    def describe(self, error: float) -> str:
+        """What `error` is, against the limit."""
+        if self.precision is Precision.FP32:
+            return f"a relative error of {error:.1e}, limit {self.limit:.0e}"
+        return f"a signal-to-noise ratio of {error:.1f} dB, limit {self.limit:g} dB"
+
+
+def output_error(actual: NDArray[Any], expected: NDArray[Any], precision: Precision) -> float:
+    """Return the error of an output against PyTorch's in fp32.
+
+    Returns:
+        fp32: max |actual - expected| / max |expected|;
+        int8: the signal-to-noise ratio 10 log10(mean expected² / mean (actual - expected)²), in dB.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if actual.shape != expected.shape:
+        raise ValueError(f"its output has shape {actual.shape}, PyTorch's {expected.shape}")
+    signal = expected.astype(np.float64)
+    noise = actual.astype(np.float64) - signal
+    if precision is Precision.FP32:
+        return float(np.abs(noise).max() / max(float(np.abs(signal).max()), 1e-12))
+    power = max(float((signal**2).mean()), 1e-30)
+    return 10 * math.log10(power / max(float((noise**2).mean()), 1e-30))
+
+
 def check_artifact(
     path: Path,
     runtime: Runtime,
@@ -50,68 +95,53 @@ def check_artifact(
     reference: Reference,
     quantization: Quantization | None,
     *,
-    least_snr: float = INT8_SNR_OP,
+    ops: int,
 ) -> float | None:
-    """Run the artifact at `path` and return its error against `reference`.
+    """Check the structure of the artifact at `path`, run it, and return its error against `reference`.
+
+    Args:
+        quantization: the scales of an int8 artifact; None for fp32.
+        ops: how many ops it holds, which the bound depends on.
 
     Returns:
-        fp32: the largest absolute deviation over the largest absolute value of the reference;
-        int8: the signal-to-noise ratio in dB;
-        None: it is a Core ML package, whose structure alone can be checked.
+        What `output_error` returns; None if this machine cannot run it, so that only its structure was
+        checked.
 
     Raises:
         ExportFailed: the file does not load, or the error is beyond its bound.
     """
-    if runtime is Runtime.COREML:
-        check_package(path, graph)
+    described = descriptor(runtime)
+    described.check_structure(path, graph)
+    if not described.runs_here:
         return None
-    if runtime is Runtime.EXECUTORCH:
-        require_delegated(path)
-    with without_notices(_NOTICE.match):
+    with _quiet(described.notices):
         model = load_model(runtime, path)
-    stored = model.inputs[0].dtype == "int8"
-    given = _to_layout(reference.input, runtime)
+    given = np.ascontiguousarray(described.from_nchw(reference.input))
+    stored = quantization is not None and model.inputs[0].dtype == "int8"
     if stored and quantization is not None:
-        scale = quantization.scales[graph.input]
-        model.set_inputs([_quantize(given, scale)])
+        model.set_inputs([_quantize(given, quantization.scales[graph.input])])
     else:
         model.set_inputs([given])
     model.run()
     result = model.get_outputs()[0]
     if stored and quantization is not None:
         result = _dequantize(result, quantization.scales[graph.output])
-    actual = _from_layout(result, runtime)
-    if actual.shape != reference.output.shape:
-        raise ExportFailed(
-            f"{path.name} gives shape {actual.shape}, but PyTorch {reference.output.shape}"
-        )
-    noise = actual.astype(np.float64) - reference.output
-    if quantization is None:
-        error = float(np.abs(noise).max() / max(np.abs(reference.output).max(), 1e-12))
-        if not error < FP32_RELATIVE_ERROR:
-            raise ExportFailed(
-                f"{path.name} deviates from PyTorch by {error:.1e}, "
-                f"more than {FP32_RELATIVE_ERROR:.0e}"
-            )
-        return error
-    power = float((reference.output.astype(np.float64) ** 2).mean())
-    ratio = 10 * math.log10(max(power, 1e-30) / max(float((noise**2).mean()), 1e-30))
-    if not ratio >= least_snr:
-        raise ExportFailed(
-            f"{path.name} has a signal-to-noise ratio of {ratio:.1f} dB against PyTorch in fp32, "
-            f"less than {least_snr:g} dB"
-        )
-    return ratio
+    precision = Precision.FP32 if quantization is None else Precision.INT8
+    bound = Bound.of(precision, ops=ops)
+    try:
+        error = output_error(described.to_nchw(result), reference.output, precision)
+    except ValueError as differs:
+        raise ExportFailed(f"{path.name}: {differs}") from None
+    if not bound.holds(error):
+        raise ExportFailed(f"{path.name} deviates from PyTorch: {bound.describe(error)}")
+    return error
 
 
-def _to_layout(value: Array, runtime: Runtime) -> Array:
-    if runtime is Runtime.TFLITE and value.ndim == 4:
-        return np.ascontiguousarray(value.transpose(0, 2, 3, 1))
-    return value
-
-
-def _from_layout(value: Array, runtime: Runtime) -> Array:
-    return value.transpose(0, 3, 1, 2) if runtime is Runtime.TFLITE and value.ndim == 4 else value
+def _quiet(notices: bytes | None) -> contextlib.AbstractContextManager[None]:
+    """Drop what an engine prints when it loads a model."""
+    if notices is None:
+        return contextlib.nullcontext()
+    return without_notices(re.compile(notices).match)
 
 
 def _quantize(value: Array, scale: Scale) -> NDArray[np.int8]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,43 +17,21 @@ from latbench.export.store import Artifact, ArtifactStore, Recipe
 from latbench.files import write_atomically
 from latbench.graph.lowering import Graph, lower
 from latbench.graph.quantize import Quantization, calibrate
-from latbench.runtime.coreml.writer import require_coremltools, write_coreml
-from latbench.runtime.executorch.writer import require_executorch, write_executorch
-from latbench.runtime.formats import require_format
-from latbench.runtime.onnx.writer import write_onnx
-from latbench.runtime.tflite.writer import nhwc, write_tflite
-from latbench.runtime.torchscript.writer import write_torchscript
+from latbench.runtime.registry import descriptor, require_format
 from latbench.space.architecture import Architecture
 from latbench.space.blocks import build_ops, initialise
 from latbench.space.opspec import OpSpec
 from latbench.target import Precision, Runtime
 
-#: Part of every recipe: raised when a writer changes what it writes.
+#: Part of every recipe; raise it when a writer changes its output.
 EXPORTER = "1"
 
 _CALIBRATION_SAMPLES = 4
 
 
-def _write_coreml(graph: Graph, metadata: dict[str, Any], _: Quantization | None) -> bytes:
-    return write_coreml(graph, metadata)
-
-
-def _write_executorch(graph: Graph, metadata: dict[str, Any], _: Quantization | None) -> bytes:
-    return write_executorch(graph, metadata)
-
-
-_WRITERS = {
-    Runtime.ONNX: write_onnx,
-    Runtime.TFLITE: write_tflite,
-    Runtime.TORCHSCRIPT: write_torchscript,
-    Runtime.COREML: _write_coreml,
-    Runtime.EXECUTORCH: _write_executorch,
-}
-
-
 @dataclass(frozen=True)
 class Prepared:
-    """A module that is ready to be written in any format: its graph, and what it must compute."""
+    """A module ready to be written in any format: its graph, calibration samples and reference output."""
 
     graph: Graph
     samples: tuple[Tensor, ...]
@@ -62,22 +39,19 @@ class Prepared:
 
 
 def require_writer(runtime: Runtime, precision: Precision) -> None:
-    """Make sure that artifacts can be written in a format, before any is.
+    """Check that artifacts can be written in a format.
 
     Raises:
         BadRequest: there is no such format.
-        ExportFailed: it takes an extra that is not installed.
+        ExportFailed: it needs an extra that is not installed.
     """
     require_format(runtime, precision)
-    if runtime is Runtime.COREML:
-        require_coremltools()
-    if runtime is Runtime.EXECUTORCH:
-        require_executorch()
+    descriptor(runtime).require_writer()
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Small tensors are slower on many threads, and the other cores may be measuring."""
+    """Small tensors are slower on many threads, and other cores may be measuring."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -91,8 +65,8 @@ def prepare(module: nn.Module, samples: Sequence[Tensor]) -> Prepared:
 
     Args:
         module: in eval mode.
-        samples: inputs (1, C, H, W) or (1, C) of the range that real data has; int8 is calibrated
-            on all of them, and the last is what artifacts are checked on.
+        samples: inputs (1, C, H, W) or (1, C) with the range of real data; int8 is calibrated on all of
+            them, and artifacts are checked on the last.
     """
     with torch.inference_mode():
         output = module(samples[-1])
@@ -101,9 +75,9 @@ def prepare(module: nn.Module, samples: Sequence[Tensor]) -> Prepared:
 
 
 def reproducible_module(ops: Sequence[OpSpec]) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """Return ops in sequence with the weights that their artifact has, and standard normal inputs.
+    """Return ops in sequence with the weights of their artifact, and standard normal inputs.
 
-    Both follow from the keys of the ops alone.
+    Both are determined by the keys of the ops.
     """
     seed = zlib.crc32(" ".join(op.key for op in ops).encode())
     generator = torch.Generator().manual_seed(seed)
@@ -115,38 +89,33 @@ def reproducible_module(ops: Sequence[OpSpec]) -> tuple[nn.Module, tuple[Tensor,
 
 @lru_cache(maxsize=2)
 def _prepared_ops(ops: tuple[OpSpec, ...]) -> Prepared:
-    """Prepare ops in sequence; a bounded cache, since an op's formats are written one after another."""
+    """Prepare ops in sequence; cached, since the formats of an op are written one after another."""
     return prepare(*reproducible_module(ops))
 
 
 def write(prepared: Prepared, recipe: Recipe) -> tuple[bytes, Quantization | None]:
-    """Return the bytes of the artifact, and the scales it was written with if it is int8."""
+    """Return the bytes of the artifact, and its scales if it is int8."""
     quantization = None
     if recipe.precision is Precision.INT8:
         quantization = calibrate(prepared.graph, prepared.samples)
-    graph = prepared.graph
-    shapes = graph.shapes[graph.input], graph.shapes[graph.output]
-    dtype = "float32"
-    if recipe.precision is Precision.INT8 and recipe.runtime is not Runtime.TORCHSCRIPT:
-        dtype = "int8"
-    layout = nhwc if recipe.runtime is Runtime.TFLITE else tuple
-    names = ("input", "output")
-    ends = [
-        [{"name": name, "shape": list(layout(shape)), "dtype": dtype}]
-        for name, shape in zip(names, shapes, strict=True)
-    ]
-    metadata = recipe.to_dict() | {"inputs": ends[0], "outputs": ends[1], "latbench": __version__}
-    return _WRITERS[recipe.runtime](graph, metadata, quantization), quantization
+    graph, described = prepared.graph, descriptor(recipe.runtime)
+    dtype = described.io_dtype(recipe.precision)
+    inputs, outputs = (
+        [{"name": name, "shape": list(described.shape(graph.shapes[value])), "dtype": dtype}]
+        for name, value in (("input", graph.input), ("output", graph.output))
+    )
+    metadata = recipe.to_dict() | {"inputs": inputs, "outputs": outputs, "latbench": __version__}
+    return described.write(graph, metadata, quantization), quantization
 
 
 def export_ops(
     ops: Sequence[OpSpec], key: str, runtime: Runtime, precision: Precision, store: ArtifactStore
 ) -> Artifact:
-    """Return the artifact of `ops` in sequence, exporting and checking it if the store lacks it.
+    """Return the artifact of `ops` in sequence; if the store lacks it, export it and check its numerics.
 
     Raises:
         BadRequest: there is no such format.
-        ExportFailed: it does not compute what PyTorch computes.
+        ExportFailed: its outputs deviate from PyTorch's.
         OutputFailed: the store cannot be written.
     """
     require_writer(runtime, precision)
@@ -164,11 +133,10 @@ def export_ops(
     with _one_thread():
         prepared = _prepared_ops(tuple(ops))
         data, quantization = write(prepared, recipe)
-        least = check.INT8_SNR_OP if len(ops) == 1 else check.INT8_SNR_NETWORK
 
         def checked(path: Path) -> float | None:
             return check.check_artifact(
-                path, runtime, prepared.graph, prepared.reference, quantization, least_snr=least
+                path, runtime, prepared.graph, prepared.reference, quantization, ops=len(ops)
             )
 
         return store.put(recipe, data, checked)
@@ -192,7 +160,7 @@ def export_space(
     precisions: Sequence[Precision],
     store: ArtifactStore,
 ) -> Iterator[Artifact]:
-    """Yield the artifact of each op in each format, an op's formats one after the other."""
+    """Yield the artifact of each op in each format, all formats of an op before the next op."""
     for op in ops:
         for runtime in runtimes:
             for precision in precisions:
@@ -211,7 +179,7 @@ def export_module(
     """Write a trained network to `path` and return its error against PyTorch.
 
     Args:
-        module: the trained module of `architecture`, left in eval mode.
+        module: the trained module of `architecture`; it is left in eval mode.
         samples: real inputs, each (1, 3, input, input); int8 is calibrated on them.
 
     Returns:
@@ -219,11 +187,11 @@ def export_module(
 
     Raises:
         BadRequest: there is no such format.
-        ExportFailed: the file does not compute what PyTorch computes; it is not left behind.
+        ExportFailed: its outputs deviate from PyTorch's; the file is removed.
         OutputFailed: `path` cannot be written.
     """
     if not samples:
-        raise ExportFailed("an export needs at least one sample to be calibrated and checked on")
+        raise ExportFailed("an export needs at least 1 sample for calibration and checks, got 0")
     require_writer(runtime, precision)
     macs = architecture.macs
     ops = tuple(op.key for op in architecture.ops)
@@ -239,7 +207,7 @@ def export_module(
                 prepared.graph,
                 prepared.reference,
                 quantization,
-                least_snr=check.INT8_SNR_NETWORK,
+                ops=len(ops),
             )
         except ExportFailed:
             path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
 """The content-addressed store of artifacts.
 
-    <root>/<first two digits>/<sha256><suffix>     the files, named by what they hold
+    <root>/<first two digits>/<sha256><suffix>     the files, named by their content
     <root>/recipes/<sha256>.json                   recipe -> artifact: what an export was made from
 
-A recipe that is known and whose file is intact costs nothing but a look.
+A known recipe whose file is intact is not exported again.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from latbench.files import home, sha256_of, write_atomically
+from latbench.runtime.registry import descriptor
 from latbench.target import Precision, Runtime
 
 
@@ -20,9 +21,9 @@ from latbench.target import Precision, Runtime
 class Artifact:
     """One exported file, checked against PyTorch.
 
-    `key` is an op's key or a network's name; `error` is the relative error of fp32 or the
-    signal-to-noise ratio in dB of int8, against PyTorch in fp32; None: this machine cannot run it, so
-    that its structure alone was checked.
+    `key` is an op's key or a network's name. `error`, against PyTorch in fp32, is the relative error of
+    fp32 or the signal-to-noise ratio in dB of int8; None if this machine cannot run it, so that only its
+    structure was checked.
     """
 
     key: str
@@ -36,7 +37,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything an export depends on; equal recipes give artifacts that are as good as equal."""
+    """Everything an export depends on; equal recipes give equivalent artifacts."""
 
     key: str
     ops: tuple[str, ...]
@@ -47,11 +48,11 @@ class Recipe:
 
     @property
     def identity(self) -> str:
-        """The SHA-256 that the recipe is filed under."""
+        """The SHA-256 of the recipe, which names its file."""
         return sha256_of(json.dumps(self.to_dict(), sort_keys=True).encode())
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON data; it is also what the artifact's own metadata says of it."""
+        """The recipe as JSON data; it is part of the artifact's metadata."""
         return {
             "key": self.key,
             "ops": list(self.ops),
@@ -69,42 +70,42 @@ class ArtifactStore:
         self.root = home() / "artifacts" if root is None else root
 
     def get(self, recipe: Recipe) -> Artifact | None:
-        """Return the artifact of `recipe`, or None if it is not there or not intact."""
+        """Return the artifact of `recipe`, or None if it is missing or damaged."""
         try:
-            note = json.loads(self._note(recipe).read_text(encoding="utf-8"))
-            path = self._place(note["sha256"], recipe.runtime)
-            intact = sha256_of(path.read_bytes()) == note["sha256"]
-            error = None if note["error"] is None else float(note["error"])
+            record = json.loads(self._recipe_file(recipe).read_text(encoding="utf-8"))
+            path = self._path(record["sha256"], recipe.runtime)
+            intact = sha256_of(path.read_bytes()) == record["sha256"]
+            error = None if record["error"] is None else float(record["error"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return self._artifact(recipe, note["sha256"], error) if intact else None
+        return self._artifact(recipe, record["sha256"], error) if intact else None
 
     def put(self, recipe: Recipe, data: bytes, check: Callable[[Path], float | None]) -> Artifact:
-        """Store `data` as what `recipe` gave, once `check` has passed on the file.
+        """Store `data` as the artifact of `recipe`, once `check` has passed on the file.
 
         Args:
             check: returns the error of the file at a path, None if it cannot be run here, or raises.
 
         Raises:
-            ExportFailed: from `check`; the artifact is then not filed.
+            ExportFailed: from `check`; the recipe is then not stored.
             OutputFailed: the store cannot be written.
         """
         digest = sha256_of(data)
-        place = self._place(digest, recipe.runtime)
-        write_atomically(place, data)
-        error = check(place)
-        note = {"sha256": digest, "error": error, "recipe": recipe.to_dict()}
-        write_atomically(self._note(recipe), json.dumps(note, sort_keys=True) + "\n")
+        path = self._path(digest, recipe.runtime)
+        write_atomically(path, data)
+        error = check(path)
+        record = {"sha256": digest, "error": error, "recipe": recipe.to_dict()}
+        write_atomically(self._recipe_file(recipe), json.dumps(record, sort_keys=True) + "\n")
         return self._artifact(recipe, digest, error)
 
-    def _note(self, recipe: Recipe) -> Path:
+    def _recipe_file(self, recipe: Recipe) -> Path:
         return self.root / "recipes" / f"{recipe.identity}.json"
 
-    def _place(self, digest: str, runtime: Runtime) -> Path:
-        return self.root / digest[:2] / f"{digest}{runtime.suffix}"
+    def _path(self, digest: str, runtime: Runtime) -> Path:
+        return self.root / digest[:2] / f"{digest}{descriptor(runtime).suffix}"
 
     def _artifact(self, recipe: Recipe, digest: str, error: float | None) -> Artifact:
-        path = self._place(digest, recipe.runtime)
+        path = self._path(digest, recipe.runtime)
         return Artifact(
             recipe.key, path, digest, recipe.runtime, recipe.precision, recipe.macs, error
         )

@@ -1,1 +1,1 @@
-"""From a PyTorch module to a flat, BN-folded graph, and its 8-bit scales."""
+"""Lower a PyTorch module to a flat graph with folded BN, and find its int8 scales."""

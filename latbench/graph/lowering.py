@@ -1,8 +1,8 @@
 """The flat graph that every writer starts from: a module with its BN folded and its ReLUs fused.
 
-A `Graph` is a list of nodes in the order they run, each naming the value it makes. Five kinds of
-node are all that FBNet's networks need. The graph also runs, as a PyTorch module, which is how
-TorchScript is written and how int8 is calibrated.
+A `Graph` is a list of nodes in execution order, each naming its output value. There are five kinds of node,
+which is all that the search spaces' networks need. The graph also runs as a PyTorch module: that is how
+TorchScript is written and int8 is calibrated.
 """
 
 import operator
@@ -37,7 +37,7 @@ class Conv:
 
     @property
     def depthwise(self) -> bool:
-        """Whether each channel is convolved on its own."""
+        """Whether each channel is convolved separately."""
         return self.groups > 1 and self.weight.shape[:2] == (self.groups, 1)
 
 
@@ -52,7 +52,7 @@ class Shuffle:
 
 @dataclass(frozen=True)
 class Add:
-    """Sum of two values of one shape."""
+    """Sum of two values of the same shape."""
 
     input: str
     other: str
@@ -82,7 +82,7 @@ Node = Conv | Shuffle | Add | Pool | Linear
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in the order they run. `shapes` has every value's shape, NCHW at batch 1."""
+    """Nodes in execution order. `shapes` has the shape of every value, NCHW at batch 1."""
 
     nodes: tuple[Node, ...]
     input: str
@@ -96,10 +96,10 @@ class _Tracer(fx.Tracer):
 
 
 def lower(module: nn.Module, input_shape: Shape) -> Graph:
-    """Return the graph of `module` in eval mode, for one input of `input_shape`.
+    """Return the graph of `module` in eval mode, for one input of `input_shape`, NCHW or NC.
 
     Raises:
-        ExportFailed: the module holds something that the graph has no node for.
+        ExportFailed: the module contains something that the graph has no node for.
     """
     traced = _Tracer().trace(module)
     modules = dict(module.named_modules())
@@ -142,7 +142,7 @@ def lower(module: nn.Module, input_shape: Shape) -> Graph:
                 )
             case _:
                 raise ExportFailed(
-                    f"the exporters have no node for {node.target} ({type(made).__name__})",
+                    f"cannot export {node.target} ({type(made).__name__}): no graph node for it",
                     hint="export this model with its own framework and time the file: "
                     "latbench measure MODEL",
                 )
@@ -152,7 +152,9 @@ def lower(module: nn.Module, input_shape: Shape) -> Graph:
 def _only_user(node: fx.Node, traced: fx.Graph) -> None:
     source = node.all_input_nodes[0]
     if len(source.users) != 1:
-        raise ExportFailed(f"{source.name} is used before its BN or ReLU as well as after it")
+        raise ExportFailed(
+            f"cannot fuse {node.name} into {source.name}, whose output is used elsewhere"
+        )
 
 
 def _array(tensor: Tensor) -> Weights:
@@ -167,7 +169,7 @@ def _conv(source: str, output: str, conv: nn.Conv2d) -> Conv:
     kernel, stride, padding = conv.kernel_size, conv.stride, conv.padding
     square = kernel[0] == kernel[1] and stride[0] == stride[1] and conv.dilation == (1, 1)
     if not square or isinstance(padding, str) or padding[0] != padding[1]:
-        raise ExportFailed(f"the exporters write square, undilated convolutions only, not {conv}")
+        raise ExportFailed(f"convolutions must be square and undilated, got {conv}")
     return Conv(
         source,
         output,
@@ -198,7 +200,7 @@ def _with_shapes(nodes: tuple[Node, ...], source: str, output: str, shape: Shape
 
 
 class GraphModule(nn.Module):
-    """A graph as a module that runs it node by node; weights are buffers, so nothing trains."""
+    """A graph as a module that runs it node by node; weights are buffers, which do not train."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -209,14 +211,14 @@ class GraphModule(nn.Module):
                 self.register_buffer(f"bias{number}", torch.from_numpy(node.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map the graph's input to its output."""
+        """Compute the graph's output from its input, both in the graph's shapes."""
         values = {self.graph.input: x}
         for name, value in self.steps(values):
             values[name] = value
         return values[self.graph.output]
 
     def steps(self, values: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Yield each value's name and tensor as it is made; the caller adds them to `values`."""
+        """Yield each value's name and tensor in execution order; the caller adds them to `values`."""
         for number, node in enumerate(self.graph.nodes):
             x = values[node.input]
             match node:
@@ -241,11 +243,11 @@ class GraphModule(nn.Module):
                     yield node.output, self.pool(x)
 
     def pool(self, x: Tensor) -> Tensor:
-        """The global average; formats whose engines want it said otherwise say it otherwise."""
+        """The global average; formats that need another form override it."""
         return x.mean((2, 3))
 
 
 def shuffle(x: Tensor, shape: Shape, groups: int) -> Tensor:
-    """Channel shuffle with the shape as Python integers, so that a trace holds no shape arithmetic."""
+    """Channel shuffle with the shape as Python integers, so that a trace has no shape arithmetic."""
     n, c, h, w = shape
     return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)

@@ -1,9 +1,9 @@
 """Full-integer quantization of a graph: one calibration, the same scales in every runtime.
 
-Activations are int8, asymmetric, per value; weights int8, symmetric, per output channel; biases
-int32 with scale = input scale * weight scale. These are the rules of LiteRT's 8-bit quantization
-specification, which ONNX's QuantizeLinear and PyTorch's quantized modules can express too, so one
-set of scales serves all three and their latencies are those of the same network.
+Activations are int8, asymmetric, per value; weights int8, symmetric, per output channel; biases int32 with
+scale = input scale * weight scale. These are the rules of LiteRT's 8-bit quantization specification. ONNX's
+QuantizeLinear and PyTorch's quantized modules can express them too, so all three runtimes use one set of
+scales and their latencies are those of the same network.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latbench.graph.lowering import Conv, Graph, GraphModule, Linear, Shuffle, Weights
+from latbench.graph.lowering import Conv, Graph, GraphModule, Linear, Weights
 
 INT8_MIN, INT8_MAX = -128, 127
 
@@ -29,7 +29,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class QuantizedWeights:
-    """int8 weights with one scale an output channel, and the int32 bias that goes with them."""
+    """int8 weights with one scale per output channel, and their int32 bias."""
 
     weight: NDArray[np.int8]
     scales: Weights
@@ -55,35 +55,34 @@ class Quantization:
 
 
 def calibrate(graph: Graph, samples: Sequence[Tensor]) -> Quantization:
-    """Return the scales that cover every value of `graph` while `samples` pass through.
+    """Return scales that cover the range of every value of `graph` over `samples`.
+
+    int8 engines move stored values in a shuffle, so its output must have the scale of its input; it does,
+    since both have the same values.
 
     Args:
-        samples: inputs of the graph's input shape, of the range that real data has.
+        samples: inputs of the graph's input shape, with the range of real data.
     """
     module = GraphModule(graph)
     lows: dict[str, float] = {}
     highs: dict[str, float] = {}
 
-    def see(name: str, value: Tensor) -> None:
+    def observe(name: str, value: Tensor) -> None:
         lows[name] = min(lows.get(name, 0.0), value.min().item())
         highs[name] = max(highs.get(name, 0.0), value.max().item())
 
     with torch.inference_mode():
         for sample in samples:
             values = {graph.input: sample}
-            see(graph.input, sample)
+            observe(graph.input, sample)
             for name, value in module.steps(values):
                 values[name] = value
-                see(name, value)
-    scales = {name: _scale(lows[name], highs[name]) for name in lows}
-    for node in graph.nodes:
-        if isinstance(node, Shuffle):  # moves values without changing them
-            scales[node.output] = scales[node.input]
-    return Quantization(scales)
+                observe(name, value)
+    return Quantization({name: _scale(lows[name], highs[name]) for name in lows})
 
 
 def _scale(low: float, high: float) -> Scale:
-    """The scale that maps [low, high], which holds 0, onto int8 with 0 exact."""
+    """The scale that maps [low, high], which includes 0, onto int8 with 0 exact."""
     scale = max((high - low) / (INT8_MAX - INT8_MIN), 1e-8)
     zero_point = int(np.clip(round(INT8_MIN - low / scale), INT8_MIN, INT8_MAX))
     return Scale(scale, zero_point)

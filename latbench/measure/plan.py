@@ -16,8 +16,9 @@ from typing import Any
 
 from latbench.errors import BadRequest
 from latbench.files import sha256_of
+from latbench.runtime.registry import descriptor
 from latbench.statistics import MIN_ROUNDS
-from latbench.target import Runtime, Target
+from latbench.target import Target
 
 
 class Role(StrEnum):
@@ -46,8 +47,7 @@ def loads_cheaply(target: Target) -> bool:
     TorchScript's first runs compile, and so do Core ML's loads and bringing a model to an accelerator:
     what is loaded there stays loaded.
     """
-    light = target.runtime in (Runtime.TFLITE, Runtime.ONNX, Runtime.EXECUTORCH)
-    return light and target.accelerator == "cpu"
+    return descriptor(target.runtime).loads_cheaply and target.accelerator == "cpu"
 
 
 _WHOLE = frozenset({Role.NETWORK, Role.SENTINEL, Role.REFERENCE})

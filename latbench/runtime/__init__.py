@@ -1,1 +1,1 @@
-"""The inference runtimes: what each can load, run and write, one folder a runtime."""
+"""The inference runtimes, one folder each: `descriptor.py` says what a folder provides."""

@@ -1,4 +1,4 @@
-"""What a loaded model can do, whatever runtime it runs on."""
+"""What a loaded model provides, whatever runtime it runs on."""
 
 import functools
 import math
@@ -9,21 +9,30 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.errors import BadRequest, LatbenchError
+from latbench.errors import BadRequest
+from latbench.runtime.descriptor import RuntimeFailed
+
+__all__ = [
+    "Array",
+    "LoadedModel",
+    "RuntimeFailed",
+    "Shapes",
+    "TensorInfo",
+    "check_arrays",
+    "require_count",
+    "settle_shapes",
+    "standard_normal",
+]
 
 Array = NDArray[Any]
 Shapes = Sequence[tuple[int, ...]]
 
 
-class RuntimeFailed(LatbenchError):
-    """A runtime cannot load a model, or cannot run it, or is not installed."""
-
-
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output: name, shape in the model's own layout, and dtype by its numpy name.
+    """One input or output: name, shape in the model's own layout, and dtype by its NumPy name.
 
-    `scale` and `zero_point` are those of an integer tensor: real = scale * (stored - zero_point).
+    `scale` and `zero_point` are set for quantized tensors: real = scale * (stored - zero_point).
     """
 
     name: str
@@ -33,16 +42,15 @@ class TensorInfo:
     zero_point: int | None = None
 
     def sample(self, seed: int = 0) -> Array:
-        """Return reproducible input, as every runner makes it: see docs/runner-protocol.md.
+        """Return reproducible input, the same in every runner: see docs/runner-protocol.md.
 
-        Standard normal, quantized where the tensor is stored so, zero for other integers, true for
-        flags.
+        Standard normal, quantized for quantized tensors; zeros for other integers; true for booleans.
         """
         real = standard_normal(math.prod(self.shape), seed).reshape(self.shape)
         kind = np.dtype(self.dtype)
         if kind.kind not in "iu":
             return real.astype(kind)
-        if self.scale is None:  # an index or a flag: 0 is valid whatever it means
+        if self.scale is None:  # an index or a flag: 0 is valid for both
             return np.zeros(self.shape, kind)
         limits = np.iinfo(kind)
         stored = np.rint(real / self.scale) + (self.zero_point or 0)
@@ -51,19 +59,19 @@ class TensorInfo:
 
 
 def standard_normal(count: int, seed: int) -> NDArray[np.float64]:
-    """Return `count` standard normal numbers, the same in any language; they are read-only.
+    """Return `count` standard normal numbers, read-only and the same in any language.
 
     Number i is sqrt(-2 ln u) cos(2 pi v) with u = ((b(2i) >> 11) + 1) / 2^53 and
     v = (b(2i + 1) >> 11) / 2^53 (Box and Muller 1958), where b(n) is the n-th output of SplitMix64
-    (Steele et al. 2014) from `seed`. runner/core/tensor.c does the same.
+    (Steele et al. 2014) with `seed`. runner/core/tensor.c does the same.
     """
-    # 200,000 numbers take 20 ms, and a runner fills hundreds of inputs: have sizes that recur.
+    # 200,000 numbers take 20 ms and a runner fills hundreds of inputs: rounded sizes hit the cache.
     return _normals(1 << max(0, count - 1).bit_length(), seed)[:count]
 
 
 @functools.lru_cache(maxsize=8)
 def _normals(count: int, seed: int) -> NDArray[np.float64]:
-    # Unsigned 64-bit arithmetic is meant to wrap around; arrays do so without a word.
+    # Unsigned 64-bit arithmetic must wrap around; arrays do so without a warning.
     steps = np.arange(1, 2 * count + 1, dtype=np.uint64)
     bits = np.uint64(seed) + steps * np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -78,8 +86,8 @@ def _normals(count: int, seed: int) -> NDArray[np.float64]:
 class LoadedModel(Protocol):
     """A model in a runtime, ready to run. Not thread-safe.
 
-    `coverage` says what runs where, as far as the runtime tells: numbers of ops and delegates.
-    `engine_threads` is how many threads the runtime says it computes on, None where it does not.
+    `coverage` counts ops and delegates, where the runtime reports them; it is empty otherwise.
+    `engine_threads` is the number of threads that the runtime reports to compute on; None if it does not.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -88,31 +96,31 @@ class LoadedModel(Protocol):
     engine_threads: int | None
 
     def set_inputs(self, arrays: Sequence[Array]) -> None:
-        """Put `arrays` where `run` reads them; shapes and dtypes must be those of `inputs`.
+        """Copy `arrays` to where `run` reads them; shapes and dtypes must be those of `inputs`.
 
         Raises:
             BadRequest: they are not.
         """
 
     def run(self) -> None:
-        """Run once, with nothing but the inference inside.
+        """Run one inference and nothing else: this is what is timed.
 
         Raises:
-            RuntimeFailed: the runtime says that it failed.
+            RuntimeFailed: the runtime reports an error.
         """
 
     def get_outputs(self) -> list[Array]:
-        """Return copies of what the last run gave."""
+        """Return copies of the outputs of the last run."""
 
 
 def check_arrays(inputs: Sequence[TensorInfo], arrays: Sequence[Array]) -> None:
-    """Make sure that `arrays` fit `inputs` in number, shape and dtype.
+    """Check that `arrays` fit `inputs` in number, shape and dtype.
 
     Raises:
         BadRequest: one does not; it is named.
     """
     if len(arrays) != len(inputs):
-        raise BadRequest(f"the model takes {len(inputs)} inputs, not {len(arrays)}")
+        raise BadRequest(f"the model takes {_inputs(len(inputs))}, not {len(arrays)}")
     for info, array in zip(inputs, arrays, strict=True):
         if array.shape != info.shape or array.dtype.name != info.dtype:
             raise BadRequest(
@@ -121,37 +129,50 @@ def check_arrays(inputs: Sequence[TensorInfo], arrays: Sequence[Array]) -> None:
             )
 
 
-def settle_shapes(declared: Shapes, asked: Shapes | None) -> list[tuple[int, ...]]:
-    """Return the input shapes to load a model with: `asked`, or `declared` with batch 1.
+def _inputs(count: int) -> str:
+    return "1 input" if count == 1 else f"{count} inputs"
+
+
+def settle_shapes(declared: Shapes, requested: Shapes | None) -> list[tuple[int, ...]]:
+    """Return the input shapes to load a model with: `requested`, or `declared` with batch 1.
 
     Args:
         declared: the model's own shapes; a dimension below 1 is dynamic.
-        asked: what the user wants, one shape an input.
+        requested: by the user, one shape per input.
 
     Raises:
-        BadRequest: `asked` does not fit `declared`, or is needed and not there.
+        BadRequest: `requested` does not fit `declared`, or is missing where it is needed.
     """
-    if asked is None:
+    if requested is None:
         for shape in declared:
             if any(dim < 1 for dim in shape[1:]):
-                shown = "x".join(str(dim) if dim > 0 else "?" for dim in shape)
                 raise BadRequest(
-                    f"the model leaves more than the batch of its input {shown} open",
-                    hint="say its shape, like: --input-shape 1x3x224x224",
+                    f"the model's input {_shown(shape)} has dynamic dimensions besides the batch",
+                    hint="add its shape, like: --input-shape 1x3x224x224",
                 )
         return [tuple(max(1, dim) for dim in shape) for shape in declared]
-    if len(asked) != len(declared):
-        raise BadRequest(
-            f"the model takes {len(declared)} inputs, "
-            f"but --input-shape was given {len(asked)} times"
+    require_count(len(declared), len(requested))
+    for own, new in zip(declared, requested, strict=True):
+        fits = len(own) == len(new) and all(
+            mine < 1 or mine == theirs for mine, theirs in zip(own, new, strict=True)
         )
-    for own, wanted in zip(declared, asked, strict=True):
-        fits = len(own) == len(wanted) and all(
-            mine < 1 or mine == theirs for mine, theirs in zip(own, wanted, strict=True)
-        )
-        if not fits or any(dim < 1 for dim in wanted):
-            shown = "x".join(str(dim) if dim > 0 else "?" for dim in own)
+        if not fits or any(dim < 1 for dim in new):
             raise BadRequest(
-                f"--input-shape {'x'.join(map(str, wanted))} does not fit the model's input {shown}"
+                f"--input-shape {_shown(new)} does not fit the model's input {_shown(own)}"
             )
-    return [tuple(shape) for shape in asked]
+    return [tuple(shape) for shape in requested]
+
+
+def require_count(inputs: int, shapes: int) -> None:
+    """Check that there is one shape per input.
+
+    Raises:
+        BadRequest: there is not.
+    """
+    if inputs != shapes:
+        times = "once" if shapes == 1 else f"{shapes} times"
+        raise BadRequest(f"the model takes {_inputs(inputs)}, but --input-shape was given {times}")
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return "x".join(str(dim) if dim > 0 else "?" for dim in shape)

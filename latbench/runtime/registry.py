@@ -1,7 +1,6 @@
-"""The inference runtimes: load a model, run it, and say exactly which library did.
+"""The registry of runtimes: find a descriptor, load a model, and report exactly which library runs it.
 
-Engines are imported when the first model of theirs is loaded, so that importing this package, and
-starting a worker that will run one of them, stays cheap.
+Engines are imported when the first model of theirs is loaded, so importing this module is cheap.
 """
 
 import functools
@@ -9,43 +8,73 @@ import hashlib
 from collections.abc import Sequence
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latbench.errors import BadRequest, UnknownName
-from latbench.runtime.base import LoadedModel, RuntimeFailed, TensorInfo
-from latbench.runtime.formats import Runtime
+from latbench.runtime.descriptor import Distribution, RuntimeDescriptor, RuntimeFailed
+from latbench.runtime.formats import Precision, Runtime
+
+if TYPE_CHECKING:
+    from latbench.runtime.base import LoadedModel, TensorInfo
 
 __all__ = [
-    "LoadedModel",
+    "HOST_RUNTIMES",
     "RuntimeFailed",
-    "TensorInfo",
     "describe_model",
+    "descriptor",
     "import_engine",
+    "is_installed",
     "load_model",
+    "model_suffixes",
+    "require_format",
     "runtime_library",
+    "runtime_of",
     "runtime_version",
 ]
 
-#: For each runtime, the distributions that hold it, best first: name, import name, and the patterns
-#: of the library that computes (Linux, macOS, Windows).
-_DISTRIBUTIONS: dict[Runtime, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
-    Runtime.TFLITE: (
-        (
-            "ai-edge-litert",
-            "ai_edge_litert",
-            ("*pywrap_litert_common.*", "_pywrap_*interpreter_wrapper*"),
-        ),
-        ("tflite-runtime", "tflite_runtime", ("_pywrap_*interpreter_wrapper*",)),
-    ),
-    Runtime.ONNX: (("onnxruntime", "onnxruntime", ("capi/onnxruntime_pybind11_state*",)),),
-    Runtime.TORCHSCRIPT: (("torch", "torch", ("lib/*torch_cpu.*",)),),
-    # The package itself is a namespace, which has no file. XNNPACK computes what we export.
-    Runtime.EXECUTORCH: (
-        ("executorch", "executorch.version", ("lib/*executorch_backend_xnnpack.*",)),
-    ),
-}
 
-#: What to install where it is not just the distribution.
-_EXTRAS = {Runtime.EXECUTORCH: "latbench[executorch]"}
+@functools.cache
+def descriptor(runtime: Runtime) -> RuntimeDescriptor:
+    """Return the descriptor of `runtime`."""
+    found = import_module(f"latbench.runtime.{runtime.value}").DESCRIPTOR
+    assert isinstance(found, RuntimeDescriptor), f"{runtime} has no descriptor"
+    return found
+
+
+#: The runtimes that latbench's own dependencies install on this machine.
+HOST_RUNTIMES = tuple(
+    runtime
+    for runtime in Runtime
+    if descriptor(runtime).runs_here and descriptor(runtime).extra is None
+)
+
+
+def model_suffixes() -> tuple[str, ...]:
+    """Return the file name suffixes of every runtime's models, each with its dot."""
+    return tuple(suffix for runtime in Runtime for suffix in descriptor(runtime).suffixes)
+
+
+def runtime_of(path: Path) -> Runtime:
+    """Return the runtime that a model file is for, by its suffix; case does not matter.
+
+    Raises:
+        BadRequest: no runtime has that suffix.
+    """
+    for runtime in Runtime:
+        if path.name.lower().endswith(descriptor(runtime).suffixes):
+            return runtime
+    raise BadRequest(
+        f"{path} is not a model file: its name must end in one of {', '.join(model_suffixes())}"
+    )
+
+
+def require_format(runtime: Runtime, precision: Precision) -> None:
+    """Check that artifacts are written for `runtime` in `precision`.
+
+    Raises:
+        BadRequest: they are not.
+    """
+    descriptor(runtime).require_format(precision)
 
 
 def load_model(
@@ -55,82 +84,71 @@ def load_model(
     threads: int = 1,
     accelerator: str = "cpu",
     input_shapes: Sequence[tuple[int, ...]] | None = None,
-) -> LoadedModel:
+) -> "LoadedModel":
     """Load the model in `path` into `runtime`, ready to run.
 
     Args:
         threads: how many threads one run may compute on. TorchScript and ExecuTorch have one such
             number a process: the last load sets it.
-        accelerator: what to run on; the runtimes of this version run on "cpu".
-        input_shapes: one shape an input. Without it a dynamic dimension becomes 1, and a
-            TorchScript file that says nothing of its inputs is refused.
+        accelerator: what to run on; this machine's runtimes run on "cpu" only.
+        input_shapes: one shape per input, in the model's own layout. Without it a dynamic batch becomes
+            1, and a file that does not declare its inputs is refused.
 
     Raises:
-        BadRequest: there is no such file, `input_shapes` are missing or do not fit, or `threads`
-            is no positive number.
+        BadRequest: there is no such file, `input_shapes` are missing or do not fit, or `threads` is
+            below 1.
         UnknownName: there is no such accelerator.
-        RuntimeFailed: the file is no model of this runtime, or the runtime cannot run it or is
-            not installed.
+        RuntimeFailed: the file is not a model of this runtime, or the runtime cannot run it or is not
+            installed.
     """
     if threads < 1:
-        raise BadRequest(f"{threads} threads make no sense")
+        raise BadRequest(f"threads must be at least 1, got {threads}")
     if accelerator != "cpu":
         raise UnknownName("accelerator", accelerator, ("cpu",))
     if not path.is_file():
         raise BadRequest(f"there is no file {path}")
     import_engine(runtime)
-    if runtime is Runtime.TFLITE:
-        from latbench.runtime.tflite.model import TfliteModel
-
-        return TfliteModel(path, threads=threads, input_shapes=input_shapes)
-    if runtime is Runtime.ONNX:
-        from latbench.runtime.onnx.model import OnnxModel
-
-        return OnnxModel(path, threads=threads, input_shapes=input_shapes)
-    if runtime is Runtime.EXECUTORCH:
-        from latbench.runtime.executorch.model import ExecutorchModel
-
-        return ExecutorchModel(path, threads=threads, input_shapes=input_shapes)
-    from latbench.runtime.torchscript.model import TorchscriptModel
-
-    return TorchscriptModel(path, threads=threads, input_shapes=input_shapes)
+    return descriptor(runtime).load(path, threads=threads, input_shapes=input_shapes)
 
 
 def describe_model(
     runtime: Runtime, path: Path, input_shapes: Sequence[tuple[int, ...]] | None = None
-) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Return the inputs and outputs of the model in `path`.
-
-    ExecuTorch's programs say it themselves, so that extra is not needed; others are loaded.
+) -> "tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]":
+    """Return the inputs and outputs of the model in `path`; it is loaded only where its file does not say.
 
     Raises:
         BadRequest, RuntimeFailed: as `load_model`.
     """
-    if runtime is Runtime.EXECUTORCH:
-        from latbench.runtime.base import settle_shapes
-        from latbench.runtime.executorch.program import read_pte
-
-        method = read_pte(path)[0]
-        settle_shapes([tensor.shape for tensor in method.inputs], input_shapes)
-        return method.inputs, method.outputs
+    described = descriptor(runtime).describe(path, input_shapes)
+    if described is not None:
+        return described
     model = load_model(runtime, path, input_shapes=input_shapes)
     return model.inputs, model.outputs
 
 
 def import_engine(runtime: Runtime) -> None:
-    """Import the engine of `runtime`, which takes up to seconds, so that loading then does not.
+    """Import the engine of `runtime`, which takes up to seconds, so that loading a model does not.
 
     Raises:
         RuntimeFailed: it is not installed, or its library cannot be loaded.
     """
-    name, _, _ = _distribution(runtime)
+    distribution = _distribution(runtime)
     try:
-        import_module(f"latbench.runtime.{runtime.value}.model")
+        descriptor(runtime).import_engine()
     except ImportError as error:
         raise RuntimeFailed(
             f"the runtime {runtime} cannot be loaded: {error}",
-            hint=f"install it again with: pip install --force-reinstall {name}",
+            hint=f"reinstall it: pip install --force-reinstall {distribution.name}",
         ) from None
+
+
+def is_installed(runtime: Runtime) -> bool:
+    """Whether a distribution that runs `runtime` is installed on this machine."""
+    try:
+        _distribution(runtime)
+    except RuntimeFailed:
+        return False
+    return True
 
 
 @functools.cache
@@ -140,7 +158,7 @@ def runtime_version(runtime: Runtime) -> str:
     Raises:
         RuntimeFailed: it is not installed.
     """
-    return metadata.version(_distribution(runtime)[0])
+    return metadata.version(_distribution(runtime).name)
 
 
 @functools.cache
@@ -150,37 +168,36 @@ def runtime_library(runtime: Runtime) -> tuple[str, str]:
     The first call of a process reads the whole library (TorchScript's is 0.4 GB: about 0.4 s).
 
     Raises:
-        RuntimeFailed: the runtime is not installed, or not as its wheel installs it.
+        RuntimeFailed: the runtime is not installed, or its wheel does not contain the library.
     """
-    distribution, package, patterns = _distribution(runtime)
-    spec_file = import_module(package).__file__
-    assert spec_file is not None, f"{package} is no namespace package"
-    folder = Path(spec_file).parent
-    for pattern in patterns:
+    distribution = _distribution(runtime)
+    package_file = import_module(distribution.package).__file__
+    assert package_file is not None, f"{distribution.package} is a namespace package"
+    folder = Path(package_file).parent
+    for pattern in distribution.libraries:
         for path in sorted(folder.glob(pattern)):
             if path.suffix in {".so", ".dylib", ".dll", ".pyd"}:
                 with path.open("rb") as file:
                     return path.name, hashlib.file_digest(file, "sha256").hexdigest()
     raise RuntimeFailed(
-        f"{distribution} holds no library {' or '.join(patterns)}",
-        hint=f"install it again with: pip install --force-reinstall {distribution}",
+        f"{distribution.name} does not contain a library {' or '.join(distribution.libraries)}",
+        hint=f"reinstall it: pip install --force-reinstall {distribution.name}",
     )
 
 
-@functools.cache  # every load asks, and reading what is installed takes longer than loading a model
-def _distribution(runtime: Runtime) -> tuple[str, str, tuple[str, ...]]:
-    if runtime not in _DISTRIBUTIONS:
+@functools.cache  # called for every load, and reading what is installed takes longer than a load
+def _distribution(runtime: Runtime) -> Distribution:
+    """The installed distribution of a runtime."""
+    found = descriptor(runtime)
+    if not found.runs_here:
         raise RuntimeFailed(
-            "this machine does not run Core ML packages", hint="measure them on an iPhone"
+            f"{found.title} does not run on this machine, only on {found.runs_on}",
+            hint="choose another --runtime, or a device: latbench devices",
         )
-    for choice in _DISTRIBUTIONS[runtime]:
+    for distribution in found.distributions:
         try:
-            metadata.version(choice[0])
+            metadata.version(distribution.name)
         except metadata.PackageNotFoundError:
             continue
-        return choice
-    wanted = _DISTRIBUTIONS[runtime][0][0]
-    raise RuntimeFailed(
-        f"the runtime {runtime} is not installed",
-        hint=f"pip install {_EXTRAS.get(runtime, wanted)}",
-    )
+        return distribution
+    raise RuntimeFailed(f"the runtime {runtime} is not installed", hint=found.install_command)

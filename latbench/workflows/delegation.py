@@ -1,11 +1,12 @@
-"""Whether an accelerator takes whole ops: `latbench profile --accelerator NAME`.
+"""Check that an accelerator runs whole ops: `latbench profile --accelerator NAME`.
 
-An engine gives what an accelerator cannot do to the CPU, and says little of it. The time of such an op is
-one of two processors and of the way between them, and seldom what somebody wants to know; so a target
-whose ops are not wholly delegated is refused, unless that is allowed, and then reported.
+An engine leaves ops that its accelerator cannot run to the CPU, mostly without saying so. The latency of
+such an op is that of two processors and of the transfers between them, which is seldom what a user wants to
+measure. So a target whose ops are not wholly delegated is refused; with `--allow-partial` such ops are
+reported instead.
 
-What runs where says `coverage` in a runner's answer to `load` (docs/runner-protocol.md). Where an engine
-does not tell that nothing is left to the CPU, it is taken that something may be.
+A runner's reply to `load` says in `coverage` what runs where (docs/runner-protocol.md). Where an engine does
+not report that nothing is left to the CPU, the op counts as partly delegated.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +23,11 @@ CPU = "cpu"
 
 @dataclass(frozen=True)
 class Delegation:
-    """What an accelerator of a unit takes.
+    """What runs on an accelerator of a unit.
 
     Args:
-        subjects: how many artifacts were asked about. (the name that JSON and journals have for workloads)
-        fell_back: those that it does not take wholly, by key, and what is known of them.
+        subjects: how many artifacts were loaded (the JSON name of workloads).
+        fell_back: those that do not run wholly on it, by key, and what is known of them.
     """
 
     unit: str
@@ -42,15 +43,15 @@ def require_delegations(
     allow_partial: bool,
     progress: Callable[[str, int, int], None],
 ) -> tuple[Delegation, ...]:
-    """`require_delegation` of each unit; nothing where the target is the CPU."""
+    """Call `require_delegation` for each unit; empty if the target is the CPU."""
     if target.accelerator == CPU:
         return ()
 
-    def tell(done: int, total: int) -> None:
-        progress("asking what runs where", done, total)
+    def report(done: int, total: int) -> None:
+        progress("checking what runs on the accelerator", done, total)
 
     return tuple(
-        require_delegation(unit, target, workloads, allow_partial=allow_partial, progress=tell)
+        require_delegation(unit, target, workloads, allow_partial=allow_partial, progress=report)
         for unit in units
     )
 
@@ -63,21 +64,21 @@ def require_delegation(
     allow_partial: bool,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Delegation:
-    """Load every workload on a unit's accelerator, and see what is left to its CPU.
+    """Load every workload on a unit's accelerator, and find what is left to its CPU.
 
     Raises:
-        LatbenchError: something is, and `allow_partial` is not set; it is listed.
-        RunnerFailed: a workload cannot be loaded; the engine may not know the accelerator.
+        LatbenchError: some are partly left to the CPU and `allow_partial` is false; they are listed.
+        RunnerFailed: a workload cannot be loaded; the engine may lack the accelerator.
         DeviceUnavailable: the unit cannot be reached.
     """
     files = {one.key: one.path for one in workloads if one.path is not None}
     shapes = {one.key: one.input_shapes for one in workloads}
-    places = device.send(list(files.values()))
+    paths = device.send(list(files.values()))
     fell_back: dict[str, str] = {}
     with device.open_runner() as runner:
         for number, (key, path) in enumerate(files.items()):
             loaded = runner.load(
-                places[path],
+                paths[path],
                 target.runtime,
                 threads=target.threads,
                 cores=target.cores,
@@ -96,17 +97,18 @@ def require_delegation(
             f"{len(fell_back)} of {len(files)} artifacts do not run wholly on {target.accelerator} of "
             f"{device.unit}:",
             details=[*details, f"… and {more} more"] if more else details,
-            hint="to measure them as they run all the same, add --allow-partial",
+            hint="add --allow-partial to measure them as they are",
         )
     return Delegation(device.unit, len(files), fell_back)
 
 
 def _left_to_cpu(coverage: Mapping[str, int]) -> str | None:
-    """What is left to the CPU; None if nothing is."""
+    """What is left to the CPU; None if nothing."""
     left = coverage.get("ops_outside_delegates")
     if left is None:
-        return "the engine does not tell that all of it does"
+        return "the engine does not report what runs where"
     if left == 0:
         return None
     ops = coverage.get("ops")
-    return f"{left} nodes" + (f" of {ops}" if ops else "") + " are left to the CPU"
+    nodes, verb = ("1 node", "is") if left == 1 else (f"{left} nodes", "are")
+    return f"{nodes}{f' of {ops}' if ops else ''} {verb} left to the CPU"

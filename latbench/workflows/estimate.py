@@ -21,17 +21,9 @@ from latbench.errors import BadRequest
 from latbench.files import home, shipped
 from latbench.lut.roofline import ENTRY_DEVIATION, Core, Figure, Roofline, fit_roofline
 from latbench.lut.schema import Correction, Entry, Lut
+from latbench.runtime.registry import descriptor
 from latbench.space import PUBLISHED, OpKind, OpSpec, SearchSpace, published
 from latbench.target import Precision, Runtime, Target
-
-#: The engine that a runtime computes with on a CPU.
-ENGINES = {
-    Runtime.TFLITE: "xnnpack",
-    Runtime.ONNX: "mlas",
-    Runtime.TORCHSCRIPT: "qnnpack",
-    Runtime.COREML: "coreml",
-    Runtime.EXECUTORCH: "xnnpack",
-}
 
 #: What a model of this kind cannot know; every modelled LUT carries it.
 UNKNOWN = (
@@ -183,7 +175,7 @@ def _fitted(known: PublishedFigures, target: Target) -> list[PublishedFigure]:
 
 
 def _alike(figure: PublishedFigure, target: Target) -> bool:
-    return figure.engine == ENGINES[target.runtime] and figure.threads == target.threads
+    return figure.engine == descriptor(target.runtime).kernels and figure.threads == target.threads
 
 
 def _figure(one: PublishedFigure, target: Target) -> Figure:

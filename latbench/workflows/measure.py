@@ -8,7 +8,7 @@ from typing import Any
 from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import BadRequest, LatbenchError, LutRefused
 from latbench.export import ArtifactStore, export_architecture
-from latbench.export.metadata import is_torchscript, read_metadata, runtime_of
+from latbench.export.metadata import read_metadata
 from latbench.files import sha256_of
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
 from latbench.lut.anchor import anchors_of, level_of
@@ -20,6 +20,7 @@ from latbench.measure import (
     Settings,
     Workload,
 )
+from latbench.runtime.registry import descriptor, runtime_of
 from latbench.space import Architecture, parse_key
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.delegation import CPU, Delegation, require_delegations
@@ -114,8 +115,7 @@ def measure_latency(
         if runtime not in (None, named):
             raise LutRefused(f"{model} is a model for {named}, but {runtime} was asked for")
         runtime = named
-        says_nothing = runtime is Runtime.TORCHSCRIPT and not metadata and is_torchscript(model)
-        if says_nothing and input_shape is None:
+        if input_shape is None and not descriptor(runtime).declares_inputs(model):
             raise BadRequest(
                 f"{model} does not say what its inputs are",
                 hint="say it, like: --input-shape 1x3x224x224",
@@ -171,6 +171,7 @@ def _prediction(
 
 def _hash_of(path: Path) -> str:
     try:
-        return sha256_of(path.read_bytes())
+        parts = descriptor(runtime_of(path)).parts(path)
+        return sha256_of(b"".join(part.read_bytes() for part in parts))
     except OSError as error:
         raise LatbenchError(f"cannot read {path}: {error.strerror}") from None

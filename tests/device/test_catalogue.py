@@ -188,15 +188,21 @@ def test_what_cannot_be_measured_says_so_and_what_can(device: str) -> None:
 
 @pytest.mark.parametrize("device", [name for name in SHIPPED if find_device(name).os != "ios"])
 def test_core_ml_is_of_iphones_alone(device: str) -> None:
-    with pytest.raises(BadRequest, match=f"iPhones alone, not on {device}") as raised:
+    with pytest.raises(
+        BadRequest, match=f"Core ML does not run on {device}: it runs on iOS"
+    ) as raised:
         open_target(device, Runtime.COREML)
     assert "--runtime tflite or onnx" in str(raised.value.hint)
+    with pytest.raises(UnknownName, match="unknown accelerator 'nnapi'"):
+        require_runtime(find_device("iphonex"), Runtime.COREML, Precision.FP32, "nnapi")
     require_runtime(find_device("iphonex"), Runtime.COREML, Precision.FP32, "all")
 
 
 @pytest.mark.parametrize("device", ["iphonex"])
 def test_executorch_is_not_of_iphones(device: str) -> None:
-    with pytest.raises(BadRequest, match=f"has no ExecuTorch, so {device} cannot run it"):
+    with pytest.raises(
+        BadRequest, match=f"ExecuTorch does not run on {device}: it runs on Android"
+    ):
         open_target(device, Runtime.EXECUTORCH)
     with pytest.raises(BadRequest, match="ExecuTorch programs are exported in fp32, not in int8"):
         open_target("galaxy-s8", Runtime.EXECUTORCH, Precision.INT8)
@@ -209,11 +215,11 @@ def test_no_other_devices_default_is_core_ml(elsewhere: Path) -> None:
     write(elsewhere, "mine", text.replace('"ios"', '"android"'))
     with pytest.raises(BadRequest) as raised:
         load_catalogue()
-    assert "iPhones alone" in str(raised.value.details)
+    assert "defaults.runtime coreml needs os to be ios" in str(raised.value.details)
     write(elsewhere, "mine", text.replace('"coreml"', '"executorch"'))
     with pytest.raises(BadRequest) as raised:
         load_catalogue()
-    assert "iPhones do not have" in str(raised.value.details)
+    assert "defaults.runtime executorch needs os to be android or" in str(raised.value.details)
 
 
 def test_a_device_is_data() -> None:

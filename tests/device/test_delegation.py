@@ -59,7 +59,7 @@ def test_what_is_left_to_the_cpu_is_refused_or_reported(bench: FaultBench) -> No
             require_delegation(device, target, plan.all_workloads, allow_partial=False)
         assert list(left.value.details) == [
             f"{part}: 2 nodes of 4 are left to the CPU",
-            f"{silent}: the engine does not tell that all of it does",
+            f"{silent}: the engine does not report what runs where",
         ]
         assert "--allow-partial" in str(left.value.hint)
         told = require_delegation(device, target, plan.all_workloads, allow_partial=True)

@@ -19,8 +19,7 @@ from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.messages import MAX_REQUEST_BYTES, REQUESTS, Hello, RunReply
 from latbench.device.protocol.transport import ProcessTransport
 from latbench.errors import RunnerFailed
-from latbench.runtime.formats import HOST_RUNTIMES
-from latbench.runtime.registry import load_model
+from latbench.runtime.registry import HOST_RUNTIMES, load_model
 from latbench.target import Runtime
 
 WORKER = [sys.executable, "-m", "latbench.device.host.worker"]

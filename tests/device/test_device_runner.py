@@ -14,7 +14,7 @@ from tinymodels import Models
 from latbench.device.host.device import HostDevice
 from latbench.device.protocol.client import RunnerClient
 from latbench.errors import BadRequest, RunnerFailed
-from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.runtime.registry import HOST_RUNTIMES
 from latbench.target import Runtime
 
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
@@ -150,7 +150,7 @@ def test_what_is_refused_costs_nothing_else(models: Models, runner: RunnerClient
     with pytest.raises(RunnerFailed, match="unknown handle 'm9'") as raised:
         runner.run("m9")
     assert (raised.value.stage, raised.value.kind) == ("run", "refused")
-    with pytest.raises(RunnerFailed, match="does not say what its inputs are") as raised:
+    with pytest.raises(RunnerFailed, match="does not declare its inputs") as raised:
         runner.load(str(models.foreign), Runtime.TORCHSCRIPT)
     assert "--input-shape" in str(raised.value.hint)
     failing = runner.load(str(models.failing), Runtime.TORCHSCRIPT, input_shapes=[(1,)])

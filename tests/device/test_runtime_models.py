@@ -1,4 +1,4 @@
-"""Models load into every runtime, compute what they must, and say what they take."""
+"""Models load into every runtime, compute what they must, and declare their tensors."""
 
 import math
 import re
@@ -12,21 +12,26 @@ from tinymodels import Models, convolve
 
 from latbench.errors import BadRequest, UnknownName
 from latbench.runtime.base import RuntimeFailed, TensorInfo
-from latbench.runtime.formats import HOST_RUNTIMES
-from latbench.runtime.registry import load_model, runtime_library, runtime_version
+from latbench.runtime.registry import (
+    HOST_RUNTIMES,
+    descriptor,
+    load_model,
+    runtime_library,
+    runtime_of,
+    runtime_version,
+)
 from latbench.target import Runtime
 
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
-def test_a_model_computes_what_it_must(runtime: Runtime, models: Models) -> None:
+def test_a_model_computes_the_convolution(runtime: Runtime, models: Models) -> None:
     model = load_model(runtime, models.of[runtime])
     image = TensorInfo("image", (1, 3, 8, 8), "float32").sample(seed=3)
-    channels_last = runtime is Runtime.TFLITE
-    model.set_inputs([image.transpose(0, 2, 3, 1).copy() if channels_last else image])
+    model.set_inputs([np.ascontiguousarray(descriptor(runtime).from_nchw(image))])
     model.run()
     (result,) = model.get_outputs()
     expected = convolve(image)
-    got = result.transpose(0, 3, 1, 2) if channels_last else result
+    got = descriptor(runtime).to_nchw(result)
     # Sums of 27 products of order 1 in float32, in any order.
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -45,7 +50,7 @@ def test_outputs_are_copies(runtime: Runtime, models: Models) -> None:
 
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
-def test_a_model_tells_its_tensors(runtime: Runtime, models: Models) -> None:
+def test_a_model_declares_its_tensors(runtime: Runtime, models: Models) -> None:
     model = load_model(runtime, models.of[runtime])
     swap = runtime is Runtime.TFLITE
     assert model.inputs == (TensorInfo("image", (1, 8, 8, 3) if swap else (1, 3, 8, 8), "float32"),)
@@ -54,7 +59,7 @@ def test_a_model_tells_its_tensors(runtime: Runtime, models: Models) -> None:
     )
 
 
-def test_litert_tells_what_its_delegate_took(models: Models) -> None:
+def test_litert_reports_what_its_delegate_runs(models: Models) -> None:
     coverage = load_model(Runtime.TFLITE, models.of[Runtime.TFLITE]).coverage
     assert coverage == {"ops": 1, "delegate_nodes": 1, "ops_outside_delegates": 0}
 
@@ -83,7 +88,7 @@ def test_an_output_shape_that_depends_on_values_is_found(models: Models) -> None
 def test_a_shape_that_does_not_fit_is_refused(runtime: Runtime, models: Models) -> None:
     with pytest.raises(BadRequest, match=r"--input-shape 1x3x9x9 does not fit"):
         load_model(runtime, models.of[runtime], input_shapes=[(1, 3, 9, 9)])
-    with pytest.raises(BadRequest, match="takes 1 inputs"):
+    with pytest.raises(BadRequest, match="takes 1 input, but --input-shape was given 2 times"):
         load_model(runtime, models.of[runtime], input_shapes=[(1, 3, 8, 8)] * 2)
 
 
@@ -98,7 +103,7 @@ def test_a_foreign_torchscript_file_needs_its_shape(models: Models) -> None:
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
 def test_a_file_that_is_no_model_is_refused(runtime: Runtime, tmp_path: Path) -> None:
-    path = tmp_path / f"text{runtime.suffix}"
+    path = tmp_path / f"text{descriptor(runtime).suffix}"
     path.write_text("This is a letter, not a model.\n" * 20)
     with pytest.raises(RuntimeFailed, match=re.escape(str(path))):
         load_model(runtime, path)
@@ -106,7 +111,7 @@ def test_a_file_that_is_no_model_is_refused(runtime: Runtime, tmp_path: Path) ->
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
 def test_a_cut_file_is_refused(runtime: Runtime, models: Models, tmp_path: Path) -> None:
-    path = tmp_path / f"cut{runtime.suffix}"
+    path = tmp_path / f"cut{descriptor(runtime).suffix}"
     whole = models.of[runtime].read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RuntimeFailed, match=re.escape(str(path))):
@@ -119,9 +124,9 @@ def test_a_missing_file_is_named(runtime: Runtime, tmp_path: Path) -> None:
         load_model(runtime, tmp_path / "nothing")
 
 
-def test_requests_that_make_no_sense(models: Models) -> None:
+def test_invalid_requests_are_refused(models: Models) -> None:
     path = models.of[Runtime.TFLITE]
-    with pytest.raises(BadRequest, match="0 threads"):
+    with pytest.raises(BadRequest, match="threads must be at least 1, got 0"):
         load_model(Runtime.TFLITE, path, threads=0)
     with pytest.raises(UnknownName, match="accelerator 'gpu'"):
         load_model(Runtime.TFLITE, path, accelerator="gpu")
@@ -131,7 +136,7 @@ def test_requests_that_make_no_sense(models: Models) -> None:
 def test_wrong_input_arrays_are_refused(runtime: Runtime, models: Models) -> None:
     model = load_model(runtime, models.of[runtime])
     right = model.inputs[0].sample()
-    with pytest.raises(BadRequest, match="takes 1 inputs, not 2"):
+    with pytest.raises(BadRequest, match="takes 1 input, not 2"):
         model.set_inputs([right, right])
     with pytest.raises(BadRequest, match="not float64"):
         model.set_inputs([right.astype(np.float64)])
@@ -146,7 +151,7 @@ def test_a_model_that_fails_says_why(models: Models) -> None:
 
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
-def test_a_runtime_tells_exactly_which_library_it_is(runtime: Runtime) -> None:
+def test_a_runtime_reports_version_and_library(runtime: Runtime) -> None:
     assert re.match(r"\d+\.\d+", runtime_version(runtime))
     name, sha256 = runtime_library(runtime)
     assert name.endswith((".so", ".dylib", ".pyd", ".dll"))
@@ -182,9 +187,37 @@ def test_samples_are_those_of_every_runner() -> None:
     np.testing.assert_array_equal(TensorInfo("i", (3,), "int64").sample(), [0] * 3)
 
 
-def test_the_package_imports_no_engine() -> None:
-    code = "import sys, latbench.runtime; print(*sys.modules)"
+def test_the_registry_imports_no_engine() -> None:
+    code = "import sys, latbench.runtime.registry; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert not {"torch", "onnxruntime", "ai_edge_litert"} & set(loaded)
+    assert not {"numpy", "torch", "onnx", "onnxruntime", "ai_edge_litert"} & set(loaded)
+
+
+def test_every_runtime_has_a_whole_descriptor() -> None:
+    suffixes: list[str] = []
+    for runtime in Runtime:
+        found = descriptor(runtime)
+        assert found.runtime is runtime
+        assert found.title
+        assert found.files
+        assert found.kernels
+        assert found.precisions
+        assert found.accelerators[0] == "cpu"
+        assert found.runs_here or found.extra is not None
+        assert runtime_of(Path(f"Model{found.suffix.upper()}")) is runtime
+        suffixes += found.suffixes
+    assert len(suffixes) == len(set(suffixes)), "two runtimes have one suffix"
+    with pytest.raises(BadRequest, match=re.escape("must end in one of .tflite, ")):
+        runtime_of(Path("model.bin"))
+
+
+def test_layouts_are_inverse() -> None:
+    image = np.arange(24).reshape(1, 2, 3, 4)
+    for runtime in Runtime:
+        found = descriptor(runtime)
+        turned = found.from_nchw(image)
+        assert turned.shape == found.shape(image.shape)
+        np.testing.assert_array_equal(found.to_nchw(turned), image)
+        assert found.from_nchw(image[0, 0]).shape == found.shape((3, 4)) == (3, 4)

@@ -20,10 +20,9 @@ from latbench.export.check import FP32_RELATIVE_ERROR, INT8_SNR_NETWORK, INT8_SN
 from latbench.export.metadata import read_metadata
 from latbench.graph.lowering import Conv, Pool, lower
 from latbench.graph.quantize import calibrate
-from latbench.runtime.formats import HOST_RUNTIMES
-from latbench.runtime.registry import load_model
+from latbench.runtime.registry import HOST_RUNTIMES, descriptor, load_model
 from latbench.space import SearchSpace, parse_key, published, read_architecture
-from latbench.space.blocks import build_network, build_op, initialise
+from latbench.space.blocks import ChannelShuffle, build_network, build_op, initialise
 from latbench.target import Precision, Runtime
 
 SPACE = SearchSpace.named("fbnet-cifar", width=0.5)
@@ -73,7 +72,7 @@ def test_an_artifact_says_what_it_is(runtime: Runtime, precision: Precision) -> 
     model = load_model(runtime, made.path)
     assert list(model.inputs[0].shape) == said["inputs"][0]["shape"]
     assert model.inputs[0].dtype == said["inputs"][0]["dtype"]
-    full_integer = precision is Precision.INT8 and runtime is not Runtime.TORCHSCRIPT
+    full_integer = precision is Precision.INT8 and descriptor(runtime).int8_dtype == "int8"
     assert model.inputs[0].dtype == ("int8" if full_integer else "float32")
 
 
@@ -149,13 +148,47 @@ def test_scales_cover_the_calibration_data_and_zero_is_exact() -> None:
     assert np.isclose(scale.scale, 4 / 255)
 
 
+@pytest.mark.parametrize("runtime", HOST_RUNTIMES)
+def test_an_int8_shuffle_moves_stored_values_unchanged(runtime: Runtime, tmp_path: Path) -> None:
+    """So the output's scale must be that of the input: any other one would rescale every value."""
+    graph = lower(nn.Sequential(ChannelShuffle(2)).eval(), (1, 6, 4, 4))
+    samples = [torch.linspace(-0.7, 2.9, 96).view(1, 6, 4, 4)]
+    quantization = calibrate(graph, samples)
+    assert quantization.scales[graph.output] == quantization.scales[graph.input]
+    found = descriptor(runtime)
+    path = tmp_path / f"shuffle{found.suffix}"
+    ends = {
+        name: [{"name": name, "shape": [1, 6, 4, 4], "dtype": found.int8_dtype}]
+        for name in ("inputs", "outputs")
+    }
+    path.write_bytes(found.write(graph, ends, quantization))
+    model = load_model(runtime, path)
+    given = model.inputs[0].sample()
+    if found.int8_dtype == "int8":
+        given = np.arange(-48, 48).astype(np.int8).reshape(model.inputs[0].shape)
+    else:  # it quantizes inside: use values that are exact multiples of its step
+        step, zero = quantization.scales[graph.input].scale * 2, -128
+        first = (quantization.scales[graph.input].zero_point - zero) // 2
+        stored = np.arange(16, 112).reshape(model.inputs[0].shape)
+        given = ((stored - first) * step).astype(np.float32)
+    model.set_inputs([given])
+    model.run()
+    (result,) = model.get_outputs()
+    images = torch.from_numpy(np.ascontiguousarray(found.to_nchw(given)))
+    expected = ChannelShuffle(2)(images).numpy()
+    np.testing.assert_allclose(found.to_nchw(result), expected, rtol=1e-6)
+    if found.declares_scales and found.int8_dtype == "int8":
+        (tensor,), (made,) = model.inputs, model.outputs
+        assert (made.scale, made.zero_point) == (tensor.scale, tensor.zero_point)
+
+
 def test_a_trained_network_keeps_its_weights(tmp_path: Path) -> None:
     architecture = read_architecture("fbnet_a", SPACE)
     network = build_network(architecture)
     images = [torch.randn(1, 3, SPACE.input_size, SPACE.input_size) for _ in range(4)]
     initialise(network, torch.cat(images), seed=3)
     for runtime in HOST_RUNTIMES:
-        path = tmp_path / f"network{runtime.suffix}"
+        path = tmp_path / f"network{descriptor(runtime).suffix}"
         error = export_module(network, architecture, runtime, Precision.FP32, path, samples=images)
         assert error < FP32_RELATIVE_ERROR
         assert read_metadata(path)["ops"] == [op.key for op in architecture.ops]

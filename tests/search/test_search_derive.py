@@ -24,7 +24,7 @@ from fbnet_search.cost.latency import LatencyModel, latency_model
 from latbench.errors import BadRequest
 from latbench.export import ArtifactStore, export_architecture
 from latbench.lut import Lut, predict_latency
-from latbench.runtime.formats import HOST_RUNTIMES
+from latbench.runtime.registry import HOST_RUNTIMES
 from latbench.space import CANDIDATES, SKIP, Architecture, SearchSpace
 from latbench.space.architecture import random_architectures
 from latbench.target import Precision, Runtime

@@ -24,6 +24,7 @@ from latbench.device.lock import UnitLock
 from latbench.device.protocol.client import Hello, RunnerClient
 from latbench.device.protocol.transport import Transport
 from latbench.device.runner_files import ENGINES, PROGRAM, InstalledFile, program_for
+from latbench.device.tools.programs import TOOLS
 from latbench.errors import (
     BadRequest,
     DeviceLost,
@@ -31,6 +32,7 @@ from latbench.errors import (
     LatbenchError,
     RunnerFailed,
 )
+from latbench.runtime.registry import descriptor
 from latbench.target import Runtime
 
 _log = logging.getLogger(__name__)
@@ -152,10 +154,16 @@ class AndroidDevice:
         Raises:
             BadRequest: it has none in any case.
         """
-        if runtime is Runtime.EXECUTORCH:
+        found = descriptor(runtime)
+        if found.runner_engine is None:
+            programs = [
+                f"--runner {tool.name}=FILE" for tool in TOOLS.values() if tool.runtime is runtime
+            ]
             raise BadRequest(
-                "latbench's own runner on phones has no engine for ExecuTorch",
-                hint="build ExecuTorch's program for the phone: --runner executor_runner=FILE",
+                f"latbench's own runner on phones has no engine for {found.title}",
+                hint=f"build {found.title}'s program for the phone: {programs[0]}"
+                if programs
+                else None,
             )
 
     def conditions(self) -> Conditions:
@@ -257,7 +265,10 @@ class AndroidDevice:
         if hello.engines:
             return
         reasons = []
-        for runtime in (Runtime.TFLITE, Runtime.ONNX):
+        for runtime in Runtime:
+            engine = descriptor(runtime).runner_engine
+            if engine is None or engine.plugin is not None:
+                continue  # it is not sent to phones
             try:
                 client.load("/", runtime)
             except RunnerFailed as error:

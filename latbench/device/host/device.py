@@ -17,7 +17,6 @@ from latbench.device.linux import LocalFiles, peak_clocks_khz
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.transport import ProcessTransport
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
-from latbench.runtime.formats import HOST_RUNTIMES
 from latbench.runtime.registry import runtime_version
 from latbench.target import Runtime
 
@@ -123,8 +122,7 @@ class HostDevice:
         Raises:
             RuntimeFailed: its engine is an extra that is not installed.
         """
-        if runtime not in HOST_RUNTIMES:
-            runtime_version(runtime)
+        runtime_version(runtime)
 
     def close(self) -> None:
         """Nothing is held, and nothing was changed."""

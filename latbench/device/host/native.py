@@ -11,9 +11,9 @@ from pathlib import Path
 
 from latbench.device.host.device import MAX_SECONDS, HostDevice, start_runner
 from latbench.device.protocol.client import RunnerClient
-from latbench.device.runner_files import TORCHSCRIPT
 from latbench.errors import BadRequest, DeviceUnavailable
 from latbench.files import home
+from latbench.runtime.registry import descriptor
 from latbench.target import Runtime
 
 #: Where the runner is looked for before latbench's home.
@@ -23,18 +23,6 @@ _BUILD = "build it: latbench runner build --preset host"
 
 #: What `uname -m` says -> the folder of latbench's home, which is named as Android names the ABI.
 _ABIS = {"aarch64": "arm64-v8a", "arm64": "arm64-v8a"}
-
-#: For each engine, the option that names its library, its distribution, its package, and the pattern
-#: of the library (Linux, then macOS).
-_ENGINES = (
-    (
-        "--onnxruntime",
-        "onnxruntime",
-        "onnxruntime",
-        ("capi/libonnxruntime.so.*", "capi/libonnxruntime.*.dylib"),
-    ),
-    ("--litert", "ai-edge-litert", "ai_edge_litert", ("libLiteRt.so", "libLiteRt.dylib")),
-)
 
 
 class NativeHostDevice(HostDevice):
@@ -60,21 +48,24 @@ class NativeHostDevice(HostDevice):
             BadRequest: the runner in C has no such engine.
             DeviceUnavailable: it has, but the engine's library is not installed.
         """
-        if runtime is Runtime.TORCHSCRIPT:
-            engine = _kept(TORCHSCRIPT)
-            if engine.is_file():  # it takes a second to open, so only who needs it has it
-                self._command += ["--torchscript", str(engine)]
-                return
+        found = descriptor(runtime)
+        engine = found.runner_engine
+        if engine is None:
             raise BadRequest(
-                "the runner in C has no engine for TorchScript",
-                hint="build it: latbench runner build --torchscript; or choose --runtime tflite or onnx, "
-                "or measure with the Python runner",
+                f"the runner in C has no engine for {found.title}",
+                hint="leave --runner out, to measure with the Python runner",
             )
-        if runtime is Runtime.EXECUTORCH:
-            raise BadRequest(
-                "the runner in C has no engine for ExecuTorch",
-                hint="leave --runner out, or use a program of your own: --runner executor_runner=FILE",
-            )
+        if engine.plugin is not None:
+            library = _kept(engine.plugin)
+            if not library.is_file():
+                raise BadRequest(
+                    f"the runner in C has no engine for {found.title}",
+                    hint=f"build it: {engine.build}; or choose --runtime {' or '.join(self._runtimes)}, "
+                    "or leave --runner out",
+                )
+            # Opening a plugin takes a second, so a runner gets it only when it is needed.
+            self._command += [engine.option, str(library)]
+            return
         if runtime not in self._runtimes:
             raise DeviceUnavailable(
                 f"the runner in C finds no library of {runtime}",
@@ -110,12 +101,14 @@ def _runner(binary: Path | None) -> Path:
 def _engine_options() -> list[str]:
     """The options that name the libraries that are installed."""
     options: list[str] = []
-    for option, distribution, package, patterns in _ENGINES:
-        library = _library(package, patterns)
+    for engine in (descriptor(runtime).runner_engine for runtime in Runtime):
+        if engine is None or engine.wheel is None:
+            continue
+        library = _library(engine.wheel.package, engine.wheel.libraries)
         if library is not None:
-            options += [option, str(library)]
-            if option == "--litert":  # the library itself does not tell
-                options += ["--litert-version", metadata.version(distribution)]
+            options += [engine.option, str(library)]
+            if engine.version_option is not None:
+                options += [engine.version_option, metadata.version(engine.wheel.name)]
     return options
 
 

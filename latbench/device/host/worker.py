@@ -49,7 +49,13 @@ from latbench.device.protocol.messages import (
 )
 from latbench.errors import LatbenchError, UnknownName
 from latbench.runtime.base import LoadedModel, RuntimeFailed, TensorInfo
-from latbench.runtime.registry import import_engine, load_model, runtime_library, runtime_version
+from latbench.runtime.registry import (
+    descriptor,
+    import_engine,
+    load_model,
+    runtime_library,
+    runtime_version,
+)
 from latbench.target import Runtime
 
 _ORPHAN_S = 5  # what a runner whose host has gone may still spend on what it was asked
@@ -91,10 +97,7 @@ class Worker:
         import_engine(request.runtime)
         started = time.perf_counter()
         before = affinity.thread_ids()
-        if request.runtime is Runtime.TORCHSCRIPT:
-            from latbench.runtime.torchscript.model import keep_freed_memory
-
-            keep_freed_memory()
+        descriptor(request.runtime).prepare_process()
         model = load_model(
             request.runtime,
             Path(request.path),

@@ -53,6 +53,7 @@ class Tool:
         arguments: what it is called with.
         read: every sample that it tells, ns, from what it printed and wrote; empty if it tells none.
         averages: whether these are averages of a visit, as the program itself, its bytes, lets know.
+        takes_shapes: whether it takes the shapes of inputs.
         warms_up: whether it warms up before these; else the first of them are the warm-ups.
         silence: what to do if it told none.
     """
@@ -62,6 +63,7 @@ class Tool:
     arguments: Callable[[Visit], list[str]]
     read: Callable[[str, str], list[int]]
     averages: Callable[[bytes], bool]
+    takes_shapes: bool = False
     warms_up: bool = True
     silence: str | None = None
 
@@ -197,6 +199,7 @@ TOOLS = {
             _ask_speed_benchmark_torch,
             read_speed_benchmark_torch,
             _never,
+            takes_shapes=True,
         ),
         Tool(
             "executor_runner",

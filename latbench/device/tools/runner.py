@@ -134,7 +134,7 @@ class ToolTransport:
             raise BadRequest(f"{self._tool.name} runs no models of {request.runtime}")
         if request.accelerator != "cpu":
             raise BadRequest(f"{self._tool.name} is called for the CPU only")
-        if request.input_shapes is not None and self._tool.runtime is not Runtime.TORCHSCRIPT:
+        if request.input_shapes is not None and not self._tool.takes_shapes:
             raise BadRequest(
                 f"{self._tool.name} cannot be told the shapes of inputs", hint="leave --runner out"
             )

@@ -1,8 +1,8 @@
-"""Write a graph as a Core ML package, for iPhones: an optional extra, `pip install latbench[coreml]`.
+"""Write a graph as a Core ML package for iPhones: an optional extra, `pip install latbench[coreml]`.
 
-coremltools' own builder makes an ML program of it, an op a node, in 32-bit floats as the graph has them; what
-Core ML then computes in is its own choice. On Linux coremltools writes and reads packages, but cannot run
-them: numerics need a Mac. A package is a folder; it is kept, and sent to the companion app, as one tar file.
+coremltools' builder makes an ML program, one op per node, in 32-bit floats; the precision that Core ML then
+computes in is its own choice. On Linux coremltools writes and reads packages but cannot run them: checking
+numerics needs a Mac. A package is a folder; it is stored, and sent to the companion app, as one tar file.
 """
 
 import contextlib
@@ -20,35 +20,35 @@ import numpy as np
 
 from latbench.errors import ExportFailed
 from latbench.graph.lowering import Add, Conv, Graph, Linear, Node, Pool, Shuffle
+from latbench.runtime.coreml.metadata import read_specification
 
 _EXTRA = "pip install latbench[coreml]"
-_SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 
 
 def require_coremltools() -> None:
-    """Make sure that packages can be written here, before anything is.
+    """Check that packages can be written here.
 
     Raises:
         ExportFailed: coremltools is not installed.
     """
     if find_spec("coremltools") is None:
         raise ExportFailed(
-            "Core ML packages are written by coremltools, which is not installed", hint=_EXTRA
+            "exporting Core ML packages needs coremltools, which is not installed", hint=_EXTRA
         )
 
 
 def write_coreml(graph: Graph, metadata: dict[str, Any]) -> bytes:
     """Return the package of `graph` as the bytes of a POSIX tar file without times and owners.
 
-    The input is called 'input' and the output 'output', NCHW at batch 1, 32-bit floats. `metadata` goes
-    into the model's user-defined metadata under 'latbench', as JSON. It runs on iOS 15 and later.
+    The input is called 'input' and the output 'output', NCHW at batch 1, 32-bit floats. `metadata` is
+    stored in the model's user-defined metadata under 'latbench', as JSON. Runs on iOS 15 and later.
 
     Raises:
         ExportFailed: coremltools is not installed.
     """
     tools = _coremltools()
     builder = importlib.import_module("coremltools.converters.mil").Builder
-    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar for every pass
+    with contextlib.redirect_stderr(io.StringIO()):  # one progress bar per pass
         model = tools.convert(
             _program(graph, tools, builder),
             convert_to="mlprogram",
@@ -64,30 +64,15 @@ def write_coreml(graph: Graph, metadata: dict[str, Any]) -> bytes:
 
 
 def unpack(package: bytes, folder: Path) -> Path:
-    """Unpack what `write_coreml` made into `folder`; returns the package, for coremltools or Xcode."""
+    """Unpack the result of `write_coreml` into `folder`; returns the package, for coremltools or Xcode."""
     target = folder / "model.mlpackage"
     with tarfile.open(fileobj=io.BytesIO(package)) as archive:
         archive.extractall(target, filter="data")
     return target
 
 
-def read_specification(package: Path) -> bytes:
-    """The model's specification, a protocol buffer, out of a package that is one tar file.
-
-    Raises:
-        KeyError, tarfile.TarError: it is none.
-    """
-    with tarfile.open(package) as archive:
-        member = archive.extractfile(_SPECIFICATION)
-        if member is None:
-            raise KeyError(_SPECIFICATION)
-        return member.read()
-
-
 def check_package(path: Path, graph: Graph) -> None:
-    """Make sure that a package has the inputs, outputs and nodes of `graph`.
-
-    Nothing is computed: that takes Core ML.
+    """Check that a package has the input, the output and the nodes of `graph`; it is not run.
 
     Raises:
         ExportFailed: it has not, or coremltools is not installed.
@@ -99,32 +84,32 @@ def check_package(path: Path, graph: Graph) -> None:
         ("input", model.description.input, graph.input),
         ("output", model.description.output, graph.output),
     ):
-        told = [(one.name, tuple(one.type.multiArrayType.shape)) for one in features]
-        shapes = {graph.shapes[name], ()}  # an output's need not be told
-        if len(told) != 1 or told[0][0] != kind or told[0][1] not in shapes:
+        found = [(one.name, tuple(one.type.multiArrayType.shape)) for one in features]
+        shapes = {graph.shapes[name], ()}  # an output need not declare its shape
+        if len(found) != 1 or found[0][0] != kind or found[0][1] not in shapes:
             raise ExportFailed(
-                f"{path.name} has the {kind} {told}, but PyTorch {graph.shapes[name]}"
+                f"{path.name} has the {kind} {found}, but PyTorch's has shape {graph.shapes[name]}"
             )
     (block,) = model.mlProgram.functions["main"].block_specializations.values()
-    found = Counter(one.type for one in block.operations)
+    operations = Counter(one.type for one in block.operations)
     for operation, node in (
         ("conv", Conv),
         ("linear", Linear),
         ("add", Add),
         ("transpose", Shuffle),
     ):
-        wanted = sum(isinstance(one, node) for one in graph.nodes)
-        if found[operation] != wanted:
+        expected = sum(isinstance(one, node) for one in graph.nodes)
+        if operations[operation] != expected:
             raise ExportFailed(
-                f"{path.name} has {found[operation]} operations {operation}, but PyTorch {wanted}"
+                f"{path.name} must have {expected} operations {operation}, "
+                f"got {operations[operation]}"
             )
 
 
 def _coremltools() -> Any:
     require_coremltools()
-    with contextlib.redirect_stderr(
-        io.StringIO()
-    ):  # warnings of libraries that we do not use it with
+    # It warns about libraries that it would convert from, which are not used here.
+    with contextlib.redirect_stderr(io.StringIO()):
         return importlib.import_module("coremltools")
 
 
@@ -144,7 +129,7 @@ def _program(graph: Graph, tools: Any, builder: Any) -> Any:
 
 
 def _make(builder: Any, node: Node, graph: Graph, values: dict[str, Any], name: str) -> Any:
-    """Add `node` to the program; what it makes is called `name`."""
+    """Add `node` to the program; its value is called `name`."""
     source = values[node.input]
     match node:
         case Conv():
@@ -174,7 +159,7 @@ def _make(builder: Any, node: Node, graph: Graph, values: dict[str, Any], name: 
 
 
 def _packed(folder: Path) -> bytes:
-    """The folder's files as a tar file that is the same for the same content."""
+    """The folder's files as a tar file; equal content gives equal bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(folder.rglob("*")):

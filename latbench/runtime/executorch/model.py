@@ -1,7 +1,7 @@
-"""ExecuTorch, with what its program delegates to: an optional extra, `pip install latbench[executorch]`.
+"""ExecuTorch with the delegates of its program: an optional extra, `pip install latbench[executorch]`.
 
-Its Python API copies inputs and results around every call. Below it the method itself can be had, whose
-inputs are set once, so that a run is nothing but the inference.
+Its public Python API copies inputs and results around every call. The method object below that API has inputs
+that are set once, so that a run is nothing but the inference.
 """
 
 import warnings
@@ -22,14 +22,14 @@ from latbench.runtime.base import (
 from latbench.runtime.executorch.program import read_pte
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it says that it may change: hence the bounds of our extra
+    warnings.simplefilter("ignore")  # this API may change: hence the version bounds of the extra
     from executorch.extension.pybindings import portable_lib
 
 
 class ExecutorchModel:
-    """The first method of a .pte file. Raises as `latbench.runtime.load_model`.
+    """The first method of a .pte file. Raises as `latbench.runtime.registry.load_model`.
 
-    ExecuTorch has one thread pool a process: the last load sets its size.
+    ExecuTorch has one thread pool per process: the last load sets its size.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -47,7 +47,7 @@ class ExecutorchModel:
             self._program = portable_lib._load_program(str(path))
             self._method = self._program.load_method(method.name)
         except RuntimeError as error:
-            raise RuntimeFailed(f"{path} is no model that ExecuTorch can run: {error}") from None
+            raise RuntimeFailed(f"ExecuTorch cannot load {path}: {error}") from None
         self.coverage = {
             "delegate_nodes": method.delegate_calls,
             "ops_outside_delegates": method.kernel_calls,
@@ -67,15 +67,15 @@ class ExecutorchModel:
             raise RuntimeFailed(f"ExecuTorch failed: {error}") from None
 
     def get_outputs(self) -> list[Array]:
-        # Memory is planned so that a later result may lie where an input lay: compute from it afresh.
+        # ExecuTorch may reuse an input's memory for a later result: set the inputs again before computing.
         self._guarded(self._method.set_inputs, self._arguments)
         self.run()
         results = self._guarded(self._method.get_outputs)
         return [result.numpy() for result in results if isinstance(result, torch.Tensor)]
 
     @staticmethod
-    def _guarded(call: Any, *words: Any) -> Any:
+    def _guarded(call: Any, *arguments: Any) -> Any:
         try:
-            return call(*words)
+            return call(*arguments)
         except RuntimeError as error:
             raise RuntimeFailed(f"ExecuTorch failed: {error}") from None

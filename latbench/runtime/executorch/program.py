@@ -1,8 +1,8 @@
-"""What a .pte file says of itself, read without ExecuTorch.
+"""Read a .pte file's methods, inputs and outputs without ExecuTorch.
 
-A program is a flatbuffer with one or more methods. A method that only returns a constant is how a program
-carries a description; the first one is what executor_runner runs. The numbers of the fields are those of
-ExecuTorch's schema/program.fbs, which only ever gets more of them.
+A program is a flatbuffer with one or more methods; executor_runner runs the first. A method that only returns
+a constant can carry a description. The field numbers are those of ExecuTorch's schema/program.fbs, to which
+fields are only ever added.
 """
 
 import struct
@@ -15,6 +15,9 @@ from flatbuffers.table import Table
 
 from latbench.runtime.base import RuntimeFailed, TensorInfo
 
+#: The method of our programs that returns their metadata as JSON; the model is 'forward', the first method.
+METADATA_METHOD = "latbench"
+
 _FILE_IDENTIFIER = b"ET12"  # bytes 4 to 8
 
 # Program and its execution plans, which are its methods.
@@ -25,7 +28,7 @@ _INSTRUCTIONS = 2
 _KIND = 0
 _TENSOR, _STRING = 5, 6
 _KERNEL_CALL, _DELEGATE_CALL = 1, 2
-# Tensors, and the types of their elements that inputs may have.
+# Tensors, and the element types that inputs may have.
 _ELEMENT, _SIZES = 0, 2
 _DTYPES = {
     0: "uint8",
@@ -45,10 +48,10 @@ class PteMethod:
     """One method of a program.
 
     Attributes:
-        inputs, outputs: its tensors, named by their place. A dynamic size is the largest it may be.
+        inputs, outputs: its tensors, named by their position. A dynamic size is its upper bound.
         constants: the strings among its outputs.
         delegate_calls: how often a run calls a delegate.
-        kernel_calls: how many ops are left to ExecuTorch's own kernels.
+        kernel_calls: how many ops run on ExecuTorch's own kernels.
     """
 
     name: str
@@ -60,10 +63,10 @@ class PteMethod:
 
 
 def read_pte(path: Path) -> tuple[PteMethod, ...]:
-    """Return the methods of the program in `path`, the one that is run first.
+    """Return the methods of the program in `path`; the first is the model.
 
     Raises:
-        RuntimeFailed: it is no program, is damaged, or takes what latbench cannot fill.
+        RuntimeFailed: it is not a program, is damaged, or has inputs that latbench cannot fill.
     """
     try:
         data = path.read_bytes()
@@ -101,17 +104,19 @@ def _method(plan: Table) -> PteMethod:
 
 
 def _tensors(name: str, values: list[Table]) -> tuple[TensorInfo, ...]:
-    """The tensors among `values`; an input that is none has no place in what can be filled."""
+    """The tensors among `values`; an input must be one."""
     found = []
-    for place, (kind, held) in enumerate(map(_union, values)):
+    for position, (kind, held) in enumerate(map(_union, values)):
         if kind == _TENSOR and held is not None:
             element = _scalar(held, _ELEMENT, number_types.Int8Flags)
             if element not in _DTYPES:
-                raise RuntimeFailed(f"{name} {place} holds what latbench cannot fill")
+                raise RuntimeFailed(
+                    f"{name} {position} has an element type that latbench cannot fill"
+                )
             sizes = tuple(_integers(held, _SIZES))
-            found.append(TensorInfo(f"{name}{place}", sizes, _DTYPES[element]))
+            found.append(TensorInfo(f"{name}{position}", sizes, _DTYPES[element]))
         elif name == "input":
-            raise RuntimeFailed(f"input {place} is no tensor, so latbench cannot fill it")
+            raise RuntimeFailed(f"input {position} is not a tensor, so latbench cannot fill it")
     return tuple(found)
 
 
@@ -119,7 +124,7 @@ def _tensors(name: str, values: list[Table]) -> tuple[TensorInfo, ...]:
 
 
 def _offset(table: Table, field: int) -> int:
-    """Where a field is in its table; 0 if it is not there."""
+    """The offset of a field in its table; 0 if it is absent."""
     return int(table.Offset(4 + 2 * field))
 
 
@@ -156,7 +161,7 @@ def _string(table: Table, field: int) -> str:
 
 
 def _union(table: Table) -> tuple[int, Table | None]:
-    """What a table holds whose only member is a union: its kind, and the table of it."""
+    """The kind and the table of a union that is the only member of its table."""
     offset = _offset(table, _KIND + 1)
     kind = _scalar(table, _KIND, number_types.Uint8Flags)
     return kind, Table(table.Bytes, table.Indirect(table.Pos + offset)) if offset else None

@@ -1,8 +1,7 @@
 """Write a graph as an ExecuTorch program: an optional extra, `pip install latbench[executorch]`.
 
-ExecuTorch's own exporter does it, with all of a graph delegated to XNNPACK, in fp32; it takes seconds an
-op, where the writers of the other formats take milliseconds. `latbench.runtime.executorch.program` reads
-what it wrote.
+ExecuTorch's own exporter writes it, in fp32 and wholly delegated to XNNPACK. It takes seconds per op, where
+the writers of the other formats take milliseconds. `latbench.runtime.executorch.program` reads the result.
 """
 
 import importlib
@@ -18,14 +17,11 @@ from torch import Tensor
 from latbench.errors import ExportFailed
 from latbench.graph.lowering import Graph, GraphModule
 from latbench.quiet import without_notices
-from latbench.runtime.executorch.program import read_pte
-
-#: The method that returns what the program is, as JSON; the model itself is 'forward', the first.
-METADATA_METHOD = "latbench"
+from latbench.runtime.executorch.program import METADATA_METHOD, read_pte
 
 
 class _ProgramModule(GraphModule):
-    """A graph as XNNPACK takes it: its averages keep their dimensions."""
+    """A graph in the form that XNNPACK takes: averages keep their dimensions."""
 
     def pool(self, x: Tensor) -> Tensor:
         mean = x.mean((2, 3), keepdim=True)
@@ -33,14 +29,14 @@ class _ProgramModule(GraphModule):
 
 
 def require_executorch() -> None:
-    """Make sure that programs can be written here, before anything is.
+    """Check that programs can be written here.
 
     Raises:
         ExportFailed: executorch is not installed.
     """
     if find_spec("executorch") is None:
         raise ExportFailed(
-            "ExecuTorch programs are written by executorch, which is not installed",
+            "exporting ExecuTorch programs needs executorch, which is not installed",
             hint="pip install latbench[executorch]",
         )
 
@@ -48,14 +44,14 @@ def require_executorch() -> None:
 def write_executorch(graph: Graph, metadata: dict[str, Any]) -> bytes:
     """Return the bytes of the program of `graph`; input and output are NCHW at batch 1, 32-bit floats.
 
-    `metadata` is what its method 'latbench' returns, as JSON.
+    The program's method 'latbench' returns `metadata` as JSON.
 
     Raises:
         ExportFailed: executorch is not installed, or not for this PyTorch.
     """
     require_executorch()
     sample = torch.zeros(graph.shapes[graph.input])
-    # Libraries that it could use are missed aloud, and PyTorch tells it of what is deprecated.
+    # It prints which optional libraries are missing, and PyTorch warns of deprecations.
     with without_notices(lambda line: True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -77,16 +73,17 @@ def write_executorch(graph: Graph, metadata: dict[str, Any]) -> bytes:
 
 
 def require_delegated(path: Path) -> None:
-    """Make sure that the model in `path` is one call of XNNPACK, as one of a network's blocks would be.
+    """Check that the model in `path` is one call of XNNPACK, as it would be inside a network.
 
     Raises:
-        ExportFailed: a part of it is left to ExecuTorch's own kernels, which are slow.
-        RuntimeFailed: it is no program.
+        ExportFailed: a part of it runs on ExecuTorch's own kernels, which are slow.
+        RuntimeFailed: it is not a program.
     """
     method = read_pte(path)[0]
     if (method.delegate_calls, method.kernel_calls) != (1, 0):
         raise ExportFailed(
-            f"{path.name} is {method.delegate_calls} parts for XNNPACK and {method.kernel_calls} ops "
-            "for ExecuTorch's own kernels, not wholly XNNPACK's",
-            hint="another version of executorch may delegate more: pip install --upgrade executorch",
+            f"{path.name} must be 1 call of XNNPACK, got {method.delegate_calls}, and "
+            f"{method.kernel_calls} ops for ExecuTorch's own kernels",
+            hint="another version of executorch may delegate more: "
+            "pip install --upgrade latbench[executorch]",
         )

@@ -1,1 +1,61 @@
-"""ONNX Runtime."""
+"""ONNX Runtime: `.onnx`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from latbench.runtime.descriptor import Distribution, RunnerEngine, RuntimeDescriptor
+from latbench.runtime.formats import Precision, Runtime
+
+if TYPE_CHECKING:
+    from latbench.graph.lowering import Graph
+    from latbench.graph.quantize import Quantization
+    from latbench.runtime.base import LoadedModel
+
+
+class OnnxRuntime(RuntimeDescriptor):
+    """ONNX Runtime's CPU provider here; on phones also its providers for accelerators."""
+
+    runtime = Runtime.ONNX
+    title = "ONNX Runtime"
+    files = "ONNX models"
+    suffixes = (".onnx",)
+    declares_scales = (
+        False  # they are constants of the first and last node, not of the session's inputs
+    )
+    accelerators = ("cpu", "xnnpack", "nnapi", "qnn", "coreml")
+    kernels = "mlas"
+    distributions = (
+        Distribution("onnxruntime", "onnxruntime", ("capi/onnxruntime_pybind11_state*",)),
+    )
+    runner_engine = RunnerEngine(
+        "--onnxruntime",
+        Distribution(
+            "onnxruntime",
+            "onnxruntime",
+            ("capi/libonnxruntime.so.*", "capi/libonnxruntime.*.dylib"),
+        ),
+    )
+    file_overhead: ClassVar = {Precision.FP32: (485.0, 0.0), Precision.INT8: (1730.0, 13.5)}
+
+    def read_metadata(self, path: Path) -> str | None:
+        from latbench.runtime.onnx.metadata import read_metadata
+
+        return read_metadata(path)
+
+    def write(
+        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+    ) -> bytes:
+        from latbench.runtime.onnx.writer import write_onnx
+
+        return write_onnx(graph, metadata, quantization)
+
+    def load(
+        self, path: Path, *, threads: int, input_shapes: Sequence[tuple[int, ...]] | None
+    ) -> "LoadedModel":
+        from latbench.runtime.onnx.model import OnnxModel
+
+        return OnnxModel(path, threads=threads, input_shapes=input_shapes)
+
+
+DESCRIPTOR = OnnxRuntime()

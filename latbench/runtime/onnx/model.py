@@ -1,4 +1,4 @@
-"""ONNX Runtime on its CPU provider, with inputs and outputs bound ahead of the run."""
+"""ONNX Runtime on its CPU provider, with inputs and outputs bound before the run."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from latbench.runtime.base import (
     settle_shapes,
 )
 
-# Its exceptions have no common base but Exception.
+# The only common base of its exceptions is Exception.
 _ERRORS: tuple[type[Exception], ...] = (
     state.EPFail,
     state.Fail,
@@ -44,7 +44,7 @@ _DTYPES = {
 
 
 class OnnxModel:
-    """An .onnx file in a session. Raises as `latbench.runtime.load_model`."""
+    """An .onnx file in a session. Raises as `latbench.runtime.registry.load_model`."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -87,7 +87,7 @@ class OnnxModel:
         nodes = self._session.get_outputs()
         shapes = [_dims(node.shape) for node in nodes]
         if any(dim < 1 for shape in shapes for dim in shape):
-            # Shapes that depend on the computation are known only after one.
+            # Shapes that depend on values are known only after a run.
             feed = {info.name: info.sample() for info in self.inputs}
             try:
                 shapes = [array.shape for array in self._session.run(None, feed)]
@@ -116,30 +116,28 @@ def _session(path: Path, threads: int, symbols: Mapping[str, int]) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # A pool that went on spinning after its run would slow the next model's.
+    # Threads that spin after a run would slow down the next model.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     for name, value in symbols.items():
         options.add_free_dimension_override_by_name(name, value)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _ERRORS as error:
-        raise RuntimeFailed(
-            f"{path} is no model that ONNX Runtime can run: {_first_line(error)}"
-        ) from None
+        raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from None
 
 
 def _symbols(nodes: Sequence[Any], shapes: Shapes) -> dict[str, int]:
     """The value of each named dynamic dimension.
 
     Raises:
-        BadRequest: one name gets two values.
+        BadRequest: a name would have two values.
     """
     symbols: dict[str, int] = {}
     for node, shape in zip(nodes, shapes, strict=True):
         for dim, value in zip(node.shape, shape, strict=True):
             if isinstance(dim, str) and symbols.setdefault(dim, value) != value:
                 raise BadRequest(
-                    f"--input-shape gives dimension {dim} both {symbols[dim]} and {value}"
+                    f"--input-shape sets dimension {dim} to both {symbols[dim]} and {value}"
                 )
     return symbols
 
@@ -151,7 +149,7 @@ def _dims(shape: Sequence[Any]) -> tuple[int, ...]:
 def _dtype(node: Any) -> str:
     match = re.fullmatch(r"tensor\((\w+)\)", node.type)
     if match is None or match[1] not in _DTYPES:
-        raise BadRequest(f"{node.name} is a {node.type}, which latbench cannot fill")
+        raise BadRequest(f"latbench cannot fill {node.name}, a {node.type}")
     return _DTYPES[match[1]]
 
 

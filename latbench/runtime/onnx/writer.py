@@ -1,6 +1,6 @@
 """Write a graph as ONNX: fp32, or int8 in the QuantizeLinear/DequantizeLinear form.
 
-Opset 17 is the newest that every ONNX Runtime since 1.12 reads, phones' included.
+Opset 17 is the newest that every ONNX Runtime since 1.12 reads, including those of phones.
 """
 
 import json
@@ -18,7 +18,7 @@ IR_VERSION = 8
 
 
 class _Writer:
-    """Collects nodes and initializers; in int8, wraps every value in Q and DQ."""
+    """Collects nodes and initializers; in int8 every value is quantized and dequantized."""
 
     def __init__(self, graph: Graph, quantization: Quantization | None) -> None:
         self.graph, self.quantization = graph, quantization
@@ -64,7 +64,7 @@ class _Writer:
         return self.add("DequantizeLinear", inputs, name, axis=0)
 
     def make(self, node: Node) -> None:
-        """Add `node`, and in int8 the rounding of what it makes."""
+        """Add `node`, and in int8 the rounding of its value."""
         result = node.output if self.quantization is None else f"{node.output}.real"
         shape = self.graph.shapes[node.input]
         match node:
@@ -104,7 +104,7 @@ class _Writer:
             self.round(result, node.output)
 
     def round(self, real: str, name: str) -> None:
-        """Quantize `real` and dequantize it again as `name`; the int8 output is left stored."""
+        """Quantize `real` and dequantize it again as `name`; the int8 output is left quantized."""
         scale = self.scale(name)
         stored = self.add("QuantizeLinear", [real, *scale], f"{name}.stored")
         self.add("DequantizeLinear", [stored, *scale], name)
@@ -113,8 +113,8 @@ class _Writer:
 def write_onnx(graph: Graph, metadata: dict[str, Any], quantization: Quantization | None) -> bytes:
     """Return the bytes of the ONNX model of `graph`.
 
-    The input is called 'input' and the output 'output', NCHW at batch 1; int8 models take and give
-    int8. `metadata` goes into the model's metadata_props under 'latbench', as JSON.
+    The input is called 'input' and the output 'output', NCHW at batch 1; int8 models take and return
+    int8. `metadata` is stored in the model's metadata_props under 'latbench', as JSON.
     """
     writer = _Writer(graph, quantization)
     kind = TensorProto.FLOAT if quantization is None else TensorProto.INT8

@@ -1,1 +1,62 @@
-"""LiteRT (TensorFlow Lite)."""
+"""LiteRT, formerly TensorFlow Lite: `.tflite`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from latbench.runtime.descriptor import Distribution, RunnerEngine, RuntimeDescriptor
+from latbench.runtime.formats import Precision, Runtime
+
+if TYPE_CHECKING:
+    from latbench.graph.lowering import Graph
+    from latbench.graph.quantize import Quantization
+    from latbench.runtime.base import LoadedModel
+
+
+class TfliteRuntime(RuntimeDescriptor):
+    """LiteRT with its XNNPACK delegate."""
+
+    runtime = Runtime.TFLITE
+    title = "LiteRT"
+    files = "TFLite models"
+    suffixes = (".tflite",)
+    layout = "NHWC"
+    accelerators = ("cpu", "gpu", "npu")
+    kernels = "xnnpack"
+    distributions = (
+        Distribution(
+            "ai-edge-litert",
+            "ai_edge_litert",
+            ("*pywrap_litert_common.*", "_pywrap_*interpreter_wrapper*"),
+        ),
+        Distribution("tflite-runtime", "tflite_runtime", ("_pywrap_*interpreter_wrapper*",)),
+    )
+    runner_engine = RunnerEngine(
+        "--litert",
+        Distribution("ai-edge-litert", "ai_edge_litert", ("libLiteRt.so", "libLiteRt.dylib")),
+        version_option="--litert-version",
+    )
+    notices = rb"INFO: Created TensorFlow Lite XNNPACK delegate"
+    file_overhead: ClassVar = {Precision.FP32: (365.0, 0.0), Precision.INT8: (470.0, 24.0)}
+
+    def read_metadata(self, path: Path) -> str | None:
+        from latbench.runtime.tflite.metadata import read_metadata
+
+        return read_metadata(path)
+
+    def write(
+        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+    ) -> bytes:
+        from latbench.runtime.tflite.writer import write_tflite
+
+        return write_tflite(graph, metadata, quantization)
+
+    def load(
+        self, path: Path, *, threads: int, input_shapes: Sequence[tuple[int, ...]] | None
+    ) -> "LoadedModel":
+        from latbench.runtime.tflite.model import TfliteModel
+
+        return TfliteModel(path, threads=threads, input_shapes=input_shapes)
+
+
+DESCRIPTOR = TfliteRuntime()

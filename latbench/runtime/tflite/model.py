@@ -25,7 +25,7 @@ _FILE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 
 
 class TfliteModel:
-    """A .tflite file in the interpreter. Raises as `latbench.runtime.load_model`."""
+    """A .tflite file in the interpreter. Raises as `latbench.runtime.registry.load_model`."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -49,7 +49,7 @@ class TfliteModel:
                     self._interpreter.resize_tensor_input(detail["index"], shape)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise RuntimeFailed(f"{path} is no model that LiteRT can run: {error}") from None
+            raise RuntimeFailed(f"LiteRT cannot load {path}: {error}") from None
         details = self._interpreter.get_input_details()
         self.inputs = tuple(map(_info, details))
         self._input_indices = [detail["index"] for detail in details]
@@ -77,7 +77,7 @@ class TfliteModel:
 def _info(detail: Mapping[str, Any]) -> TensorInfo:
     dtype = np.dtype(detail["dtype"])
     if dtype.kind not in "fiubc":
-        raise BadRequest(f"tensor {detail['name']} holds {dtype}, which latbench cannot fill")
+        raise BadRequest(f"latbench cannot fill {detail['name']}, a tensor of {dtype}")
     scale, zero_point = detail["quantization"]
     quantized = dtype.kind in "iu" and scale > 0
     return TensorInfo(
@@ -92,8 +92,8 @@ def _info(detail: Mapping[str, Any]) -> TensorInfo:
 def _coverage(interpreter: Any, outputs: Sequence[int]) -> dict[str, int]:
     """Count the ops of the model, the delegate's nodes, and the ops left to the interpreter.
 
-    The interpreter lists replaced ops beside the delegate nodes that replace them; what still runs
-    is what the outputs are reached from when a delegate node is preferred as a tensor's producer.
+    The interpreter lists replaced ops beside the delegate nodes that replace them. The ops that still run
+    are those reachable from the outputs, with a delegate node as the preferred producer of a tensor.
     """
     details = interpreter._get_ops_details()
     producers: dict[int, Any] = {}

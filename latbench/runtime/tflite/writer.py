@@ -1,9 +1,9 @@
-"""Write a graph as TFLite, fp32 or full-integer int8, with the schema classes LiteRT ships.
+"""Write a graph as TFLite, fp32 or full-integer int8, with the schema classes that LiteRT ships.
 
-Field names are those of the TFLite schema (tensorflow/lite/schema/schema.fbs). Three choices make
-every block one XNNPACK partition: activations are NHWC; a stride-2 convolution is PAD + VALID,
-since TFLite's SAME pads an even size on one side only; and the channel shuffle is a transpose of
-rank 3, which XNNPACK has and one of rank 5 it has not.
+Field names are those of the TFLite schema (tensorflow/lite/schema/schema.fbs). Three choices make every
+block one XNNPACK partition: activations are NHWC; a stride-2 convolution is PAD + VALID, since TFLite's SAME
+pads an even size on one side only; and the channel shuffle is a transpose of rank 3, since XNNPACK has none
+of rank 5.
 """
 
 import json
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from latbench.graph.lowering import Add, Conv, Graph, Linear, Node, Pool, Shape, Shuffle
 from latbench.graph.quantize import Quantization, Scale
+from latbench.runtime.tflite import DESCRIPTOR
 
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
@@ -37,11 +38,11 @@ _INT8_VERSIONS = {
 
 def nhwc(shape: Shape) -> Shape:
     """The shape of an NCHW value in TFLite's layout; shapes of other ranks stay."""
-    return (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape
+    return DESCRIPTOR.shape(shape)
 
 
 class _Writer:
-    """Builds one subgraph; tensors are known by the graph's value names."""
+    """Builds one subgraph; tensors have the names of the graph's values."""
 
     def __init__(self, graph: Graph, quantization: Quantization | None) -> None:
         self.graph, self.quantization = graph, quantization
@@ -193,8 +194,8 @@ class _Writer:
         options = schema.ReshapeOptionsT()
         options.newShape = list(shape)
         name = self.subgraph.tensors[output].name.decode()
-        wanted = self.integers(f"{name}.shape", shape)
-        return self.operator(_OPERATOR.RESHAPE, [source, wanted], output, options)
+        target = self.integers(f"{name}.shape", shape)
+        return self.operator(_OPERATOR.RESHAPE, [source, target], output, options)
 
     def shuffle(self, node: Shuffle, source: int) -> None:
         n, c, h, w = self.graph.shapes[node.input]
@@ -254,7 +255,7 @@ def write_tflite(
 ) -> bytes:
     """Return the bytes of the TFLite model of `graph`.
 
-    Input and output are NHWC at batch 1, float32 or int8. `metadata` goes into the model's metadata
+    Input and output are NHWC at batch 1, float32 or int8. `metadata` is stored in the model's metadata
     under 'latbench', as JSON.
     """
     writer = _Writer(graph, quantization)

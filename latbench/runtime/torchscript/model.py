@@ -1,10 +1,7 @@
 """TorchScript on PyTorch's JIT interpreter.
 
-Files written by `latbench.export` carry an extra file, latbench.json:
-
-    {"inputs": [{"name": …, "shape": […], "dtype": …}], "outputs": [likewise], …}
-
-A TorchScript file of another origin does not say its input shapes; the user must.
+Files of `latbench export` contain `latbench.json` (`latbench.runtime.torchscript.metadata`). A file of
+another origin does not declare its input shapes; the user must.
 """
 
 import ctypes
@@ -17,16 +14,22 @@ from typing import Any
 import torch
 
 from latbench.errors import BadRequest
-from latbench.runtime.base import Array, RuntimeFailed, Shapes, TensorInfo, check_arrays
-
-DESCRIPTION = "latbench.json"
+from latbench.runtime.base import (
+    Array,
+    RuntimeFailed,
+    Shapes,
+    TensorInfo,
+    check_arrays,
+    require_count,
+)
+from latbench.runtime.torchscript.metadata import METADATA_FILE
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's <malloc.h>
 _KEPT_BYTES = 32 << 20  # the largest mmap threshold that 64-bit glibc accepts
 
 
 class TorchscriptModel:
-    """A TorchScript file in this process's JIT. Raises as `latbench.runtime.load_model`."""
+    """A TorchScript file in this process's JIT. Raises as `latbench.runtime.registry.load_model`."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -35,7 +38,7 @@ class TorchscriptModel:
 
     def __init__(self, path: Path, *, threads: int, input_shapes: Shapes | None) -> None:
         torch.set_num_threads(threads)
-        extra: dict[str, Any] = {DESCRIPTION: ""}
+        extra: dict[str, Any] = {METADATA_FILE: ""}
         try:
             # torch.jit.load has no annotations.
             module = torch.jit.load(  # type: ignore[no-untyped-call]
@@ -44,14 +47,14 @@ class TorchscriptModel:
         except (RuntimeError, ValueError, OSError) as error:
             raise RuntimeFailed(f"{path} is not a TorchScript model: {_gist(error)}") from None
         self._forward = module.eval().forward
-        description = _description(path, extra[DESCRIPTION])
+        description = _description(path, extra[METADATA_FILE])
         self.inputs = _inputs(path, description, input_shapes)
         self.outputs = tuple(map(_info, description.get("outputs", ())))
         self._arguments = [torch.from_numpy(info.sample()) for info in self.inputs]
         self._result: Any = None
         self.coverage = {}
-        # The threads of PyTorch's pool start with the first parallel work; have them here, so that
-        # whoever looks after loading sees them.
+        # PyTorch starts its threads with the first parallel work: start them now, so that they are
+        # counted after loading.
         torch.ones(1 << 18).sin_()
         self.engine_threads = torch.get_num_threads()
 
@@ -71,10 +74,10 @@ class TorchscriptModel:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed memory instead of giving it back to the system.
+    """Make glibc keep freed memory instead of returning it to the system.
 
-    PyTorch allocates every intermediate result; fetching it anew by mmap makes timings jump two- to
-    fivefold. Without glibc this does nothing.
+    PyTorch allocates every intermediate result; fresh memory from mmap makes timings vary by a factor of
+    two to five. Without glibc this does nothing.
     """
     if sys.platform != "linux":
         return
@@ -90,9 +93,9 @@ def _description(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
         description = json.loads(text)
     except ValueError as error:
-        raise RuntimeFailed(f"{path}: its {DESCRIPTION} is not JSON: {error}") from None
+        raise RuntimeFailed(f"{path}: its {METADATA_FILE} is not JSON: {error}") from None
     if not isinstance(description, dict):
-        raise RuntimeFailed(f"{path}: its {DESCRIPTION} is not an object")
+        raise RuntimeFailed(f"{path}: its {METADATA_FILE} is not an object")
     return description
 
 
@@ -102,21 +105,18 @@ def _inputs(
     try:
         described = tuple(map(_info, description.get("inputs", ())))
     except (KeyError, TypeError, ValueError) as error:
-        raise RuntimeFailed(f"{path}: its {DESCRIPTION} is damaged: {error!r}") from None
+        raise RuntimeFailed(f"{path}: its {METADATA_FILE} is damaged: {error!r}") from None
     if shapes is None:
         if not described:
             raise BadRequest(
-                f"{path} does not say what its inputs are",
-                hint="say it, once an input: --input-shape 1x3x224x224",
+                f"{path} does not declare its inputs",
+                hint="add one shape per input, like: --input-shape 1x3x224x224",
             )
         return described
-    if described and len(described) != len(shapes):
-        raise BadRequest(
-            f"the model takes {len(described)} inputs, "
-            f"but --input-shape was given {len(shapes)} times"
-        )
+    if described:
+        require_count(len(described), len(shapes))
     if any(dim < 1 for shape in shapes for dim in shape):
-        raise BadRequest("--input-shape takes positive numbers only")
+        raise BadRequest("--input-shape must have dimensions of at least 1")
     return tuple(
         TensorInfo(
             name=described[place].name if described else f"input{place}",
@@ -144,9 +144,9 @@ def _tensors(result: Any) -> list[torch.Tensor]:
 
 
 def _gist(error: Exception) -> str:
-    """The last line that says something: the JIT puts a traceback in front of it."""
+    """The error itself, without the traceback that the JIT puts before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [
+    errors = [
         line for line in lines if line.startswith(("RuntimeError", "Error", "PytorchStreamReader"))
     ]
-    return (told or lines or [type(error).__name__])[-1 if told else 0]
+    return errors[-1] if errors else (lines or [type(error).__name__])[0]

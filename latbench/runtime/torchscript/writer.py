@@ -1,8 +1,8 @@
 """Write a graph as TorchScript: traced and frozen, fp32 or with PyTorch's quantized operators.
 
-int8 models take and return float32 and quantize inside, as PyTorch's own do. PyTorch's x86 kernels
-add pairs of products in 16 bits, so its activations use 7 of their 8 bits, as its own `reduce_range`
-does; the scales are otherwise those of the other runtimes.
+int8 models take and return float32 and quantize inside, like PyTorch's own. PyTorch's x86 kernels add pairs
+of products in 16 bits, so activations use 7 of their 8 bits (PyTorch's `reduce_range`); otherwise the scales
+are those of the other runtimes.
 """
 
 import io
@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from latbench.graph.lowering import Add, Conv, Graph, GraphModule, Linear, Pool, Shuffle, shuffle
 from latbench.graph.quantize import INT8_MIN, Quantization, Scale
-
-#: The extra file in the archive that says what the model is.
-METADATA_FILE = "latbench.json"
+from latbench.runtime.torchscript.metadata import METADATA_FILE
 
 
 class _QuantizedModule(nn.Module):
-    """A graph in PyTorch's quantized operators."""
+    """A graph built from PyTorch's quantized operators."""
 
     def __init__(self, graph: Graph, quantization: Quantization) -> None:
         super().__init__()
@@ -55,7 +53,7 @@ class _QuantizedModule(nn.Module):
 
 
 def _unsigned(scale: Scale) -> tuple[float, int]:
-    """The 7-bit unsigned form of an int8 scale: the same range on half as many steps."""
+    """The 7-bit unsigned form of an int8 scale: the same range in half as many steps."""
     return scale.scale * 2, (scale.zero_point - INT8_MIN) // 2
 
 
@@ -98,13 +96,12 @@ def write_torchscript(
 ) -> bytes:
     """Return the bytes of the TorchScript archive of `graph`; input and output are float32 NCHW.
 
-    `metadata` goes into the archive as the extra file `latbench.json`.
+    `metadata` is stored in the archive as the extra file `latbench.json`.
     """
     sample = torch.zeros(graph.shapes[graph.input])
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter(
-            "ignore"
-        )  # TorchScript and eager quantization are deprecated, and asked for
+        # TorchScript and eager quantization are deprecated; they are what this format needs.
+        warnings.simplefilter("ignore")
         module: nn.Module = (
             GraphModule(graph) if quantization is None else _QuantizedModule(graph, quantization)
         )
