@@ -26,7 +26,7 @@ from latbench.space.design import calibration_architectures, varied_architecture
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.build_lut import without_frames
-from latbench.workflows.target import open_target
+from latbench.workflows.target import TargetRequest, open_target
 
 Chains = dict[str, tuple[Role, Sequence[OpSpec]]]
 
@@ -50,9 +50,11 @@ def main() -> None:
         *varied_architectures(space, options.networks - 2, seed=options.seed),
         *(published(name, space=space) for name in ("fbnet_a", "fbnet_c")),
     ]
-    unit, target = open_target(
-        "host", options.runtime, options.precision, options.threads, cores=None
+    request = TargetRequest(
+        runtime=options.runtime, precision=options.precision, threads=options.threads
     )
+    opened = open_target(request)
+    unit, target = opened.unit, opened.target
     store, sentinel = ArtifactStore(), fitted[0]
 
     def timed(chains: Chains, name: str) -> RunReport:

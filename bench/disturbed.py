@@ -31,7 +31,7 @@ from latbench.space.design import calibration_architectures
 from latbench.target import Precision, Runtime
 from latbench.workflows.build_lut import lut_of_run
 from latbench.workflows.runs import measured, planned, silent
-from latbench.workflows.target import open_target
+from latbench.workflows.target import TargetRequest, open_target
 
 ON_S, OFF_S = 2.0, 5.0
 QUOTA = 0.4
@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=240.0, help="seconds a run")
     options = parser.parse_args()
     space = SearchSpace.named(options.space, input_size=options.input)
-    _, target = open_target("host", options.runtime, Precision.FP32, 1, None)
+    request = TargetRequest(runtime=options.runtime, precision=Precision.FP32, threads=1)
+    with open_target(request) as opened:
+        target = opened.target
     core = target.cores[0]
     print(f"{target}; {space}; load on {ON_S:g} s, off {OFF_S:g} s")
 

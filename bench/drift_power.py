@@ -27,6 +27,7 @@ from latbench.space import SearchSpace
 from latbench.target import Runtime
 from latbench.workflows.build_lut import build_lut
 from latbench.workflows.profile import CALIBRATE, profile
+from latbench.workflows.target import TargetRequest
 
 ONE_OP, EVERYTHING = 1.05, 1.03
 FOUND_ENOUGH = 0.95
@@ -52,8 +53,8 @@ def main() -> None:
         for number in range(options.runs):
             journal = kept / f"{options.runtime}-{options.calibrate}-{number}.sqlite"
             profile(
-                space=space,
-                runtime=options.runtime,
+                TargetRequest(runtime=options.runtime),
+                space,
                 calibrate=options.calibrate,
                 ci=options.ci,
                 journal=journal,

@@ -22,7 +22,7 @@ from latbench.space.design import varied_architectures
 from latbench.target import Precision, Runtime
 from latbench.workflows.build_lut import build_lut
 from latbench.workflows.profile import profile
-from latbench.workflows.target import open_target
+from latbench.workflows.target import TargetRequest, open_target
 from latbench.workflows.validate import validate
 
 WARM_UPS, RUNS = 10, 50
@@ -47,7 +47,7 @@ def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> Lut:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "j"
-        report = profile(space=space, runtime=runtime, ci=ci, journal=journal).report
+        report = profile(TargetRequest(runtime=runtime), space, ci=ci, journal=journal).report
         whole = time.perf_counter() - started
         lut = build_lut(journal)
     ops = len(space.unique_ops)
@@ -66,7 +66,8 @@ def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> Lut:
 
 def _by_hand(space: SearchSpace, runtime: Runtime) -> dict[str, float]:
     """What every op takes, ms, as people time it today."""
-    unit, target = open_target("host", runtime, Precision.FP32, 1, None)
+    opened = open_target(TargetRequest(runtime=runtime, precision=Precision.FP32, threads=1))
+    unit, target = opened.unit, opened.target
     store = ArtifactStore()
     paths = {
         op.key: str(export_op(op, target.runtime, target.precision, store).path)

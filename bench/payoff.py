@@ -64,6 +64,7 @@ from latbench.target import Runtime
 from latbench.workflows.build_lut import build_lut
 from latbench.workflows.networks import measure_networks
 from latbench.workflows.profile import profile
+from latbench.workflows.target import TargetRequest
 from latbench.workflows.validate import validate
 
 STAGES = tuple(
@@ -496,8 +497,8 @@ def _lut(runtime: Runtime, out: Path, scale: Scale, mape: float) -> Lut:
     for attempt in range(ATTEMPTS):
         measured = out / f"{runtime}-{attempt}.sqlite"
         profile(
-            space=space(),
-            runtime=runtime,
+            TargetRequest(runtime=runtime),
+            space(),
             ci=scale.ci,
             budget_s=5 * scale.measuring_s,
             journal=measured,

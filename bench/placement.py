@@ -18,7 +18,7 @@ from latbench.space import SearchSpace
 from latbench.space.design import varied_architectures
 from latbench.statistics import MAD_TO_SIGMA
 from latbench.target import Precision, Runtime
-from latbench.workflows.target import open_target
+from latbench.workflows.target import TargetRequest, open_target
 
 WAYS = ("kept", "loaded anew")
 MEDIAN_ERROR = 1.2533  # of normal values, in standard errors of their mean
@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--ops", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
-    unit, target = open_target("host", options.runtime, Precision.FP32, 1, None)
+    request = TargetRequest(runtime=options.runtime, precision=Precision.FP32, threads=1)
+    opened = open_target(request)
+    unit, target = opened.unit, opened.target
     store, space = ArtifactStore(), SearchSpace.named()
     networks = varied_architectures(space, options.networks)
     ops = random.Random(0).sample(space.unique_ops, options.ops)

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from latbench.workflows.measure import Measurement, measure_latency
     from latbench.workflows.networks import Together, measure_networks
     from latbench.workflows.profile import profile
+    from latbench.workflows.target import TargetRequest
     from latbench.workflows.validate import Validation, validate
 
 _HOMES = {
     "latbench.workflows.build_lut": ("build_lut",),
     "latbench.workflows.measure": ("Measurement", "measure_latency"),
     "latbench.workflows.profile": ("profile",),
+    "latbench.workflows.target": ("TargetRequest",),
     "latbench.errors": ("LatbenchError",),
     "latbench.lut": ("Entry", "Lut", "Prediction", "predict_latency"),
     "latbench.workflows.networks": ("Together", "measure_networks"),
@@ -53,6 +55,7 @@ __all__ = [
     "Runtime",
     "SearchSpace",
     "Target",
+    "TargetRequest",
     "Together",
     "Validation",
     "build_lut",

@@ -13,7 +13,7 @@ from latbench.lut import Lut, Prediction, predict_latency
 from latbench.space import Architecture
 from latbench.workflows.measure import Measurement
 from latbench.workflows.networks import measure_networks
-from latbench.workflows.target import reopen_target
+from latbench.workflows.target import TargetRequest, open_target
 
 #: What says that a device is not at hand, or not as the LUT's run had it; anything else is a failure.
 NOT_AT_HAND = (DeviceUnavailable, RunnerFailed, BadRequest)
@@ -183,11 +183,11 @@ def require_at_hand(luts: Sequence[Lut]) -> None:
     failures: list[LatbenchError] = []
     for lut in luts:
         try:
-            unit, _ = reopen_target(lut.target)
+            opened = open_target(TargetRequest.repeat(lut.target))
         except NOT_AT_HAND as error:
             failures.append(error)
         else:
-            unit.close()
+            opened.close()
             return
     raise failures[0]
 

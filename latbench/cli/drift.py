@@ -123,7 +123,7 @@ def _remeasured(baseline: "Lut", out: Path | None, where: "UnitSelector", budget
 
     try:
         with interruptible("the same command starts anew"), reporter() as progress:
-            current = remeasure(baseline, where=where, budget_s=budget_s, progress=progress)
+            current = remeasure(baseline, unit=where, budget_s=budget_s, progress=progress)
         if out is not None:
             current.save(out)
     except LatbenchError as error:

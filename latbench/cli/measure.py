@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latbench.cli.options import (
-    accelerator_options,
     budget_option,
     interval_option,
     json_option,
@@ -15,25 +14,22 @@ from latbench.cli.options import (
     read_space,
     shape,
     space_options,
-    target_options,
-    where_options,
 )
 from latbench.cli.output import emit_facts, emit_json, interval, milliseconds, tell_fallbacks
 from latbench.cli.progress import reporter
+from latbench.cli.target import target_request_options
 from latbench.errors import LutRefused
 
 if TYPE_CHECKING:
-    from latbench.device.registry import UnitSelector
     from latbench.lut import Lut
     from latbench.space import Architecture
-    from latbench.target import Precision, Runtime
     from latbench.workflows.measure import Measurement
+    from latbench.workflows.target import TargetRequest
 
 
 @click.command(name="measure")
 @click.argument("model", metavar="MODEL|ARCH")
-@target_options
-@where_options
+@target_request_options()
 @space_options
 @click.option(
     "--lut",
@@ -47,21 +43,14 @@ if TYPE_CHECKING:
     metavar="SHAPE",
     help="Shape of the input, like 1x3x224x224, where the file does not say.",
 )
-@accelerator_options
 @interval_option("The model")
 @budget_option("2m")
 @json_option
 def command(
     model: str,
-    device_name: str,
-    runtime: "Runtime | None",
-    precision: "Precision | None",
-    threads: int | None,
-    cores: tuple[int, ...] | None,
-    where: "UnitSelector",
+    target: "TargetRequest",
     lut: "Lut | None",
     input_shape: tuple[int, ...] | None,
-    accelerator: str | None,
     allow_partial: bool,
     ci: float,
     budget: float,
@@ -85,13 +74,7 @@ def command(
     with reporter() as progress:
         measurement = measure_latency(
             workload,
-            device_name,
-            runtime=runtime,
-            precision=precision,
-            threads=threads,
-            cores=cores,
-            where=where,
-            accelerator=accelerator,
+            target,
             allow_partial=allow_partial,
             lut=lut,
             input_shape=input_shape,

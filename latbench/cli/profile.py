@@ -9,30 +9,27 @@ import click
 
 from latbench.cli.group import interruptible
 from latbench.cli.options import (
-    accelerator_options,
     budget_option,
-    fleet_options,
     interval_option,
     json_option,
     output_path,
     read_space,
     space_options,
-    target_options,
 )
 from latbench.cli.output import emit_facts, emit_json, tell_fallbacks
 from latbench.cli.progress import reporter
+from latbench.cli.target import target_request_options
 
 if TYPE_CHECKING:
-    from latbench.device.registry import UnitSelector
     from latbench.measure.report import UnitPart
-    from latbench.target import Precision, Runtime, Target
+    from latbench.target import Target
     from latbench.workflows.numerics import Verification
     from latbench.workflows.profile import Profile
+    from latbench.workflows.target import TargetRequest
 
 
 @click.command(name="profile")
-@target_options
-@fleet_options
+@target_request_options(several_units=True)
 @space_options
 @click.option(
     "--calibrate",
@@ -51,23 +48,16 @@ if TYPE_CHECKING:
     help="Where trials are kept.  [default: one file a target, in latbench's home]",
 )
 @click.option("--fresh", is_flag=True, help="Measure anew what was measured already.")
-@accelerator_options
 @click.option("--verify", is_flag=True, help="First compare what ops compute there with PyTorch.")
 @json_option
 def command(
-    device_name: str,
-    runtime: "Runtime | None",
-    precision: "Precision | None",
-    threads: int | None,
-    cores: tuple[int, ...] | None,
-    where: "tuple[UnitSelector, ...]",
+    target: "TargetRequest",
     calibrate: int,
     ci: float,
     budget: float,
     journal: Path | None,
     fresh: bool,
     verify: bool,
-    accelerator: str | None,
     allow_partial: bool,
     as_json: bool,
     **chosen: Any,
@@ -84,20 +74,14 @@ def command(
     kept = "every trial so far is kept; the same command goes on from there"
     with interruptible(kept), reporter() as progress:
         profile = flow.profile(
-            device_name,
+            target,
             space,
-            runtime=runtime,
-            precision=precision,
-            threads=threads,
-            cores=cores,
-            where=where,
             calibrate=calibrate,
             ci=ci,
             budget_s=budget,
             journal=journal,
             fresh=fresh,
             verify=verify,
-            accelerator=accelerator,
             allow_partial=allow_partial,
             progress=progress,
         )

@@ -65,7 +65,7 @@ def command(
     with reporter() as progress:
         validation = validate(
             lut,
-            where=where,
+            unit=where,
             networks=networks,
             seed=seed,
             ci=ci,

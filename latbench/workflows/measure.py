@@ -1,17 +1,17 @@
 """Time one model file or architecture on a device; `latbench measure` is `measure_latency`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import BadRequest, LatbenchError, LutRefused
 from latbench.export import ArtifactStore, export_architecture
 from latbench.export.metadata import read_metadata
 from latbench.files import sha256_of
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
-from latbench.lut.anchor import anchors_of, level_of
+from latbench.lut.anchor import Anchor, anchors_of, level_of
 from latbench.measure import (
     Journal,
     Plan,
@@ -23,7 +23,7 @@ from latbench.measure import (
 from latbench.runtime.registry import descriptor, runtime_of
 from latbench.space import Architecture, parse_key
 from latbench.target import Precision, Runtime, Target
-from latbench.workflows.delegation import CPU, Delegation, require_delegations
+from latbench.workflows.delegation import Delegation, require_delegations
 from latbench.workflows.runs import (
     Progress,
     journals,
@@ -32,7 +32,7 @@ from latbench.workflows.runs import (
     sentinel_workload,
     silent,
 )
-from latbench.workflows.target import opened_target
+from latbench.workflows.target import TargetRequest, open_target
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,8 @@ class Measurement:
 
 def measure_latency(
     model: Path | Architecture,
-    device: str = "host",
+    target: TargetRequest | str = "host",
     *,
-    runtime: Runtime | None = None,
-    precision: Precision | None = None,
-    threads: int | None = None,
-    cores: Sequence[int] | None = None,
-    where: UnitSelector = ANY_UNIT,
-    accelerator: str | None = None,
     allow_partial: bool = False,
     lut: Lut | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -83,90 +77,145 @@ def measure_latency(
     budget_s: float = 120.0,
     progress: Progress = silent,
 ) -> Measurement:
-    """Time one model file, or one architecture with untrained weights, on a device.
+    """Time one model file, or one architecture with untrained weights, on a target.
 
     Args:
-        model: a .tflite, .onnx, .pt or .mlpackage.tar file, or an architecture.
-        where, accelerator, allow_partial: as `profile`; with a LUT both are as in its run.
-        lut: predict the latency too, and time networks it was made from beside the model.
-        input_shape: for files that do not say theirs.
+        model: a model file of any runtime, or an architecture.
+        target: a request for one unit, or the name of a device.
+        allow_partial: also time a model that the accelerator leaves to the CPU in part.
+        lut: also predict the latency, and time networks that the LUT was built from beside the model.
+            The target is then that of the LUT.
+        input_shape: of the only input, for files that do not state it.
+        ci: target half-width of the 95 % interval, relative.
+        budget_s: time limit, seconds.
 
     Raises:
-        BadRequest: there is no such file, or it needs what was not given.
-        LutRefused: the LUT is of another target.
-        LatbenchError: the accelerator does not take all of the model.
-        RunnerFailed: the model does not load or run.
+        BadRequest: there is no such file, it states no input shape, or several units are requested.
+        LutRefused: the LUT is of another target, or the model of another runtime.
+        LatbenchError: the model runs partly on the CPU.
+        RunnerFailed: the model cannot be loaded or run.
     """
+    request = TargetRequest.of(target)
     if lut is not None:
-        if accelerator not in (None, lut.target.accelerator):
-            raise LutRefused(f"the LUT is of {lut.target}, but {accelerator} was asked for")
-        accelerator = lut.target.accelerator
-        lut.require_target(device=device, runtime=runtime, precision=precision, threads=threads)
-        runtime, precision = lut.target.runtime, lut.target.precision
-        threads = lut.target.threads
-        cores = lut.target.cores if cores is None and lut.target.cores else cores
-    architecture = model if isinstance(model, Architecture) else None
-    metadata: dict[str, Any] = {}
-    digest = ""
-    if isinstance(model, Path):
-        digest = _hash_of(model)
-        metadata = read_metadata(model)
-        named = runtime_of(model)
-        if runtime not in (None, named):
-            raise LutRefused(f"{model} is a model for {named}, but {runtime} was asked for")
-        runtime = named
-        if input_shape is None and not descriptor(runtime).declares_inputs(model):
-            raise BadRequest(
-                f"{model} does not say what its inputs are",
-                hint="say it, like: --input-shape 1x3x224x224",
-            )
-        precision = precision or Precision(metadata.get("precision", Precision.FP32))
+        request = _as_in_run(request, lut)
+    file = None if isinstance(model, Architecture) else _ModelFile.read(model, input_shape)
+    if file is not None:
+        request = file.completed(request)
     store = ArtifactStore()
-    anchors = anchors_of(lut) if lut is not None else ()
-    asked = (runtime, precision, threads, cores, (where,), accelerator or CPU)
-    with opened_target(device, *asked) as (_, (unit,), target):
-        if architecture is not None:
-            progress("exporting", 0, 1)
-            made = export_architecture(architecture, target.runtime, target.precision, store)
-            workload = Workload(str(architecture), Role.NETWORK, made.path, made.sha256)
-        else:
-            assert isinstance(model, Path)
-            shapes = None if input_shape is None else (input_shape,)
-            workload = Workload(model.name, Role.NETWORK, model, digest, shapes)
-        networks = [network_workload(anchor.architecture, target, store) for anchor in anchors]
-        sentinel = sentinel_workload(anchors[0].architecture, target, store) if anchors else None
-        plan = Plan(target, (workload, *networks), sentinel, Settings(ci=ci, budget_s=budget_s))
+    anchors = () if lut is None else anchors_of(lut)
+    with open_target(request) as opened:
+        workload = (
+            _workload(model, opened.target, store, progress) if file is None else file.workload
+        )
+        plan = _plan(workload, anchors, opened.target, store, Settings(ci=ci, budget_s=budget_s))
         delegated = require_delegations(
-            (unit,),
-            target,
+            (opened.unit,),
+            opened.target,
             plan.workloads,
-            allow_partial=allow_partial or lut is not None,  # its run allowed it, or had nothing to
+            allow_partial=allow_partial or lut is not None,  # as in the run of the LUT
             progress=progress,
         )
-        with Journal(journals() / "measure.sqlite") as opened:
-            report = measured(plan, unit, opened, progress, {}, fresh=True)
-    result = report.result(workload.key)
-    latencies = [report.result(network.key).ms for network in networks]
+        with Journal(journals() / "measure.sqlite") as journal:
+            report = measured(plan, opened.unit, journal, progress, {}, fresh=True)
+    latencies = [report.result(network.key).ms for network in plan.workloads[1:]]
     return Measurement.of(
         workload.key,
-        target,
-        result,
-        predicted=_prediction(lut, architecture, metadata),
+        opened.target,
+        report.result(workload.key),
+        predicted=None if lut is None else _prediction(lut, model, file),
         anchor=level_of(anchors, latencies) if anchors else None,
         delegated=delegated,
     )
 
 
-def _prediction(
-    lut: Lut | None, architecture: Architecture | None, metadata: dict[str, Any]
-) -> Prediction | None:
-    """What the LUT says of an architecture, or of a model file that names its ops."""
-    if lut is None:
-        return None
-    if architecture is not None:
-        return predict_latency(lut, architecture)
-    ops = [parse_key(key) for key in metadata.get("ops", ())]
-    return predict_ops(lut, ops, "this model") if ops else None
+def _as_in_run(request: TargetRequest, lut: Lut) -> TargetRequest:
+    """`request`, completed with the target of `lut`.
+
+    Raises:
+        LutRefused: they contradict each other.
+    """
+    target = lut.target
+    if request.accelerator not in (None, target.accelerator):
+        raise LutRefused(f"the LUT is for {target}, but the request for {request.accelerator}")
+    lut.require_target(
+        device=request.device,
+        runtime=request.runtime,
+        precision=request.precision,
+        threads=request.threads,
+    )
+    recorded = TargetRequest.repeat(target)
+    cores = recorded.cores if request.cores is None else request.cores
+    return replace(recorded, cores=cores, units=request.units)
+
+
+@dataclass(frozen=True)
+class _ModelFile:
+    """A model file: its workload, its runtime, and the metadata that `latbench.export` wrote into it."""
+
+    workload: Workload
+    runtime: Runtime
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, input_shape: tuple[int, ...] | None) -> Self:
+        """Read the file at `path`.
+
+        Raises:
+            BadRequest: its input shape is unknown, or its suffix is of no runtime.
+            LatbenchError: it cannot be read.
+        """
+        digest, metadata, runtime = _hash_of(path), read_metadata(path), runtime_of(path)
+        if input_shape is None and not descriptor(runtime).declares_inputs(path):
+            raise BadRequest(
+                f"{path} does not state the shape of its input",
+                hint=f"latbench measure {shlex.quote(str(path))} --input-shape 1x3x224x224",
+            )
+        shapes = None if input_shape is None else (input_shape,)
+        return cls(Workload(path.name, Role.NETWORK, path, digest, shapes), runtime, metadata)
+
+    def completed(self, request: TargetRequest) -> TargetRequest:
+        """`request` with the runtime and precision of this file.
+
+        Raises:
+            LutRefused: another runtime is requested.
+        """
+        if request.runtime not in (None, self.runtime):
+            raise LutRefused(
+                f"{self.workload.path} is a model for {self.runtime}, not for {request.runtime}"
+            )
+        stated = Precision(self.metadata.get("precision", Precision.FP32))
+        return replace(request, runtime=self.runtime, precision=request.precision or stated)
+
+
+def _workload(
+    architecture: Path | Architecture, target: Target, store: ArtifactStore, progress: Progress
+) -> Workload:
+    """The workload of an architecture, exported if the store lacks it."""
+    assert isinstance(architecture, Architecture)
+    progress("exporting", 0, 1)
+    made = export_architecture(architecture, target.runtime, target.precision, store)
+    return Workload(str(architecture), Role.NETWORK, made.path, made.sha256)
+
+
+def _plan(
+    workload: Workload,
+    anchors: Sequence[Anchor],
+    target: Target,
+    store: ArtifactStore,
+    settings: Settings,
+) -> Plan:
+    """Time `workload` first, and the networks of a LUT beside it."""
+    networks = [network_workload(anchor.architecture, target, store) for anchor in anchors]
+    sentinel = sentinel_workload(anchors[0].architecture, target, store) if anchors else None
+    return Plan(target, (workload, *networks), sentinel, settings)
+
+
+def _prediction(lut: Lut, model: Path | Architecture, file: _ModelFile | None) -> Prediction | None:
+    """The LUT's prediction for an architecture, or for a model file whose metadata names its ops."""
+    if isinstance(model, Architecture):
+        return predict_latency(lut, model)
+    keys = () if file is None else file.metadata.get("ops", ())
+    return predict_ops(lut, [parse_key(key) for key in keys], "this model") if keys else None
 
 
 def _hash_of(path: Path) -> str:

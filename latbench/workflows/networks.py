@@ -6,7 +6,6 @@ and tells it by a per cent or two. In the same rounds they share it, so that the
 
 import statistics
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 from latbench.device.registry import ANY_UNIT, UnitSelector
@@ -25,7 +24,7 @@ from latbench.workflows.runs import (
     sentinel_workload,
     silent,
 )
-from latbench.workflows.target import reopen_target
+from latbench.workflows.target import TargetRequest, open_target
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def measure_networks(
     networks: Sequence[Architecture],
     lut: Lut,
     *,
-    where: UnitSelector = ANY_UNIT,
+    unit: UnitSelector = ANY_UNIT,
     ci: float = 0.01,
     budget_s: float = 300.0,
     progress: Progress = silent,
@@ -72,7 +71,7 @@ def measure_networks(
 
     Args:
         networks: different ones of the LUT's space.
-        where: as `latbench.workflows.profile.profile`.
+        unit: the unit to measure on.
         ci: the half-width that intervals should reach, relative.
         budget_s: seconds, at most, for all.
 
@@ -85,8 +84,8 @@ def measure_networks(
     """
     anchors = anchors_of(lut)
     predicted = [predict_latency(lut, network) for network in networks]
-    unit, target = reopen_target(lut.target, where)
-    with closing(unit):
+    with open_target(TargetRequest.repeat(lut.target, unit)) as opened:
+        target = opened.target
         store = ArtifactStore()
         timed = [*(anchor.architecture for anchor in anchors), *networks]
         workloads = []
@@ -97,8 +96,8 @@ def measure_networks(
         # A network may be one that the LUT was made from.
         different = tuple({workload.key: workload for workload in workloads}.values())
         plan = Plan(target, different, sentinel, Settings(ci=ci, budget_s=budget_s))
-        with Journal(journals() / "networks.sqlite") as opened:
-            report = measured(plan, unit, opened, progress, {}, fresh=True)
+        with Journal(journals() / "networks.sqlite") as journal:
+            report = measured(plan, opened.unit, journal, progress, {}, fresh=True)
     levels = levels_of(anchors, [report.result(one.key).ms for one in workloads[: len(anchors)]])
     level = statistics.median(levels) if levels else None
     outcomes: list[Measurement | LatbenchError] = []

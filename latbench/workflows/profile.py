@@ -1,12 +1,11 @@
 """Time every op of a search space on a device; `latbench profile` is `profile`."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from latbench.device.base import Device
-from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.export import require_writer
 from latbench.files import write_atomically
 from latbench.measure import (
@@ -18,8 +17,8 @@ from latbench.measure import (
 )
 from latbench.space import SearchSpace
 from latbench.space.design import calibration_architectures
-from latbench.target import Precision, Runtime, Target
-from latbench.workflows.delegation import CPU, Delegation, require_delegations
+from latbench.target import Target
+from latbench.workflows.delegation import Delegation, require_delegations
 from latbench.workflows.numerics import Verification, Verified, require_verifiable
 from latbench.workflows.numerics import verify as verify_ops
 from latbench.workflows.runs import (
@@ -33,7 +32,7 @@ from latbench.workflows.runs import (
     space_stem,
     target_stem,
 )
-from latbench.workflows.target import opened_target
+from latbench.workflows.target import OpenedTarget, TargetRequest, open_target
 
 #: Whole networks that a run times to learn how its ops add up.
 CALIBRATE = 12
@@ -56,88 +55,96 @@ class Profile:
 
 
 def profile(
-    device: str = "host",
+    target: TargetRequest | str = "host",
     space: SearchSpace | None = None,
     *,
-    runtime: Runtime | None = None,
-    precision: Precision | None = None,
-    threads: int | None = None,
-    cores: Sequence[int] | None = None,
-    where: UnitSelector | Sequence[UnitSelector] = ANY_UNIT,
     calibrate: int = CALIBRATE,
     ci: float = 0.01,
     budget_s: float = 600.0,
     journal: Path | None = None,
     fresh: bool = False,
     verify: bool = False,
-    accelerator: str | None = None,
     allow_partial: bool = False,
     progress: Progress = silent,
 ) -> Profile:
-    """Time every op of `space` on a device, and journal every trial.
+    """Time every op of `space` on a target, and journal every trial.
 
-    A run that was cut short is continued, and one that is complete costs nothing.
+    An interrupted run continues where it stopped; a complete run is not repeated.
 
     Args:
-        device: a name of the catalogue.
-        space: by default FBNet's at 224.
-        runtime, precision, threads, cores: by default the device's own.
-        where: which unit of the device, and how to reach it. Several share the work.
-        calibrate: whole networks to time in the same rounds, from which the LUT learns how ops add
-            up; ops then stand between frames (`latbench.space.sandwich`). With 0 they are timed
-            alone, and the sentinel's latency gives the one scale that sums are corrected by.
-        ci: relative half width of the 95 % interval at which an op is done.
-        budget_s: seconds after which the run stops, whatever is left.
-        journal: where the trials go; by default a file of this target in latbench's home.
-        fresh: measure anew even if the journal has a run of the same plan.
-        verify: first make sure that every op computes on each unit what PyTorch computes.
-        accelerator: what to run on, as the runner calls it (docs/runner-protocol.md).
-        allow_partial: measure ops too that the accelerator leaves to the CPU in part.
+        target: a request, or the name of a device.
+        space: the search space; FBNet's at 224 x 224 pixels by default.
+        calibrate: number of whole networks to time in the same rounds. The LUT learns from them how
+            entries add up; ops are then timed in a sandwich (`latbench.space.sandwich`). With 0, ops are
+            timed alone and the sentinel alone scales the sums.
+        ci: target half-width of the 95 % interval of an op, relative.
+        budget_s: time limit, seconds.
+        journal: the journal file; by default one per target and space, in latbench's home.
+        fresh: start a new run even if the journal holds one of the same plan.
+        verify: first check the numerics of every op on every unit.
+        allow_partial: also time ops that the accelerator leaves to the CPU in part.
 
     Raises:
-        UnknownName: there is no such device.
-        DeviceUnavailable: no unit of it can be measured on.
-        ExportFailed, RunnerFailed, JournalRefused, OutputFailed: see there.
+        UnknownName: the catalogue has no such device.
+        DeviceUnavailable: a unit cannot be measured on.
+        BadRequest: the device does not support the target, or a setting is out of range.
+        LatbenchError: ops run partly on the CPU, or fail the numerics check.
+        ExportFailed, RunnerFailed, JournalRefused, OutputFailed: see `latbench.errors`.
     """
     space = space or SearchSpace.named()
     networks = calibration_architectures(space, calibrate) if calibrate else []
-    several = (where,) if isinstance(where, UnitSelector) else tuple(where)
-    asked = (runtime, precision, threads, cores, several, accelerator or CPU)
-    with opened_target(device, *asked) as (
-        entry,
-        units,
-        target,
-    ):
-        require_writer(target.runtime, target.precision)
+    settings = Settings(ci=ci, budget_s=budget_s)
+    with open_target(target) as opened:
+        require_writer(opened.target.runtime, opened.target.precision)
         if verify:
-            require_verifiable(target)
+            require_verifiable(opened.target)
         plan, about = planned(
-            units[0],
-            target,
+            opened.units[0],
+            opened.target,
             space,
             space.unique_ops,
             networks,
-            Settings(ci=ci, budget_s=budget_s),
+            settings,
             progress,
             sandwiched=bool(networks),
         )
         delegated = require_delegations(
-            units, target, plan.all_workloads, allow_partial=allow_partial, progress=progress
+            opened.units,
+            opened.target,
+            plan.all_workloads,
+            allow_partial=allow_partial,
+            progress=progress,
         )
         if delegated:
             about |= {"delegated": [asdict(one) for one in delegated]}
         verified: tuple[Verification, ...] = ()
         if verify:
             verified = tuple(
-                _verified(unit, plan, space, bool(networks), progress) for unit in units
+                _verified(unit, plan, space, bool(networks), progress) for unit in opened.units
             )
             about |= {"verified": [asdict(one) for one in verified]}
-        path = journal or journals() / f"{target_stem(entry, target)}-{space_stem(space)}.sqlite"
-        with Journal(path) as opened:
-            note = json.dumps({"journal": str(path.absolute())})
-            write_atomically(profile_pointer(), note + "\n")
-            report = measured_together(plan, units, opened, progress, about, fresh=fresh)
-    return Profile(target, space, path, report, verified, delegated)
+        path = journal or _default_journal(opened, space)
+        report = _run(opened, plan, path, about, fresh, progress)
+    return Profile(opened.target, space, path, report, verified, delegated)
+
+
+def _default_journal(opened: OpenedTarget, space: SearchSpace) -> Path:
+    return journals() / f"{target_stem(opened.entry, opened.target)}-{space_stem(space)}.sqlite"
+
+
+def _run(
+    opened: OpenedTarget,
+    plan: Plan,
+    path: Path,
+    about: dict[str, Any],
+    fresh: bool,
+    progress: Progress,
+) -> RunReport:
+    """Measure `plan` into the journal at `path`, which `build_lut` reads by default."""
+    with Journal(path) as journal:
+        note = json.dumps({"journal": str(path.absolute())})
+        write_atomically(profile_pointer(), note + "\n")
+        return measured_together(plan, opened.units, journal, progress, about, fresh=fresh)
 
 
 def _verified(

@@ -5,8 +5,6 @@ whole networks that the LUT was calibrated by, whose choice covers the other ops
 LUT was: the same target, the same company of ops, taking the same turns.
 """
 
-from contextlib import closing
-
 from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import CannotCompare
 from latbench.lut import Lut
@@ -16,13 +14,13 @@ from latbench.space import Architecture, parse_key, published
 from latbench.space.opspec import OpSpec
 from latbench.workflows.build_lut import lut_of_run
 from latbench.workflows.runs import Progress, journals, measured, planned, silent
-from latbench.workflows.target import reopen_target
+from latbench.workflows.target import TargetRequest, open_target
 
 
 def remeasure(
     lut: Lut,
     *,
-    where: UnitSelector = ANY_UNIT,
+    unit: UnitSelector = ANY_UNIT,
     ci: float = 0.01,
     budget_s: float = 50.0,
     progress: Progress = silent,
@@ -30,8 +28,9 @@ def remeasure(
     """Return a LUT of a part of `lut`'s ops as they are now, to compare with it.
 
     Args:
-        where, ci, budget_s: as `latbench.workflows.profile.profile`; what is not done after `budget_s`
-            has wide intervals.
+        unit: the unit to measure on.
+        ci: target half-width of the 95 % intervals, relative.
+        budget_s: time limit, seconds; what has not converged by then has wider intervals.
 
     Raises:
         CannotCompare: the LUT was not measured.
@@ -42,20 +41,26 @@ def remeasure(
             f"the LUT was {lut.provenance}, not measured, so measuring says nothing of its drift",
             hint=f"measure one with: {lut.command}",
         )
-    space, target = lut.search_space, lut.target
-    unit, target = reopen_target(target, where)
+    space = lut.search_space
     ops = subset_of(lut)
     sandwiched = any(lut[op].context == "sandwich" for op in ops)
     timed = lut.correction.calibration if lut.correction is not None and sandwiched else ()
     networks = [Architecture.parse(one.layers, space, head=one.head) for one in timed]
     settings = Settings(ci=ci, budget_s=budget_s)
-    with closing(unit):
+    with open_target(TargetRequest.repeat(lut.target, unit)) as opened:
         plan, about = planned(
-            unit, target, space, ops, networks, settings, progress, sandwiched=sandwiched
+            opened.unit,
+            opened.target,
+            space,
+            ops,
+            networks,
+            settings,
+            progress,
+            sandwiched=sandwiched,
         )
-        with Journal(journals() / "remeasure.sqlite") as opened:
-            measured(plan, unit, opened, progress, about, fresh=True)
-            return lut_of_run(opened, macs=lambda key: parse_key(key).macs, partial=True)
+        with Journal(journals() / "remeasure.sqlite") as journal:
+            measured(plan, opened.unit, journal, progress, about, fresh=True)
+            return lut_of_run(journal, macs=lambda key: parse_key(key).macs, partial=True)
 
 
 def subset_of(lut: Lut) -> tuple[OpSpec, ...]:

@@ -1,109 +1,156 @@
-"""From what a caller asks for to a target, and the units that it is measured on."""
+"""Request a target, open it, and get the units it is measured on."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 from latbench.device.base import Device, Particular
 from latbench.device.catalogue import CatalogueDevice, Defaults, find_device, require_runtime
 from latbench.device.registry import ANY_UNIT, UnitSelector, open_devices
+from latbench.errors import BadRequest
 from latbench.target import Precision, Runtime, Target
+from latbench.workflows.delegation import CPU
 
 
-def open_target(
-    device: str,
-    runtime: Runtime | None = None,
-    precision: Precision | None = None,
-    threads: int | None = None,
-    cores: Sequence[int] | None = None,
-    where: UnitSelector = ANY_UNIT,
-) -> tuple[Device, Target]:
-    """A unit to measure on, and the target, with the device's own defaults for what is None.
+@dataclass(frozen=True, kw_only=True)
+class TargetRequest:
+    """What to measure on. None means the default of the device.
 
-    The accelerator is the CPU. The caller closes the unit.
+    Attributes:
+        device: a device of the catalogue.
+        runtime, precision: the library that runs models, and their number format.
+        accelerator: as the runner names it (docs/runner-protocol.md); None means the CPU.
+        threads: inference threads.
+        cores: CPU cores to pin to.
+        units: the units of the device. Several share the work.
 
     Raises:
-        UnknownName, DeviceUnavailable, BadRequest: as `latbench.workflows.profile.profile`.
+        BadRequest: `units` is empty.
     """
-    _, (unit,), target = _open(device, runtime, precision, threads, cores, (where,))
-    return unit, target
+
+    device: str = "host"
+    runtime: Runtime | None = None
+    precision: Precision | None = None
+    accelerator: str | None = None
+    threads: int | None = None
+    cores: tuple[int, ...] | None = None
+    units: tuple[UnitSelector, ...] = (ANY_UNIT,)
+
+    def __post_init__(self) -> None:
+        if not self.units:
+            raise BadRequest("a target request must select at least 1 unit, got 0")
+
+    @classmethod
+    def of(cls, target: "TargetRequest | str") -> "TargetRequest":
+        """`target`, or a request for the device of that name with its defaults."""
+        return cls(device=target) if isinstance(target, str) else target
+
+    @classmethod
+    def repeat(cls, target: Target, unit: UnitSelector = ANY_UNIT) -> "TargetRequest":
+        """A request for the target of an earlier run.
+
+        If that run left the choice of cores to the operating system, the device's current default
+        applies.
+        """
+        return cls(
+            device=target.device,
+            runtime=target.runtime,
+            precision=target.precision,
+            accelerator=target.accelerator,
+            threads=target.threads,
+            cores=target.cores or None,
+            units=(unit,),
+        )
 
 
-def reopen_target(target: Target, where: UnitSelector = ANY_UNIT) -> tuple[Device, Target]:
-    """A unit to measure on again as `target` was measured; as `open_target`.
+@dataclass(frozen=True)
+class OpenedTarget:
+    """A target and its open units. Use it as a context manager, or call `close`."""
 
-    Where `target` leaves the cores to the scheduler, a device that now has cores of its own to choose
-    chooses them.
+    target: Target
+    entry: CatalogueDevice
+    units: tuple[Device, ...]
+    _closing: ExitStack = field(repr=False)
+
+    @property
+    def unit(self) -> Device:
+        """The only unit.
+
+        Raises:
+            BadRequest: several were requested.
+        """
+        if len(self.units) > 1:
+            raise BadRequest(
+                f"this measurement takes 1 unit, got {len(self.units)}",
+                hint="select one of them with --unit",
+            )
+        return self.units[0]
+
+    def close(self) -> None:
+        """Close all units."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_target(request: TargetRequest | str = "host") -> OpenedTarget:
+    """Open the units of a target. The caller closes it.
+
+    Raises:
+        UnknownName: the catalogue has no such device.
+        DeviceUnavailable: a unit cannot be reached, or is in use.
+        BadRequest: the device does not support the runtime, the precision or the cores, or several
+            units are attached and none is selected.
     """
-    unit, again = open_target(
-        target.device, target.runtime, target.precision, target.threads, target.cores or None, where
-    )
-    return unit, again.model_copy(update={"accelerator": target.accelerator})
-
-
-@contextlib.contextmanager
-def opened_target(
-    device: str,
-    runtime: Runtime | None,
-    precision: Precision | None,
-    threads: int | None,
-    cores: Sequence[int] | None,
-    where: Sequence[UnitSelector],
-    accelerator: str = "cpu",
-) -> Iterator[tuple[CatalogueDevice, list[Device], Target]]:
-    """The catalogue's entry, units and target, as `open_target`; the units are closed at the end."""
-    entry, units, target = _open(device, runtime, precision, threads, cores, where, accelerator)
-    with contextlib.ExitStack() as closing:
+    request = TargetRequest.of(request)
+    entry = find_device(request.device)
+    runtime = request.runtime or entry.defaults.runtime
+    precision = request.precision or entry.defaults.precision
+    accelerator = request.accelerator or CPU
+    threads = entry.defaults.threads if request.threads is None else request.threads
+    require_runtime(entry, runtime, precision, accelerator)
+    units = open_devices(entry.name, request.units)
+    with ExitStack() as closing:
         for unit in units:
             closing.callback(unit.close)
-        yield entry, units, target
-
-
-def _open(
-    device: str,
-    runtime: Runtime | None,
-    precision: Precision | None,
-    threads: int | None,
-    cores: Sequence[int] | None,
-    where: Sequence[UnitSelector],
-    accelerator: str = "cpu",
-) -> tuple[CatalogueDevice, list[Device], Target]:
-    """As `opened_target`, but the caller closes the units."""
-    entry = find_device(device)
-    defaults = entry.defaults
-    chosen_runtime, chosen_precision = runtime or defaults.runtime, precision or defaults.precision
-    require_runtime(entry, chosen_runtime, chosen_precision, accelerator)
-    count = defaults.threads if threads is None else threads
-    units = open_devices(entry.name, where)
-    try:
-        chosen = _cores(cores, defaults, count, units[0])
-        for unit in units[1:] if chosen else ():
-            unit.require_cores(chosen, count)
         target = Target(
             device=entry.name,
-            runtime=chosen_runtime,
-            precision=chosen_precision,
+            runtime=runtime,
+            precision=precision,
             accelerator=accelerator,
-            threads=count,
-            cores=chosen,
+            threads=threads,
+            cores=_cores_of(request, entry.defaults, threads, units[0]),
         )
-        for unit in units:
-            if isinstance(unit, Particular):
-                unit.require_runtime(target.runtime)
-    except BaseException:
-        for unit in units:
-            unit.close()
-        raise
-    return entry, units, target
+        _require_support(units, target)
+        return OpenedTarget(target, entry, tuple(units), closing.pop_all())
+    raise AssertionError("an exit stack suppresses no error")
 
 
-def _cores(
-    asked: Sequence[int] | None, defaults: Defaults, threads: int, unit: Device
+def _cores_of(
+    request: TargetRequest, defaults: Defaults, threads: int, unit: Device
 ) -> tuple[int, ...]:
-    """The cores asked for; else the device's own, if they are as many as the threads."""
-    if asked is not None:
-        unit.require_cores(asked, threads)
-        return tuple(asked)
-    if len(defaults.cores) != threads:
+    """The requested cores, or the device's own if their number equals that of the threads."""
+    if request.cores is None and len(defaults.cores) != threads:
         return unit.default_cores(threads)
-    unit.require_cores(defaults.cores, threads)
-    return defaults.cores
+    cores = defaults.cores if request.cores is None else request.cores
+    unit.require_cores(cores, threads)
+    return cores
+
+
+def _require_support(units: list[Device], target: Target) -> None:
+    """Make sure that all units have the target's cores and runtime."""
+    for unit in units[1:] if target.cores else ():
+        unit.require_cores(target.cores, target.threads)
+    for unit in units:
+        if isinstance(unit, Particular):
+            unit.require_runtime(target.runtime)

@@ -57,7 +57,7 @@ class Validation:
 def validate(
     lut: Lut,
     *,
-    where: UnitSelector = ANY_UNIT,
+    unit: UnitSelector = ANY_UNIT,
     networks: int = 20,
     seed: int = 0,
     ci: float = 0.01,
@@ -70,7 +70,7 @@ def validate(
     how much slower those run now (`latbench.lut.anchor`).
 
     Args:
-        where: as `latbench.workflows.profile.profile`.
+        unit: the unit to measure on.
         networks: how many, drawn by `seed` (`latbench.space.design.varied_architectures`).
 
     Raises:
@@ -91,7 +91,7 @@ def validate(
         for other in varied_architectures(space, networks + len(learnt), seed=seed)
         if other.notation not in learnt
     ][:networks]
-    timed = measure_networks(others, lut, where=where, ci=ci, budget_s=budget_s, progress=progress)
+    timed = measure_networks(others, lut, unit=unit, ci=ci, budget_s=budget_s, progress=progress)
     report = timed.report
     if report.distrusted:
         reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())

@@ -38,6 +38,7 @@ from latbench.space import SearchSpace
 from latbench.target import Runtime
 from latbench.workflows import profile as flow
 from latbench.workflows.build_lut import build_lut
+from latbench.workflows.target import TargetRequest
 from tests.rigs import fixed_phone
 from tests.rigs.adb_server import AdbServer, adb_of_adbutils, running_adb_server
 from tests.rigs.device_daemon import DeviceDaemon
@@ -165,14 +166,13 @@ def test_a_phone_is_profiled_into_a_lut(
     if way == "server":
         server.connect(old.address)
         where = UnitSelector(adb_server=server.address)  # the only galaxy-s8 that it knows
+    request = TargetRequest(device="galaxy-s8", runtime=runtime, cores=(CORE,), units=(where,))
     journal = tmp_path / "trials.sqlite"
 
     def profile(*, verify: bool = False) -> flow.Profile:
         return flow.profile(
-            *("galaxy-s8", SPACE),
-            runtime=runtime,
-            cores=(CORE,),
-            where=where,
+            request,
+            SPACE,
             calibrate=0,
             ci=0.5,
             journal=journal,

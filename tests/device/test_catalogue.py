@@ -17,7 +17,7 @@ from latbench.device.registry import open_device
 from latbench.errors import BadRequest, DeviceUnavailable, UnknownName
 from latbench.files import home
 from latbench.target import Precision, Runtime
-from latbench.workflows.target import open_target
+from latbench.workflows.target import TargetRequest, open_target
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "devices").glob("*.toml"))
 
@@ -191,7 +191,7 @@ def test_core_ml_is_of_iphones_alone(device: str) -> None:
     with pytest.raises(
         BadRequest, match=f"Core ML does not run on {device}: it runs on iOS"
     ) as raised:
-        open_target(device, Runtime.COREML)
+        open_target(TargetRequest(device=device, runtime=Runtime.COREML))
     assert "--runtime tflite or onnx" in str(raised.value.hint)
     with pytest.raises(UnknownName, match="unknown accelerator 'nnapi'"):
         require_runtime(find_device("iphonex"), Runtime.COREML, Precision.FP32, "nnapi")
@@ -203,9 +203,11 @@ def test_executorch_is_not_of_iphones(device: str) -> None:
     with pytest.raises(
         BadRequest, match=f"ExecuTorch does not run on {device}: it runs on Android"
     ):
-        open_target(device, Runtime.EXECUTORCH)
+        open_target(TargetRequest(device=device, runtime=Runtime.EXECUTORCH))
     with pytest.raises(BadRequest, match="ExecuTorch programs are exported in fp32, not in int8"):
-        open_target("galaxy-s8", Runtime.EXECUTORCH, Precision.INT8)
+        open_target(
+            TargetRequest(device="galaxy-s8", runtime=Runtime.EXECUTORCH, precision=Precision.INT8)
+        )
 
 
 def test_no_other_devices_default_is_core_ml(elsewhere: Path) -> None:

@@ -23,6 +23,7 @@ from latbench.target import Runtime
 from latbench.workflows.build_lut import lut_of_run
 from latbench.workflows.measure import measure_latency
 from latbench.workflows.profile import profile
+from latbench.workflows.target import TargetRequest
 
 BENCHMARK_MODEL = """\
 INFO: STARTING!
@@ -103,8 +104,7 @@ def test_a_model_is_measured_by_a_program(name: str, models: Models, tmp_path: P
     model = models.of[tool.runtime]
     done = measure_latency(
         model,
-        runtime=tool.runtime,
-        where=UnitSelector(runner=f"{name}={path}"),
+        TargetRequest(runtime=tool.runtime, units=(UnitSelector(runner=f"{name}={path}"),)),
     )
     visits = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(visits) == done.rounds, "a visit each"
@@ -145,9 +145,10 @@ def test_a_lut_says_that_it_is_of_averages(tmp_path: Path) -> None:
     path, _ = program(tmp_path, "benchmark_model")
     space = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
     profile(
-        space=space,
-        runtime=Runtime.TFLITE,
-        where=UnitSelector(runner=f"benchmark_model={path}"),
+        TargetRequest(
+            runtime=Runtime.TFLITE, units=(UnitSelector(runner=f"benchmark_model={path}"),)
+        ),
+        space,
         calibrate=0,
         journal=tmp_path / "trials.sqlite",
         budget_s=1.0,  # enough for some

@@ -23,7 +23,7 @@ from latbench.device.tools.programs import TOOLS
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
 from latbench.target import Runtime
 from latbench.workflows.measure import measure_latency
-from latbench.workflows.target import open_target
+from latbench.workflows.target import TargetRequest, open_target
 from tests.rigs.device_daemon import DeviceDaemon
 from tests.rigs.profiles import GALAXY_S8
 
@@ -67,10 +67,12 @@ def test_a_phone_is_measured_by_a_program(
     tool = TOOLS[name]
     done = measure_latency(
         models.of[tool.runtime],
-        device="galaxy-s8",
-        runtime=tool.runtime,
-        cores=(CORE,),
-        where=where(phone, name, path),
+        TargetRequest(
+            device="galaxy-s8",
+            runtime=tool.runtime,
+            cores=(CORE,),
+            units=(where(phone, name, path),),
+        ),
     )
     visits = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(visits) == done.rounds, "a visit each"
@@ -219,15 +221,18 @@ def test_what_cannot_be_is_told(phone: DeviceDaemon, models: Models, tmp_path: P
     with pytest.raises(BadRequest, match="runs models of tflite, not of onnx"):
         measure_latency(
             models.of[Runtime.ONNX],
-            device="galaxy-s8",
-            runtime=Runtime.ONNX,
-            cores=(CORE,),
-            where=where(phone, "benchmark_model", path),
+            TargetRequest(
+                device="galaxy-s8",
+                runtime=Runtime.ONNX,
+                cores=(CORE,),
+                units=(where(phone, "benchmark_model", path),),
+            ),
         )
     with closing(open_device("galaxy-s8", where(phone, "benchmark_model", path))) as device:
         assert device.reference is None
+    units = (UnitSelector(unit=phone.address),)
     with pytest.raises(
         BadRequest, match="own runner on phones has no engine for ExecuTorch"
     ) as own:
-        open_target("galaxy-s8", Runtime.EXECUTORCH, where=UnitSelector(unit=phone.address))
+        open_target(TargetRequest(device="galaxy-s8", runtime=Runtime.EXECUTORCH, units=units))
     assert "--runner executor_runner=FILE" in str(own.value.hint)

@@ -24,6 +24,7 @@ from latbench.errors import RunnerFailed
 from latbench.lut import Lut
 from latbench.target import Runtime
 from latbench.workflows.measure import measure_latency
+from latbench.workflows.target import TargetRequest
 from tests.rigs.parts import default_cache
 from tests.rigs.phone import Phone
 
@@ -147,7 +148,9 @@ for run in 0 1 2 3 4 5 6 7; do echo "model.onnx,0.00123456,48234496,98,$run" >> 
 def test_a_phone_is_measured_by_a_program(phone: Phone, tmp_path: Path) -> None:
     where, model = _perf_test(phone, tmp_path)
     name = EXPECTED[phone.profile.name].device
-    measured = measure_latency(model, name, runtime=Runtime.ONNX, where=where)
+    measured = measure_latency(
+        model, TargetRequest(device=name, runtime=Runtime.ONNX, units=(where,))
+    )
     assert measured.ms == pytest.approx(1.23456)
     assert measured.samples == 8 * measured.rounds
     left = phone.data / "local/tmp/latbench"

@@ -16,7 +16,7 @@ from latbench.measure.plan import reference_workload
 from latbench.runtime.registry import runtime_version
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.measure import measure_latency
-from latbench.workflows.target import open_target
+from latbench.workflows.target import TargetRequest, open_target
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,12 @@ def test_a_plan_is_measured(
 
 
 def test_it_is_chosen_by_an_option(built: Built, models: Models) -> None:
-    where = UnitSelector(runner=f"native={built.program}")
-    done = measure_latency(models.of[Runtime.ONNX], runtime=Runtime.ONNX, where=where, ci=0.5)
+    units = (UnitSelector(runner=f"native={built.program}"),)
+    request = TargetRequest(runtime=Runtime.ONNX, units=units)
+    done = measure_latency(models.of[Runtime.ONNX], request, ci=0.5)
     assert done.ms > 0
     with pytest.raises(BadRequest, match="no engine for TorchScript"):
-        open_target("host", Runtime.TORCHSCRIPT, where=where)
+        open_target(TargetRequest(runtime=Runtime.TORCHSCRIPT, units=units))
 
 
 def test_torchscript_is_refused_in_words(device: NativeHostDevice, models: Models) -> None:

@@ -21,6 +21,7 @@ from latbench.space import SearchSpace
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.measure import measure_latency
 from latbench.workflows.numerics import Verified, verify
+from latbench.workflows.target import TargetRequest
 
 pytestmark = pytest.mark.rig
 
@@ -72,9 +73,9 @@ def test_it_computes_what_pytorch_computes(device: NativeHostDevice, precision: 
 
 
 def test_a_model_is_measured(device: NativeHostDevice, built: Built, models: Models) -> None:
-    where = UnitSelector(runner=f"native={built.program}")
+    units = (UnitSelector(runner=f"native={built.program}"),)
     path = models.of[Runtime.TORCHSCRIPT]
-    done = measure_latency(path, runtime=Runtime.TORCHSCRIPT, where=where, ci=0.5)
+    done = measure_latency(path, TargetRequest(runtime=Runtime.TORCHSCRIPT, units=units), ci=0.5)
     assert done.ms > 0
 
 
