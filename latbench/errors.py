@@ -1,23 +1,39 @@
-"""What can go wrong, told to the person at the keyboard.
+"""The errors that users meet, and the exit codes of all commands.
 
-Library code raises these; they carry what was wrong, where, and what to type next. Only `latbench.cli`
-prints them, and turns `exit_code` into the process's own: 1 it failed, 2 the request makes no sense.
+Library code raises these errors; each says what was wrong, where, and what to type next. Only the command
+line prints them and turns `exit_code` into the exit code of the process.
 """
 
 import difflib
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from pathlib import Path
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every command, as docs/scripting.md lists them."""
+
+    OK = 0
+    """The command did what was asked. `latbench drift`: no drift."""
+
+    FAILED = 1
+    """The request was valid but could not be carried out. `latbench drift`: drift."""
+
+    BAD_REQUEST = 2
+    """The command line must change: an unknown or invalid command, option, name or value, or an input
+    file that is missing, unreadable or not of the expected format. `latbench drift`: cannot compare."""
 
 
 class LatbenchError(Exception):
-    """Something failed for a reason the user can act on.
+    """An error that the user can act on.
 
     Args:
-        message: what was wrong and where, one sentence.
+        message: what was wrong and where, in one sentence.
         details: further lines, such as the names that are missing.
         hint: what to type or do next.
     """
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
     def __init__(
         self, message: str, *, details: Iterable[str] = (), hint: str | None = None
@@ -29,13 +45,20 @@ class LatbenchError(Exception):
 
 
 class BadRequest(LatbenchError):
-    """The request makes no sense, whatever the state of the machine."""
+    """The request is invalid, whatever the state of the machine and the device."""
 
-    exit_code = 2
+    exit_code = ExitCode.BAD_REQUEST
 
 
 class UnknownName(BadRequest):
-    """A name that is not known, with the nearest that are."""
+    """A name that is not known; the message lists the nearest known names.
+
+    Args:
+        kind: what the name is of, such as "device" or "space".
+        name: the name that was given.
+        known: all valid names.
+        hint: what to type next; by default, the nearest known names.
+    """
 
     def __init__(
         self, kind: str, name: str, known: Sequence[str], *, hint: str | None = None
@@ -49,27 +72,46 @@ class UnknownName(BadRequest):
         self.kind, self.name, self.known, self.nearest = kind, name, tuple(known), tuple(nearest)
 
 
+class CannotRead(BadRequest):
+    """An input file or folder is missing, of the wrong kind, or unreadable."""
+
+    @classmethod
+    def because(cls, path: str | Path, error: OSError, *, hint: str | None = None) -> "CannotRead":
+        """The error for `path`, with the operating system's reason."""
+        return cls(f"cannot read {path}: {error.strerror or error}", hint=hint)
+
+
 class BadNotation(BadRequest):
     """An architecture or op key that cannot be parsed."""
 
 
 class LutRefused(LatbenchError):
-    """A LUT file that must not be trusted: unreadable, altered, foreign, or of an unknown schema."""
+    """A LUT that cannot be used: unreadable, altered, of an unknown schema, or of another target."""
+
+    exit_code = ExitCode.BAD_REQUEST
 
 
 class CannotCompare(LatbenchError):
-    """Two LUTs, or a LUT and a device, between which drift cannot be told."""
+    """Two LUTs, or a LUT and a device, whose drift cannot be determined."""
 
-    exit_code = 2  # 1 means drift
+    exit_code = ExitCode.BAD_REQUEST  # 1 means drift
 
     @classmethod
     def because(cls, error: LatbenchError) -> "CannotCompare":
-        """Something else failed first."""
+        """The same error, with the exit code of a comparison that was not made."""
         return cls(error.message, details=error.details, hint=error.hint)
 
 
 class MissingOps(LatbenchError):
-    """A LUT lacks ops that a prediction or search needs."""
+    """A LUT lacks ops that a prediction or a search needs.
+
+    Args:
+        missing: keys of the ops without an entry.
+        wanted: how many ops are needed in all.
+        lut: name of the LUT.
+        what: what needs the ops, such as "fbnet_c".
+        command: the complete command that measures them.
+    """
 
     def __init__(
         self, missing: Sequence[str], wanted: int, lut: str, what: str, command: str
@@ -87,7 +129,7 @@ class MissingOps(LatbenchError):
 
 
 class ExportFailed(LatbenchError):
-    """An artifact could not be written, or does not compute what PyTorch computes."""
+    """An artifact could not be written, or its outputs differ from PyTorch's."""
 
 
 class DeviceUnavailable(LatbenchError):
@@ -95,10 +137,13 @@ class DeviceUnavailable(LatbenchError):
 
 
 class RunnerFailed(LatbenchError):
-    """The runner could not do what it was asked; `stage` says at what.
+    """The runner could not carry out a request.
 
-    `stage` is one of start, hello, load, run, conditions, unload, quit, request; `kind` one of
-    refused (it answered with an error), crashed (it died), hung (it did not answer in time).
+    Args:
+        stage: one of start, hello, load, run, conditions, unload, quit, request.
+        kind: refused (it answered with an error), crashed (it died) or hung (no answer in time).
+        reason: the runner's own message, or how it ended.
+        hint: what to type or do next.
     """
 
     def __init__(self, stage: str, kind: str, reason: str, *, hint: str | None = None) -> None:
@@ -107,12 +152,20 @@ class RunnerFailed(LatbenchError):
 
 
 class JournalRefused(LatbenchError):
-    """A journal that cannot be used: of another version, damaged, or in use by another process."""
+    """A journal that cannot be used: missing, damaged, or of another version or run."""
+
+    exit_code = ExitCode.BAD_REQUEST
+
+
+class JournalInUse(JournalRefused):
+    """Another process is writing the journal."""
+
+    exit_code = ExitCode.FAILED
 
 
 class OutputFailed(LatbenchError):
-    """A file could not be written; what was there before is intact."""
+    """A file could not be written; an earlier file of that name is intact."""
 
 
 class DeviceLost(DeviceUnavailable):
-    """A unit that answered before is gone; what was running on it there may be lost too."""
+    """A unit that answered before no longer does; what ran on it there may be lost too."""

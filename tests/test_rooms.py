@@ -15,7 +15,13 @@ ROOT = Path(__file__).parents[1]
 
 #: Every room may import these: they know nothing of what latbench does.
 LEAVES = (
-    *("latbench._version", "latbench.errors", "latbench.files", "latbench.quiet"),
+    *(
+        "latbench._version",
+        "latbench.errors",
+        "latbench.files",
+        "latbench.quiet",
+        "latbench.wording",
+    ),
     "latbench.runtime.formats",
 )
 
@@ -32,6 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "latbench.errors": (),
     "latbench.files": (),
     "latbench.quiet": (),
+    "latbench.wording": (),
     "latbench.runtime.formats": (),
     "latbench.statistics": (),
     "latbench.space": (),

@@ -1,7 +1,8 @@
-"""Commands that import themselves when they are called, and that report errors instead of raising them."""
+"""Commands that are imported when they are called, and that print errors instead of raising them."""
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -10,7 +11,10 @@ from typing import Any
 import click
 
 from latbench._version import __version__
-from latbench.errors import LatbenchError
+from latbench.errors import BadRequest, ExitCode, LatbenchError
+
+#: Subcommands inherit it from their group.
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 def report(error: LatbenchError) -> None:
@@ -24,7 +28,7 @@ def report(error: LatbenchError) -> None:
 
 @contextlib.contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Turn Ctrl-C into an error that says what is left and how to go on."""
+    """Turn Ctrl-C into an error that says what was kept and how to continue."""
     try:
         yield
     except KeyboardInterrupt:
@@ -32,7 +36,11 @@ def interruptible(hint: str) -> Iterator[None]:
 
 
 class _Reporting(click.Command):
-    """Turns errors into messages and exit codes: 1 it failed, 2 the request makes no sense."""
+    """Prints every error as `error: …` and exits with one of `ExitCode`; `-h` is `--help`."""
+
+    def __init__(self, *words: Any, **settings: Any) -> None:
+        settings["context_settings"] = _SETTINGS | (settings.get("context_settings") or {})
+        super().__init__(*words, **settings)
 
     def main(
         self,
@@ -42,29 +50,36 @@ class _Reporting(click.Command):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command; in standalone mode exit with its code."""
+        """Run the command; in standalone mode, exit with its code."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
+        typed = tuple(sys.argv[1:] if args is None else args)
         try:
             result = super().main(args, prog_name, complete_var, False, **extra)
             sys.stdout.flush()
         except LatbenchError as error:
             report(error)
             sys.exit(error.exit_code)
-        except click.ClickException as error:
+        except click.exceptions.NoArgsIsHelpError as error:
             error.show()
-            sys.exit(error.exit_code)
+            sys.exit(ExitCode.BAD_REQUEST)
+        except click.UsageError as error:
+            report(_usage_error(error, typed))
+            sys.exit(ExitCode.BAD_REQUEST)
+        except click.ClickException as error:
+            report(LatbenchError(error.format_message()))
+            sys.exit(ExitCode.FAILED)
         except (click.Abort, KeyboardInterrupt):
             click.echo("interrupted", err=True)
-            sys.exit(1)
+            sys.exit(ExitCode.FAILED)
         except BrokenPipeError:  # `latbench show … | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        sys.exit(result if isinstance(result, int) else 0)
+            sys.exit(ExitCode.FAILED)
+        sys.exit(result if isinstance(result, int) else ExitCode.OK)
 
 
 class ReportingCommand(_Reporting):
-    """A command on its own; use as `@click.command(cls=ReportingCommand)`."""
+    """A program of one command; use as `@click.command(cls=ReportingCommand)`."""
 
 
 class LazyGroup(_Reporting, click.Group):
@@ -117,7 +132,36 @@ class LazyGroup(_Reporting, click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in self.commands_at.items()])
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _usage_error(error: click.UsageError, typed: Sequence[str]) -> BadRequest:
+    """What click refuses, in the form of our own errors, with a complete command to type next."""
+    wrong, known = _misspelt(error)
+    message = error.message if known else error.format_message()
+    message = message[:1].lower() + message[1:].rstrip(".")
+    context = error.ctx
+    if context is None:
+        return BadRequest(message)
+    words = [word.partition("=") for word in typed]
+    if known and wrong in [name for name, _, _ in words]:
+        program = context.find_root().info_name or ""
+        meant = [
+            f"{known[0] if name == wrong else name}{sign}{value}" for name, sign, value in words
+        ]
+        return BadRequest(message, hint=f"did you mean: {shlex.join([program, *meant])}")
+    usage = context.command.collect_usage_pieces(context)
+    return BadRequest(
+        message,
+        details=[f"usage: {' '.join([context.command_path, *usage])}"],
+        hint=f"all options: {context.command_path} --help",
+    )
+
+
+def _misspelt(error: click.UsageError) -> tuple[str, Sequence[str]]:
+    """An unknown option or command, and the known ones that are similar, the most similar first."""
+    name = getattr(error, "option_name", None) or getattr(error, "command_name", None) or ""
+    return name, getattr(error, "possibilities", None) or ()
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         click.echo(f"latbench {__version__}")
         ctx.exit()

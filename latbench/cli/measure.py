@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     metavar="SHAPE",
     help="Shape of the input, like 1x3x224x224, where the file does not say.",
 )
-@interval_option("The model")
+@interval_option("the model")
 @budget_option("2m")
 @json_option
 def command(

@@ -17,29 +17,85 @@ if TYPE_CHECKING:
     from latbench.space import SearchSpace
     from latbench.target import Precision, Runtime
 
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # generic since click 8.5 only
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def interval_option(what: str) -> Callable[[F], F]:
-    """Let a command take --ci; `what` is done once its interval is that narrow."""
-    return click.option(
-        "--ci",
-        type=percentage,
-        default="1%",
-        show_default=True,
-        help=f"{what} is done when half its 95 % interval is this small.",
-    )
+class Parsed(_ParamType):
+    """The type of an option whose value a function parses; its errors name the option.
+
+    Args:
+        name: what the value is, in one word.
+        parse: text -> value; raises ValueError where the text is not `form`.
+        form: what the text must be, with an example: "a duration like 90s, 10m or 1h".
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], Any], form: str) -> None:
+        self.name, self._parse, self._form = name, parse, form
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse what was typed; a value that is parsed already stays as it is."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError:
+            what = self.name if param is None else max(param.opts, key=len)
+            raise BadRequest(f"{what} must be {self._form}, got {value!r}") from None
 
 
-def budget_option(default: str) -> Callable[[F], F]:
-    """Let a command take --budget."""
-    return click.option(
-        "--budget",
-        type=duration,
-        default=default,
-        show_default=True,
-        help="Stop after this long, whatever is left.",
-    )
+def _matched(pattern: str, text: str) -> re.Match[str]:
+    match = re.fullmatch(pattern, text.strip())
+    if match is None:
+        raise ValueError
+    return match
+
+
+def _share(text: str) -> float:
+    match = _matched(r"(\d+(?:\.\d+)?)(%?)", text)
+    share = float(match[1]) / (100 if match[2] else 1)
+    if not 0 < share < 1:
+        raise ValueError
+    return share
+
+
+def _seconds(text: str) -> float:
+    match = _matched(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
+    seconds = float(match[1]) * {"h": 3600, "m": 60}.get(match[2], 1)
+    if seconds <= 0:
+        raise ValueError
+    return seconds
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    cores: list[int] = []
+    for part in text.split(","):
+        match = _matched(r"(\d{1,4})(?:-(\d{1,4}))?", part)
+        numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
+        if not numbers:
+            raise ValueError
+        cores += numbers
+    return tuple(dict.fromkeys(cores))
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(map(int, _matched(r"[1-9]\d{0,5}(?:x[1-9]\d{0,5})*", text)[0].split("x")))
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise ValueError
+    return Path(text)
+
+
+percentage = Parsed("percentage", _share, "between 0 and 100 %, like 1%")
+duration = Parsed("duration", _seconds, "a duration like 90s, 10m or 1h")
+core_list = Parsed("cores", _cores, "CPU numbers like 4,5 or 4-7")
+shape = Parsed("shape", _sizes, "a shape like 1x3x224x224")
+output_path = Parsed("path", _path, "a file or folder to write")
 
 
 def lut_file(path: str) -> "Lut":
@@ -50,63 +106,35 @@ def lut_file(path: str) -> "Lut":
 
 
 def runtime_name(name: str) -> "Runtime":
-    """Parse tflite, onnx, torchscript, coreml or executorch."""
+    """The runtime of that name."""
     from latbench.target import Runtime
 
     return Runtime.named(name)
 
 
 def precision_name(name: str) -> "Precision":
-    """Parse fp32 or int8."""
+    """The precision of that name."""
     from latbench.target import Precision
 
     return Precision.named(name)
 
 
-def percentage(text: str) -> float:
-    """Parse '1%' or '0.01', a share between 0 and 1."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
-    share = float(match[1]) / (100 if match[2] else 1) if match else 0.0
-    if not 0 < share < 1:
-        raise BadRequest(f"{text!r} is no share between 0 and 100 %", hint="write it like 1%")
-    return share
+def interval_option(what: str) -> Callable[[F], F]:
+    """Add `--ci`, the precision at which `what` is converged."""
+    return click.option(
+        "--ci",
+        type=percentage,
+        default="1%",
+        show_default=True,
+        help=f"Target half-width of the 95 % interval of {what}, relative.",
+    )
 
 
-def duration(text: str) -> float:
-    """Parse '90', '90s', '10m' or '1h' to seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text.strip())
-    seconds = float(match[1]) * {"h": 3600, "m": 60}.get(match[2], 1) if match else 0.0
-    if seconds <= 0:
-        raise BadRequest(f"{text!r} is no duration", hint="write it like 90s, 10m or 1h")
-    return seconds
-
-
-def core_list(text: str) -> tuple[int, ...]:
-    """Parse '4,5,6' or '4-7' to CPU numbers."""
-    cores: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
-        if not match:
-            raise BadRequest(f"{text!r} is no list of cores", hint="write it like 4,5 or 4-7")
-        numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
-        if not numbers:
-            raise BadRequest(f"{part.strip()!r} is no range of cores", hint="write it like 4-7")
-        cores += numbers
-    return tuple(dict.fromkeys(cores))
-
-
-def output_path(text: str) -> Path:
-    """Parse the path of a file or folder that is to be written."""
-    if not text.strip():
-        raise BadRequest("an empty path names no place to write to")
-    return Path(text)
-
-
-def shape(text: str) -> tuple[int, ...]:
-    """Parse '1x3x224x224'."""
-    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})*", text):
-        raise BadRequest(f"{text!r} is no shape", hint="write it like 1x3x224x224")
-    return tuple(map(int, text.split("x")))
+def budget_option(default: str) -> Callable[[F], F]:
+    """Add `--budget`, the time limit of a run."""
+    return click.option(
+        "--budget", type=duration, default=default, show_default=True, help="Time limit."
+    )
 
 
 def json_option(command: F) -> F:

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.wording import count_of as count_of
+from latbench.wording import milliseconds as milliseconds
+from latbench.wording import percent as percent
+
 if TYPE_CHECKING:
     from latbench.lut import Correction
     from latbench.workflows.delegation import Delegation
@@ -49,11 +53,6 @@ def emit_facts(facts: Iterable[tuple[str, Any]]) -> None:
         click.echo(f"{name:{width}}  {value}")
 
 
-def milliseconds(value: float) -> str:
-    """Three decimals, which is a microsecond; four below a tenth of a millisecond."""
-    return f"{value:.3f}" if value >= 0.1 else f"{value:.4f}"
-
-
 def interval(bounds: Sequence[float]) -> str:
     """'[low, high]' in milliseconds."""
     return f"[{milliseconds(bounds[0])}, {milliseconds(bounds[1])}]"
@@ -62,11 +61,10 @@ def interval(bounds: Sequence[float]) -> str:
 def described(correction: "Correction") -> str:
     """What a LUT's correction does, and what it was learnt from."""
     offset = f" {correction.offset_ms:+.4f} ms" if correction.offset_ms else ""
-    factors = f", {len(correction.factors)} factors" if correction.factors else ""
-    factors += ", transitions" if correction.transitions else ""
-    plural = "s" if correction.networks > 1 else ""
-    learnt = f"from {correction.networks} network{plural}"
-    return f"sums x {correction.scale:.4f}{offset}{factors}; {learnt}"
+    terms = f", {count_of(len(correction.factors), 'factor')}" if correction.factors else ""
+    terms += ", boundary costs" if correction.transitions else ""
+    fitted = count_of(correction.networks, "network")
+    return f"sums x {correction.scale:.4f}{offset}{terms} ({fitted})"
 
 
 def tell_fallbacks(delegated: "Iterable[Delegation]") -> None:

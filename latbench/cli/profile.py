@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Whole networks to learn from how ops add up; 0 times ops alone.",
 )
-@interval_option("An op")
+@interval_option("an op")
 @budget_option("10m")
 @click.option(
     "--journal",

@@ -8,7 +8,7 @@ import click
 
 from latbench.cli.options import json_option, output_path
 from latbench.cli.output import emit_facts, emit_json
-from latbench.errors import BadRequest, LatbenchError
+from latbench.errors import BadRequest, CannotRead
 
 
 @click.command(name="report")
@@ -94,7 +94,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LatbenchError(f"cannot read {path}: {error.strerror}") from None
+        raise CannotRead.because(path, error) from None
     except ValueError as error:
         raise BadRequest(f"{path} is not JSON: {error}") from None
     each = data.get("each") if isinstance(data, dict) else None

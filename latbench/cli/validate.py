@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Which networks: drawn by this seed."
 )
-@interval_option("A network")
+@interval_option("a network")
 @budget_option("5m")
 @click.option(
     "--out",

@@ -10,7 +10,7 @@ from latbench.device.base import Device
 from latbench.device.catalogue import CatalogueDevice, find_device, recognise
 from latbench.device.host.device import HostDevice
 from latbench.device.tools.programs import TOOLS, Tool
-from latbench.errors import BadRequest, DeviceUnavailable
+from latbench.errors import BadRequest, CannotRead, DeviceUnavailable
 
 if TYPE_CHECKING:
     from latbench.device.android.link import AdbLink
@@ -131,7 +131,7 @@ def _tool_for_phones(runner: str) -> tuple[Tool, Path]:
             hint=f"--runner {name}=FILE",
         )
     if not program.is_file():
-        raise DeviceUnavailable(f"there is no program {program}", hint=f"--runner {name}=FILE")
+        raise CannotRead(f"there is no program {program}", hint=f"--runner {name}=FILE")
     return TOOLS[name], program.absolute()
 
 

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from latbench.errors import JournalRefused, LatbenchError, OutputFailed
+from latbench.errors import JournalInUse, JournalRefused, LatbenchError, OutputFailed
 
 VERSION = 3
 
@@ -90,7 +90,7 @@ class JournalFile:
     """
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
-        self.path = path
+        self.path, self._readonly = path, readonly
         self._lock: sqlite3.Connection | None = None
         self._turn = threading.RLock()
         with self.told():
@@ -211,7 +211,7 @@ class JournalFile:
             lock.close()
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-            raise JournalRefused(
+            raise JournalInUse(
                 f"{self.path} is being written by {self._owner()}",
                 hint="wait for it to end, stop it, or name another file with --journal",
             ) from None
@@ -256,6 +256,8 @@ class JournalFile:
 
     def _translated(self, error: sqlite3.Error) -> LatbenchError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if self._readonly and code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+            return JournalRefused(f"cannot read {self.path}: {error}")
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             why = "the disk is full" if code == sqlite3.SQLITE_FULL else str(error)
             return OutputFailed(
@@ -270,5 +272,8 @@ class JournalFile:
         if code == sqlite3.SQLITE_NOTADB:
             return self._refused("is not a latbench journal")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return self._refused("is being written by another process")
+            return JournalInUse(
+                f"{self.path} is being written by another process",
+                hint="wait for it to end, stop it, or name another file with --journal",
+            )
         return self._refused(f"is damaged: {error}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latbench.errors import BadNotation, BadRequest, LatbenchError, UnknownName
+from latbench.errors import BadNotation, BadRequest, CannotRead, UnknownName
 from latbench.space.macro import Candidate, PublishedNetwork, Release
 from latbench.space.opspec import OpSpec
 from latbench.space.search_space import SearchSpace
@@ -224,7 +224,7 @@ def _read_file(path: Path, space: SearchSpace | None) -> Architecture:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LatbenchError(f"cannot read {path}: {error.strerror}") from None
+        raise CannotRead.because(path, error) from None
     except ValueError as error:
         raise BadNotation(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):

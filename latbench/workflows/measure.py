@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from latbench.errors import BadRequest, LatbenchError, LutRefused
+from latbench.errors import BadRequest, CannotRead, LutRefused
 from latbench.export import ArtifactStore, export_architecture
 from latbench.export.metadata import read_metadata
 from latbench.files import sha256_of
@@ -223,4 +223,4 @@ def _hash_of(path: Path) -> str:
         parts = descriptor(runtime_of(path)).parts(path)
         return sha256_of(b"".join(part.read_bytes() for part in parts))
     except OSError as error:
-        raise LatbenchError(f"cannot read {path}: {error.strerror}") from None
+        raise CannotRead.because(path, error) from None

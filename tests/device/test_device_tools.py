@@ -16,7 +16,7 @@ from tinymodels import Models
 from latbench.device.registry import UnitSelector, open_device
 from latbench.device.tools import programs as tools
 from latbench.device.tools.runner import tool_host_device
-from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError
+from latbench.errors import BadRequest, CannotRead, LatbenchError
 from latbench.measure import Journal
 from latbench.space import SearchSpace, parse_key
 from latbench.target import Runtime
@@ -180,9 +180,9 @@ def test_what_cannot_be_is_told(models: Models, tmp_path: Path) -> None:
         runner.run(handle)
     with pytest.raises(BadRequest, match="runs models of tflite, not of onnx"):
         device.require_runtime(Runtime.ONNX)
-    with pytest.raises(DeviceUnavailable, match="there is no program") as absent:
+    with pytest.raises(CannotRead, match="there is no program") as absent:
         tool_host_device(tools.TOOLS["speed_benchmark_torch"], tmp_path / "nothing")
-    assert absent.value.hint == "say where it is: --runner speed_benchmark_torch=FILE"
+    assert absent.value.hint == "name it with: --runner speed_benchmark_torch=FILE"
     with pytest.raises(BadRequest, match="unknown runner 'stopwatch'"):
         open_device("host", UnitSelector(runner="stopwatch"))
     with pytest.raises(BadRequest, match="--runner is for Android phones and this machine"):

@@ -20,7 +20,13 @@ from tinymodels import Models
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.registry import UnitSelector, open_device
 from latbench.device.tools.programs import TOOLS
-from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
+from latbench.errors import (
+    BadRequest,
+    CannotRead,
+    DeviceLost,
+    LatbenchError,
+    RunnerFailed,
+)
 from latbench.target import Runtime
 from latbench.workflows.measure import measure_latency
 from latbench.workflows.target import TargetRequest, open_target
@@ -216,7 +222,7 @@ def test_what_cannot_be_is_told(phone: DeviceDaemon, models: Models, tmp_path: P
     with pytest.raises(BadRequest, match="where is the benchmark_model") as nameless:
         open_device("galaxy-s8", UnitSelector(unit=phone.address, runner="benchmark_model"))
     assert nameless.value.hint == "--runner benchmark_model=FILE"
-    with pytest.raises(DeviceUnavailable, match="there is no program"):
+    with pytest.raises(CannotRead, match="there is no program"):
         open_device("galaxy-s8", where(phone, "benchmark_model", tmp_path / "nothing"))
     with pytest.raises(BadRequest, match="runs models of tflite, not of onnx"):
         measure_latency(

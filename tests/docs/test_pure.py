@@ -82,7 +82,7 @@ def test_json_is_all_that_is_printed(words: tuple[str, ...]) -> None:
 
 def test_nothing_is_printed_to_stdout_where_a_command_fails() -> None:
     done = CliRunner().invoke(main, ["predict", "none.json", "fbnet_a", "--json"])
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("error: cannot read none.json")
 
 
@@ -91,14 +91,15 @@ def test_nothing_is_printed_to_stdout_where_a_command_fails() -> None:
     [
         ("latbench", ("--version",), 0),
         ("latbench", ("predict", LUT, "fbnet_a"), 0),
-        ("latbench", ("predict", "none.json", "fbnet_a"), 1),
+        ("latbench", ("predict", "none.json", "fbnet_a"), 2),
         ("latbench", ("predict", LUT, "fbnet_z"), 2),
         ("latbench", ("predict", LUT, "fbnet_a", "--nothing"), 2),
         ("latbench", ("nothing",), 2),
         ("latbench", ("profile", "--ci", "200%"), 2),
         ("latbench", ("drift", LUT, LUT), 0),
         ("latbench", ("drift", LUT, "none.json"), 2),
-        ("fbnet-search", ("--lut", "none.json", "--data", "digits", "--out", "o"), 1),
+        ("fbnet-search", ("--lut", "none.json", "--data", "digits", "--out", "o"), 2),
+        ("latbench", ("profile", "--device", "galaxy-s8", "--adb-server", "127.0.0.1:1"), 1),
         ("fbnet-search", ("--data", "digits"), 2),
         ("fbnet-train", ("none.json", "--data", "digits", "--out", "o"), 2),
     ],

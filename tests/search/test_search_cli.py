@@ -121,7 +121,7 @@ def test_the_json_answer_is_what_the_file_holds(arguments: list[str], tmp_path: 
 
 def test_a_modelled_lut_is_refused_where_a_measured_one_is_asked_for(arguments: list[str]) -> None:
     result = CliRunner().invoke(search_main, [*arguments, "--require-measured"])
-    refused(result, 1, "is modelled", "measure it with: latbench profile")
+    refused(result, 2, "is modelled", "measure it with: latbench profile")
 
 
 def test_luts_that_must_not_be_trusted_are_refused(
@@ -129,11 +129,11 @@ def test_luts_that_must_not_be_trusted_are_refused(
 ) -> None:
     whole = lut_file.read_text()
     lut_file.write_text(whole[:-200])
-    refused(CliRunner().invoke(search_main, arguments), 1, "is not a LUT")
+    refused(CliRunner().invoke(search_main, arguments), 2, "is not a LUT")
     lut_file.write_text(whole.replace('"samples": 80', '"samples": 81', 1))
-    refused(CliRunner().invoke(search_main, arguments), 1, "edited or damaged")
+    refused(CliRunner().invoke(search_main, arguments), 2, "edited or damaged")
     lut_file.unlink()
-    refused(CliRunner().invoke(search_main, arguments), 1, "cannot read")
+    refused(CliRunner().invoke(search_main, arguments), 2, "cannot read")
     make_lut(tiny_space, without=frozenset({OpKind.HEAD})).save(lut_file)
     refused(CliRunner().invoke(search_main, arguments), 1, "head_i24_o64", "latbench profile")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from latbench.device.host.device import MAX_SECONDS, HostDevice, start_runner
 from latbench.device.protocol.client import RunnerClient
-from latbench.errors import BadRequest, DeviceUnavailable
+from latbench.errors import BadRequest, CannotRead, DeviceUnavailable
 from latbench.files import home
 from latbench.runtime.registry import descriptor
 from latbench.target import Runtime
@@ -91,11 +91,12 @@ def _runner(binary: Path | None) -> Path:
     named = os.environ.get(VARIABLE)
     kept = _kept("latbench-runner")
     path = binary or (Path(named) if named else kept)
-    if path.is_file():
+    if path.is_file() and os.access(path, os.X_OK):
         return path.absolute()
     if binary is None and named:
         raise DeviceUnavailable(f"{VARIABLE} names {path}, but there is no such file", hint=_BUILD)
-    raise DeviceUnavailable(f"there is no runner {path}", hint=_BUILD)
+    missing = DeviceUnavailable if binary is None else CannotRead
+    raise missing(f"there is no runner {path}", hint=_BUILD)
 
 
 def _engine_options() -> list[str]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latbench.device.protocol.messages import RunRequest
-from latbench.errors import BadRequest, DeviceUnavailable
+from latbench.errors import BadRequest, CannotRead, DeviceUnavailable
 from latbench.runtime.base import TensorInfo
 from latbench.target import Runtime
 
@@ -223,8 +223,9 @@ def find_program(name: str, program: Path | None = None) -> Path:
     """
     found = shutil.which(name if program is None else program.absolute())
     if found is None:
-        raise DeviceUnavailable(
+        missing = DeviceUnavailable if program is None else CannotRead
+        raise missing(
             f"there is no program {program or name}",
-            hint=f"say where it is: --runner {name}=FILE",
+            hint=f"name it with: --runner {name}=FILE",
         )
     return Path(found).absolute()

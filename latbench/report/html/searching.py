@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from latbench.errors import BadRequest, LatbenchError
+from latbench.errors import BadRequest, CannotRead
 from latbench.lut import Lut
 from latbench.report.drift_text import milliseconds
 from latbench.report.html.luts import series_of
@@ -199,9 +199,8 @@ def _events(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise LatbenchError(
-            f"cannot read {path}: {error.strerror}",
-            hint="give the folder that fbnet-search wrote with --out",
+        raise CannotRead.because(
+            path, error, hint="give the folder that fbnet-search wrote with --out"
         ) from None
     epochs: dict[int, dict[str, Any]] = {}
     start: dict[str, Any] = {}
