@@ -1,6 +1,8 @@
-"""The pages: their code runs, and their links lead somewhere."""
+"""The pages: their code runs, their links lead somewhere, and what they name exists."""
 
+import importlib
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,38 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_the_site_has_every_page_and_no_other() -> None:
     nav = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(nav) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+def test_the_reference_names_what_exists() -> None:
+    for name in re.findall(r"^::: (\S+)$", (DOCS / "reference.md").read_text(), re.MULTILINE):
+        module, _, attribute = name.rpartition(".")
+        found = importlib.import_module(module)
+        assert hasattr(found, attribute) or importlib.import_module(name), name
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1000
+
+
+def test_the_glossary_has_at_most_thirty_terms_and_every_reader_finds_it() -> None:
+    terms = re.findall(
+        r"^\| (?!term|---)(.+?) \|", (DOCS / "glossary.md").read_text(), re.MULTILINE
+    )
+    assert 20 <= len(terms) <= 30
+    assert "glossary.md" in (DOCS / "index.md").read_text()
+    assert "docs/glossary.md" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout")
+def test_no_placeholder_is_left() -> None:
+    names = subprocess.run(
+        ["git", "grep", "-lE", r"\b(OWNER|YOUR_NAME|USERNAME)/"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert names.stdout.split() == [], "a placeholder stands in these files"
+    assert names.returncode == 1, names.stderr
 
 
 def test_workflows_name_what_exists() -> None:

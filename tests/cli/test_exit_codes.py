@@ -1,6 +1,7 @@
 """Exit codes, help and usage errors: the same for every command of the three programs."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from latbench.errors import ExitCode
+from latbench.errors import ExitCode, LatbenchError
 from tests.docs.pages import ROOT, program_named
 
 LUT = str(ROOT / "luts" / "host-amd-epyc.json")
@@ -97,6 +98,19 @@ def test_errors_of_parsing_are_bad_requests(line: str, message: str, tmp_path: P
     assert result.exit_code == ExitCode.BAD_REQUEST
     assert result.stderr.startswith(f"error: {message}"), result.stderr
     assert result.stdout == ""
+
+
+def test_the_page_lists_every_exit_code() -> None:
+    page = (ROOT / "docs" / "scripting.md").read_text()
+    table = page[page.index("## Exit codes") : page.index("`latbench drift`")]
+    assert re.findall(r"^\| (\d) \|", table, re.MULTILINE) == [str(code.value) for code in ExitCode]
+
+
+def test_every_error_has_one_of_the_exit_codes() -> None:
+    errors = [LatbenchError]
+    for error in errors:
+        errors += error.__subclasses__()
+        assert error.exit_code in (ExitCode.FAILED, ExitCode.BAD_REQUEST), error
 
 
 #: Every command that reads a file or folder: the line, with PATH where the input stands. The name of the
