@@ -1,4 +1,4 @@
-"""Where latbench keeps things, and how it writes them: whole or not at all."""
+"""The folders of latbench, and files that are written completely or not at all."""
 
 import contextlib
 import errno
@@ -27,10 +27,10 @@ def shipped(folder: str) -> Path:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write `data` to `path` so that the file holds either all of it or what it held before.
+    """Write `data` to `path`; if that fails, the file keeps its earlier content.
 
     Raises:
-        OutputFailed: the folder is read-only, the disk is full, or the like; `path` is as it was.
+        OutputFailed: the folder is read-only, the disk is full, or the like.
     """
     content = data.encode() if isinstance(data, str) else data
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -43,11 +43,13 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         scratch.replace(path)
     except OSError as error:
         blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
-        reason = f"{path.parent} is no folder" if blocked else error.strerror
+        reason = f"{path.parent} is not a folder" if blocked else error.strerror
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OutputFailed(
             f"cannot write {path}: {reason}",
-            hint="free some space, or choose another place" if full else "choose another place",
+            hint="free some space, or write to another folder"
+            if full
+            else "write to another folder",
         ) from None
     finally:
         with contextlib.suppress(OSError):
@@ -55,31 +57,33 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove the file `path` if it is there.
+    """Remove the file `path` if it exists.
 
     Raises:
         OutputFailed: it cannot be removed.
     """
     try:
         path.unlink(missing_ok=True)
-    except NotADirectoryError:  # it is not there
+    except NotADirectoryError:  # it does not exist
         return
     except OSError as error:
         raise OutputFailed(
-            f"cannot remove {path}: {error.strerror}", hint="choose another place"
+            f"cannot remove {path}: {error.strerror}", hint="write to another folder"
         ) from None
 
 
 def make_folder(path: Path) -> None:
-    """Create `path` and its parents unless they are there.
+    """Create the folder `path` and its parents unless they exist.
 
     Raises:
-        OutputFailed: it cannot be created, or it is there and is no folder.
+        OutputFailed: it cannot be created, or a file of that name exists.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputFailed(f"cannot create the folder {path}: {error.strerror}") from None
+        raise OutputFailed(
+            f"cannot create the folder {path}: {error.strerror}", hint="write to another folder"
+        ) from None
 
 
 def sha256_of(data: bytes) -> str:

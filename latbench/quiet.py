@@ -1,4 +1,4 @@
-"""Keep what libraries say unasked out of the user's terminal."""
+"""Keep notices of libraries out of the terminal."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def without_notices(notice: Callable[[bytes], object]) -> Iterator[None]:
-    """Drop the lines of standard error, from C++ too, that are a `notice`; the others come at the end."""
+    """Drop those lines of stderr, from C++ too, for which `notice` is true; print the others at the end."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as caught:

@@ -1,25 +1,28 @@
-"""The command line, one file per command; nothing heavy is imported before it is needed."""
+"""The command line: one module per command, imported when the command is called."""
 
-from latbench.cli import interrupt  # first of all: it arms Ctrl-C
+from latbench.cli import interrupt  # first: it handles Ctrl-C during the imports that follow
 from latbench.cli.group import LazyGroup
 
 __all__ = ["COMMANDS", "interrupt", "main"]
 
-#: Command -> the module that holds it, and its line in `latbench --help`.
+#: Command -> its module, and its line in `latbench --help`.
 COMMANDS = {
-    "devices": ("latbench.cli.devices", "List the device catalogue and what is attached."),
-    "space": ("latbench.cli.space", "Look at search spaces."),
-    "arch": ("latbench.cli.arch", "Look at architectures."),
+    "devices": ("latbench.cli.devices", "List the device catalogue and the attached devices."),
+    "space": ("latbench.cli.space", "Show search spaces."),
+    "arch": ("latbench.cli.arch", "Show architectures."),
     "export": ("latbench.cli.export", "Write ops or a network as TFLite, ONNX and TorchScript."),
     "profile": ("latbench.cli.profile", "Time every op of a search space on a device."),
-    "build-lut": ("latbench.cli.build_lut", "Build a LUT from what was profiled."),
-    "estimate": ("latbench.cli.estimate", "Model a LUT from what others published."),
+    "build-lut": ("latbench.cli.build_lut", "Build a LUT from a profile."),
+    "estimate": ("latbench.cli.estimate", "Model a LUT from published latencies."),
     "show": ("latbench.cli.show", "Show a LUT's entries."),
     "predict": ("latbench.cli.predict", "Predict the latency of an architecture from a LUT."),
-    "validate": ("latbench.cli.validate", "Time other networks, and compare with a LUT."),
-    "drift": ("latbench.cli.drift", "Compare two LUTs: what became slower?"),
-    "report": ("latbench.cli.report", "Show LUTs, a run and a search as one HTML file."),
-    "runner": ("latbench.cli.runner", "Build the runner for phones, and install its engines."),
+    "validate": (
+        "latbench.cli.validate",
+        "Time networks that a LUT was not built from, and compare.",
+    ),
+    "drift": ("latbench.cli.drift", "Compare two LUTs: what became slower or faster?"),
+    "report": ("latbench.cli.report", "Show LUTs, a run and a search as one HTML report."),
+    "runner": ("latbench.cli.runner", "Build and install the runner for phones."),
     "measure": ("latbench.cli.measure", "Time one model file or architecture on a device."),
 }
 

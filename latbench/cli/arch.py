@@ -9,7 +9,7 @@ from latbench.cli.output import emit_facts, emit_json, emit_table
 
 @click.group(name="arch")
 def command() -> None:
-    """Look at architectures."""
+    """Show architectures."""
 
 
 @command.command()

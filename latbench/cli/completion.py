@@ -1,7 +1,7 @@
-"""What a shell offers after TAB for arguments that are no plain choice; docs/scripting.md installs it.
+"""Shell completion of arguments: files, folders, architectures, devices, runtimes, precisions.
 
-Each function is the `shell_complete` of a click parameter: it takes what was typed of the word, and
-returns what it may become. click itself completes commands and options, and talks to bash, zsh and fish.
+Each function is the `shell_complete` of a click parameter. click itself completes commands and options, in
+bash, zsh and fish. docs/scripting.md shows how to install it.
 """
 
 from collections.abc import Iterable
@@ -13,21 +13,21 @@ from click.shell_completion import CompletionItem
 def complete_files(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Let the shell offer files."""
+    """Complete files."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def complete_folders(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Let the shell offer folders."""
+    """Complete folders."""
     return [CompletionItem(incomplete, type="dir")]
 
 
 def complete_architectures(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Offer the published networks, and files where none is meant."""
+    """Complete published networks, or files if no network matches."""
     from latbench.space.shipped import PUBLISHED
 
     named = _starting(PUBLISHED, incomplete)
@@ -37,7 +37,7 @@ def complete_architectures(
 def complete_devices(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Offer the devices of the catalogue."""
+    """Complete devices of the catalogue."""
     from latbench.device.catalogue import load_catalogue
 
     return _starting(load_catalogue(), incomplete)
@@ -46,8 +46,8 @@ def complete_devices(
 def complete_runtimes(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Offer the runtimes."""
-    from latbench.target import Runtime
+    """Complete runtimes."""
+    from latbench.runtime.formats import Runtime
 
     return _starting(Runtime, incomplete)
 
@@ -55,8 +55,8 @@ def complete_runtimes(
 def complete_precisions(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Offer the precisions."""
-    from latbench.target import Precision
+    """Complete precisions."""
+    from latbench.runtime.formats import Precision
 
     return _starting(Precision, incomplete)
 

@@ -1,8 +1,8 @@
-"""Ctrl-C while a command is still importing what it needs.
+"""Ctrl-C while a command is still importing its libraries.
 
-Libraries half imported turn a KeyboardInterrupt into tracebacks of their own, or swallow it. Until
-work begins there is nothing to tidy up, so a command then just says so and ends. Importing this
-module arms that, where a command of ours is what is running; `work_begins` disarms it.
+Half-imported libraries answer a KeyboardInterrupt with tracebacks of their own, or swallow it. Before the
+work begins there is nothing to clean up, so the process prints "interrupted" and exits at once. Importing
+this module installs that handler if one of our commands is running; `work_begins` removes it.
 """
 
 import os
@@ -20,7 +20,7 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:
 
 
 def work_begins() -> None:
-    """From here on Ctrl-C raises KeyboardInterrupt, so that runners and files are tidied up."""
+    """From now on Ctrl-C raises KeyboardInterrupt, so that runners and files are cleaned up."""
     if signal.getsignal(signal.SIGINT) is _end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

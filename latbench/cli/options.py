@@ -1,8 +1,8 @@
-"""Arguments and options that several commands share, and the types that parse them."""
+"""Options that several commands share, and the types that parse their values."""
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -11,11 +11,11 @@ import click
 
 from latbench.cli.completion import complete_devices, complete_precisions, complete_runtimes
 from latbench.errors import BadRequest
+from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
     from latbench.lut import Lut
     from latbench.space import SearchSpace
-    from latbench.target import Precision, Runtime
 
     _ParamType = click.ParamType[Any]
 else:
@@ -105,17 +105,13 @@ def lut_file(path: str) -> "Lut":
     return Lut.load(path)
 
 
-def runtime_name(name: str) -> "Runtime":
+def runtime_name(name: str) -> Runtime:
     """The runtime of that name."""
-    from latbench.target import Runtime
-
     return Runtime.named(name)
 
 
-def precision_name(name: str) -> "Precision":
+def precision_name(name: str) -> Precision:
     """The precision of that name."""
-    from latbench.target import Precision
-
     return Precision.named(name)
 
 
@@ -139,11 +135,11 @@ def budget_option(default: str) -> Callable[[F], F]:
 
 def json_option(command: F) -> F:
     """Add `--json`, passed as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
 
 
 def space_options(command: F) -> F:
-    """Add the options that choose a search space; `read_space` makes them one."""
+    """Add the options that select a search space; `read_space` builds it."""
     options = (
         click.option("--space", "space_name", metavar="NAME",
                      help="Search space: fbnet or fbnet-cifar.  [default: fbnet]"),
@@ -151,9 +147,11 @@ def space_options(command: F) -> F:
                      help="Input height and width.  [default: the space's own]"),
         click.option("--width", type=float, metavar="FACTOR",
                      help="Channel multiplier.  [default: 1.0]"),
-        click.option("--classes", type=int, metavar="N", help="Classes of the classifier."),
+        click.option("--classes", type=int, metavar="N",
+                     help="Number of classes.  [default: the space's own]"),
         click.option("--drop-first-1x1", is_flag=True,
-                     help="Build e1 blocks without their first 1x1, as FBNet's 2020 release."),
+                     help="Build e1 blocks without their first 1x1 convolution, like FBNet's 2020 "
+                     "release."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -167,7 +165,7 @@ def read_space(
     classes: int | None,
     drop_first_1x1: bool,
 ) -> "SearchSpace":
-    """Return the space that `space_options` chose."""
+    """Return the search space that `space_options` selected."""
     from latbench.space import SearchSpace
 
     return SearchSpace.named(
@@ -241,19 +239,34 @@ def fleet_options(command: F) -> F:
     return cast(F, wrapped)
 
 
+def _accelerators() -> str:
+    """The accelerators of each runtime that has some: 'gpu or npu (tflite), …'."""
+    from latbench.runtime.registry import descriptor
+
+    names = {runtime: descriptor(runtime).accelerators for runtime in Runtime}
+    return ", ".join(
+        f"{_or([name for name in of_runtime if name != 'cpu'])} ({runtime})"
+        for runtime, of_runtime in names.items()
+        if set(of_runtime) > {"cpu"}
+    )
+
+
+def _or(words: Sequence[str]) -> str:
+    """'a', 'a or b', 'a, b or c'."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def accelerator_options(command: F) -> F:
     """Add `--accelerator` and `--allow-partial`."""
     accelerator = click.option(
         "--accelerator",
         metavar="NAME",
-        help="What to run on: gpu or npu (tflite), xnnpack, nnapi, qnn or coreml (onnx), gpu, npu or "
-        "all (coreml).  "
-        "[default: cpu]",
+        help=f"Accelerator: {_accelerators()}.  [default: cpu]",
     )
     allowed = click.option(
         "--allow-partial",
         is_flag=True,
-        help="Also time what the accelerator leaves to the CPU in part.",
+        help="Also time models that the accelerator leaves to the CPU in part.",
     )
     return accelerator(allowed(command))
 
@@ -298,22 +311,21 @@ def adb_server_option(command: F) -> F:
 
 
 def target_options(command: F) -> F:
-    """Add the options that choose device, runtime, precision, threads and cores."""
+    """Add the options that select device, runtime, precision, threads and cores."""
     options = (
         click.option("--device", "device_name", default="host", show_default=True,
                      shell_complete=complete_devices,
-                     help="Device of the catalogue; see latbench devices."),
+                     help="Device of the catalogue; latbench devices lists them."),
         click.option("--runtime", type=runtime_name, metavar="NAME",
                      shell_complete=complete_runtimes,
-                     help="tflite, onnx, torchscript or executorch; coreml on iPhones.  "
-                     "[default: the device's]"),
+                     help=f"Runtime: {_or(list(Runtime))}.  [default: the device's]"),
         click.option("--precision", type=precision_name, metavar="NAME",
                      shell_complete=complete_precisions,
-                     help="fp32 or int8.  [default: the device's]"),
+                     help=f"Precision: {_or(list(Precision))}.  [default: the device's]"),
         click.option("--threads", type=click.IntRange(1, 256), metavar="N",
-                     help="Inference threads.  [default: the device's]"),
+                     help="Number of inference threads.  [default: the device's]"),
         click.option("--cores", type=core_list, metavar="LIST",
-                     help="CPU cores to pin to, like 4-7.  [default: the fastest free ones]"),
+                     help="CPU cores to pin to, like 4,5 or 4-7.  [default: the fastest free ones]"),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -1,4 +1,4 @@
-"""What commands print: results to stdout, progress to stderr."""
+"""How commands print results: JSON, tables, aligned facts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -23,9 +23,9 @@ def emit_json(data: Any) -> None:
 def emit_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None
 ) -> None:
-    """Print rows under columns; a column whose name ends in '>' is aligned right.
+    """Print a table; a column whose name ends in '>' is aligned right.
 
-    What the first column holds stays whole; the others fold where the terminal is too narrow.
+    The first column is never folded; the others are if the terminal is too narrow.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -46,7 +46,7 @@ def emit_table(
 
 
 def emit_facts(facts: Iterable[tuple[str, Any]]) -> None:
-    """Print 'name  value' lines, the values aligned."""
+    """Print 'name  value' lines with aligned values."""
     pairs = [(name, str(value)) for name, value in facts]
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
@@ -59,7 +59,7 @@ def interval(bounds: Sequence[float]) -> str:
 
 
 def described(correction: "Correction") -> str:
-    """What a LUT's correction does, and what it was learnt from."""
+    """A LUT's correction in one line, with the number of networks that it was fitted to."""
     offset = f" {correction.offset_ms:+.4f} ms" if correction.offset_ms else ""
     terms = f", {count_of(len(correction.factors), 'factor')}" if correction.factors else ""
     terms += ", boundary costs" if correction.transitions else ""
@@ -68,7 +68,7 @@ def described(correction: "Correction") -> str:
 
 
 def tell_fallbacks(delegated: "Iterable[Delegation]") -> None:
-    """Print what accelerators left to the CPU, a line each."""
+    """Print one line for each model that an accelerator left to the CPU in part."""
     for one in delegated:
         for key, left in one.fell_back.items():
             click.echo(f"fell back on {one.unit}: {key}: {left}")

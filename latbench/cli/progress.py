@@ -1,4 +1,4 @@
-"""Progress bars on stderr: what is going on, and how long is left. Silent where stderr is no terminal."""
+"""Progress bars on stderr with the time left. They are not shown if stderr is not a terminal."""
 
 import contextlib
 import sys
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class Report(Protocol):
-    """Shows `done` of `total` of what is going on; the time begins anew when `what` changes.
+    """Shows `done` of `total` steps of `what`; the clock restarts when `what` changes.
 
-    `doing` says it in other words that may change in between. Without a total nobody knows how long
-    it takes.
+    `doing` is the text beside the bar if it is not `what`; it may change at any time. Without a total, the
+    time left is not shown.
     """
 
     def __call__(self, what: str, done: int, total: int | None, doing: str | None = None) -> None:
-        """Show it."""
+        """Update the bar."""
 
 
 def _bars() -> "Bars":
@@ -49,7 +49,7 @@ def _bars() -> "Bars":
 
 
 def track(items: Iterable[T], what: str) -> Iterator[T]:
-    """Yield `items`, with a bar while they are worked on."""
+    """Yield `items`, and show how many are done."""
     work_begins()
     sequence: Sequence[T] = tuple(items)
     with _bars() as bars:
@@ -59,7 +59,7 @@ def track(items: Iterable[T], what: str) -> Iterator[T]:
 
 @contextlib.contextmanager
 def reporter() -> Iterator["Report"]:
-    """Give a function that shows what is going on."""
+    """Show a progress bar; the context's value updates it."""
     work_begins()
     with _bars() as bars:
         task = bars.add_task("starting", total=None, doing="starting")
@@ -67,10 +67,10 @@ def reporter() -> Iterator["Report"]:
         def report(what: str, done: int, total: int | None, doing: str | None = None) -> None:
             nonlocal task
             most = None if total is None else max(done, total)
-            told = what if doing is None else doing
+            text = what if doing is None else doing
             if bars.tasks[0].description != what:
-                bars.remove_task(task)  # one with a total cannot be without it again
-                task = bars.add_task(what, total=most, doing=told)
-            bars.update(task, completed=done, total=most, doing=told)
+                bars.remove_task(task)  # a task that had a total cannot lose it
+                task = bars.add_task(what, total=most, doing=text)
+            bars.update(task, completed=done, total=most, doing=text)
 
         yield report

@@ -10,7 +10,7 @@ from latbench.cli.output import emit_facts, emit_json, emit_table
 
 @click.group(name="space")
 def command() -> None:
-    """Look at search spaces."""
+    """Show search spaces."""
 
 
 @command.command()

@@ -202,7 +202,7 @@ def test_devices_lists_the_catalogue_and_this_machine(ask: Run) -> None:
         (("profile", "--cores", "1-0"), 2, "4-7"),
         (("profile", *SMALL_SPACE, "--threads", "2", "--cores", "0"), 2, "as many cores"),
         (("build-lut", "--out", ""), 2, "--out must be"),
-        (("build-lut", "--out", "luts/host.json/deeper/host.json"), 1, "is no folder"),
+        (("build-lut", "--out", "luts/host.json/deeper/host.json"), 1, "is not a folder"),
         (("measure", "fbnet_a", "--input-shape", "many"), 2, "1x3x224x224"),
         (("build-lut", "absent.sqlite"), 2, "absent.sqlite"),
         (("frobnicate",), 2, "unknown command"),
