@@ -1,10 +1,11 @@
-"""The rooms of the two packages, and which of them may import which: one table, held for every import.
+"""The rooms of the two packages, and which rooms each may import: one table, checked for every import.
 
 A room is a package or a module; a module belongs to the longest name in the table that it starts with.
-docs/architecture.md says what each room is for.
+docs/architecture.md shows the table with the purpose of each room.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-#: Every room may import these: they know nothing of what latbench does.
+#: Every room may import these; they import nothing but each other.
 LEAVES = (
     *(
         "latbench._version",
@@ -204,3 +205,39 @@ def test_imports_inside_functions_and_of_whole_modules_are_found() -> None:
     assert "latbench.device.runner_files" in {
         module for _, module in imports_of(Path("latbench/cli/runner.py"))
     }
+
+
+def shown(room: str, package: str) -> str:
+    """The name of a room on the page, in the table of `package`: `device.host`, `__init__`."""
+    return "`__init__`" if room == package else f"`{room.removeprefix(f'{package}.')}`"
+
+
+def rows_of_the_page() -> dict[str, list[str]]:
+    """The rows of the tables in docs/architecture.md: the name of a room -> its cells."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = text[text.index("## Rooms") : text.index("## Export")]
+    rows: dict[str, list[str]] = {}
+    for package, table in zip(
+        ("latbench", "fbnet_search"), text.split("| room |")[1:], strict=True
+    ):
+        for line in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE):
+            name, purpose, may_import = line.split(" | ")
+            room = package if name == "`__init__`" else f"{package}.{name.strip('`')}"
+            rows[room] = [name, purpose, may_import]
+    return rows
+
+
+@pytest.mark.parametrize("room", [room for room in MAY_IMPORT if room not in LEAVES])
+def test_the_page_shows_each_room_with_its_directions(room: str) -> None:
+    package = room.partition(".")[0]
+    may_import = ", ".join(shown(other, package) for other in MAY_IMPORT[room]) or "nothing else"
+    assert room in rows_of_the_page(), f"add to docs/architecture.md: {shown(room, package)}"
+    name, purpose, shown_imports = rows_of_the_page()[room]
+    assert purpose
+    assert shown_imports == may_import, f"the row of {name} in docs/architecture.md must end so"
+
+
+def test_the_page_shows_no_other_room_and_names_the_leaves() -> None:
+    assert set(rows_of_the_page()) == set(MAY_IMPORT) - set(LEAVES)
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert all(f"`{leaf.removeprefix('latbench.')}`" in text for leaf in LEAVES)
