@@ -97,7 +97,7 @@ def main() -> None:
         for title, predicted in predictions.items():
             name = f"{context}, {title}"
             found[name] = _show(name, predicted, now, here)
-            if title in ("affine, transitions", "posterior"):
+            if title in ("affine, boundary costs", "posterior"):
                 found[f"{name}, later"] = _show(f"{name}, later", predicted, then, later)
     spread = [then[number] / now[number] - 1 for number in now]
     floor = statistics.fmean(map(abs, spread))
@@ -143,10 +143,12 @@ def _corrections(
     few, alone = networks[:9], networks[:1]
     learnt: dict[str, Correction | None] = {"sum": None}
     learnt["scale of the sentinel"] = calibrate(entries, alone, space)
-    learnt["scale of 9 networks"] = calibrate(entries, few, space, deviating=False)
-    learnt["affine"] = calibrate(entries, networks, space, deviating=False, passing=False)
-    learnt["affine, transitions"] = calibrate(entries, networks, space, deviating=False)
-    learnt["affine, entries"] = calibrate(entries, networks, space, passing=False)
+    learnt["scale of 9 networks"] = calibrate(entries, few, space, entry_factors=False)
+    learnt["affine"] = calibrate(
+        entries, networks, space, entry_factors=False, boundary_costs=False
+    )
+    learnt["affine, boundary costs"] = calibrate(entries, networks, space, entry_factors=False)
+    learnt["affine, entries"] = calibrate(entries, networks, space, boundary_costs=False)
     learnt["posterior"] = calibrate(entries, networks, space)
     return learnt
 

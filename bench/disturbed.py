@@ -87,7 +87,7 @@ def _show(name: str, clean: Lut, lut: Lut) -> None:
     said = [now for now in apart if "distrusted" in now.warnings]
     differ = statistics.median(abs(now.ms / was.ms - 1) for was, now in pairs)
     reasons = ", ".join(f"{kind} {n}" for kind, n in lut.conditions["tainted_by"].items())
-    level = "-" if report.level is None else f"{report.level.ratio - 1:+.1%}"
+    level = "-" if report.overall is None else f"{report.overall.ratio - 1:+.1%}"
     if not report.comparable:
         verdict = "cannot compare: " + ", ".join(one.what for one in report.changes if one.blocks)
     else:

@@ -81,20 +81,20 @@ def _show(number: int, lut: Lut) -> None:
 def _judge(luts: list[Lut]) -> dict[str, float]:
     pairs = list(itertools.combinations(luts, 2))
     reports = [compare_luts(*pair) for pair in pairs]
-    comparable = [report for report in reports if report.level is not None]
+    comparable = [report for report in reports if report.overall is not None]
     one_op: dict[str, list[bool]] = defaultdict(list)
     for before, after in pairs:
         for key in after.entries:
             report = compare_luts(before, _with_one_slower(after, key))
             one_op[key].append(key in {entry.key for entry in report.of(Verdict.SLOWER)})
     everything = [compare_luts(before, _slower(after)) for before, after in pairs]
-    levels = [math.log(report.level.ratio) for report in comparable if report.level]
+    levels = [math.log(report.overall.ratio) for report in comparable if report.overall]
     timed = [math.log(one.change.ratio) for one in _timed(comparable)]
     untouched = [math.log(one.current_ms / one.baseline_ms) for one in _timed(comparable)]
     shares = [statistics.fmean(hits) for hits in one_op.values()]
     return {
         "pairs": len(pairs),
-        "cannot compare, %": _percent(report.level is None for report in reports),
+        "cannot compare, %": _percent(report.overall is None for report in reports),
         "false alarms, % of pairs": _percent(report.drifted for report in reports),
         "  of which by an op, %": _percent(_ops(report) for report in reports),
         "  of which by level or network, %": _percent(_whole(report) for report in reports),
@@ -124,7 +124,7 @@ def _ops(report: DriftReport) -> bool:
 def _whole(report: DriftReport, *verdicts: Verdict) -> bool:
     wanted = verdicts or (Verdict.SLOWER, Verdict.FASTER)
     changes = [one.change for one in report.networks]
-    return any(one.verdict in wanted for one in [*changes, *filter(None, [report.level])])
+    return any(one.verdict in wanted for one in [*changes, *filter(None, [report.overall])])
 
 
 def _percent(hits: Iterator[bool] | list[bool]) -> float:

@@ -5,24 +5,23 @@ journals and predictions belong to one target each; comparing latencies of diffe
 unless the user asks for it.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from latbench.record import Integer, Record
 from latbench.runtime.formats import Precision, Runtime
 
 __all__ = ["Precision", "Runtime", "Target"]
 
 
-class Target(BaseModel):
+class Target(Record):
     """One target. `cores` are CPU numbers; empty means the device's scheduler chooses."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str
     runtime: Runtime
     precision: Precision
     accelerator: str = "cpu"
-    threads: int = Field(default=1, ge=1)
-    cores: tuple[int, ...] = ()
+    threads: Integer = Field(default=1, ge=1)
+    cores: tuple[Integer, ...] = ()
 
     def __str__(self) -> str:
         cores = f", core {','.join(map(str, self.cores))}" if self.cores else ""

@@ -198,7 +198,7 @@ def test_bad_requests_name_what_is_nearest() -> None:
             SearchSpace.named("fbnet", input_size=size)
     with pytest.raises(BadNotation, match="layers in its stages"):
         Architecture.parse("k3e1|k3e6", SearchSpace.named())
-    with pytest.raises(BadNotation, match="is not a block"):
+    with pytest.raises(BadNotation, match="unknown block"):
         Architecture.parse(
             published("fbnet_c").notation.replace("k3e1", "k4e1"), SearchSpace.named()
         )
@@ -208,8 +208,50 @@ def test_an_architecture_file_of_another_space_is_refused(tmp_path: Path) -> Non
     path = tmp_path / "architecture.json"
     path.write_text(json.dumps(published("fbnet_a").to_dict()))
     assert read_architecture(str(path)) == published("fbnet_a")
-    with pytest.raises(BadRequest, match="than is wanted"):
+    with pytest.raises(BadRequest, match="another search space"):
         read_architecture(str(path), SearchSpace.named("fbnet", input_size=96))
-    path.write_text('{"layers": 3}')
+    path.write_text('{"layers": 3, "head": 8}')
     with pytest.raises(BadNotation, match="not an architecture"):
         read_architecture(str(path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("head", True, "head must be an integer, got True"),
+        ("head", "1504", "head must be an integer, got '1504'"),
+        ("head", 1504.0, "head must be an integer, got 1504.0"),
+        ("head", 0, "head must be at least 1 channel, got 0"),
+        ("layers", 3, "layers must be text, got 3"),
+        ("name", 3, "name must be text or null, got 3"),
+        ("space", [], "space must be an object"),
+    ],
+)
+def test_an_architecture_file_of_wrong_types_is_refused(
+    tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    path = tmp_path / "architecture.json"
+    path.write_text(json.dumps(published("fbnet_a").to_dict() | {field: value}))
+    with pytest.raises(BadRequest, match=message):
+        read_architecture(str(path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("name", 1, "space.name must be text, got 1"),
+        ("input", True, "space.input must be an integer, got True"),
+        ("input", 224.0, "space.input must be an integer, got 224.0"),
+        ("width", True, "space.width must be a number, got True"),
+        ("width", "1", "space.width must be a number, got '1'"),
+        ("width", float("nan"), "width must be above 0 and at most 2, got nan"),
+        ("classes", True, "space.classes must be an integer, got True"),
+        ("classes", 0, "classes must be at least 1, got 0"),
+        ("keeps_first_1x1", 1, "space.keeps_first_1x1 must be true or false, got 1"),
+    ],
+)
+def test_a_space_of_wrong_types_is_refused(field: str, value: object, message: str) -> None:
+    data = SearchSpace.named().to_dict()
+    assert SearchSpace.from_dict(data | {"width": 1}) == SearchSpace.named()
+    with pytest.raises(BadRequest, match=message):
+        SearchSpace.from_dict(data | {field: value})  # type: ignore[dict-item]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latbench.lut import Lut
 from latbench.space import CANDIDATES
-from latbench.space.boundaries import Transition, transition
+from latbench.space.boundaries import Boundary, boundary_between
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 class Transitions:
     """The cost of each kind of transition into each layer, and into the head at last.
 
-    `costs` has the shape (layers + 1, kinds), in the order of `Transition`; `grouped` and `plain` tell,
+    `costs` has the shape (layers + 1, kinds), in the order of `Boundary`; `grouped` and `plain` tell,
     in the shape (layers, candidates), 1 where a candidate's block is grouped or not, and both 0 where it
     is an identity.
     """
@@ -89,24 +89,24 @@ class Transitions:
         return choose(best[False], best[True] + _cost(last, True, False))
 
 
-_KINDS = tuple(Transition)
-_FROM = _KINDS.index(Transition.FROM_GROUPED)
+_KINDS = tuple(Boundary)
+_FROM = _KINDS.index(Boundary.FROM_GROUPED)
 
 
 def _cost(costs: list[float], before: bool, now: bool) -> float:
-    made = transition(before, now)
+    made = boundary_between(before, now)
     return 0.0 if made is None else costs[_KINDS.index(made)]
 
 
 def transitions_of(lut: Lut) -> Transitions | None:
     """The milliseconds of transitions in networks of the LUT's space; None if it says nothing of them."""
-    if lut.correction is None or not any(lut.correction.transitions.values()):
+    if lut.correction is None or not any(lut.correction.boundary_costs.values()):
         return None
     space = lut.search_space
     table = [[space.op(layer, candidate) for candidate in CANDIDATES] for layer in space.layers]
     inputs = [next(op.input_shape for op in row if op) for row in table]
     inputs.append(space.head_ops()[0].input_shape)
-    costs = [[lut.transition_ms(kind, math.prod(shape)) for kind in Transition] for shape in inputs]
+    costs = [[lut.boundary_ms(kind, math.prod(shape)) for kind in Boundary] for shape in inputs]
     groups = np.array([[op.groups if op else 0 for op in row] for row in table])
     return Transitions(
         torch.tensor(costs, dtype=torch.float64),

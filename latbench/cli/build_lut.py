@@ -1,5 +1,7 @@
 """latbench build-lut: make a LUT of what was profiled."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ import click
 from latbench.cli.completion import complete_files
 from latbench.cli.options import json_option, output_path
 from latbench.cli.output import described, emit_facts, emit_json, interval, milliseconds
+from latbench.wording import count_of
 
 if TYPE_CHECKING:
     from latbench.lut import Lut
@@ -41,8 +44,8 @@ def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool
         ("target", lut.target),
         ("space", lut.search_space),
         ("entries", len(lut)),
-        ("trials", f"{lut.method['trials']}, {lut.conditions['tainted_trials']} tainted"),
-        ("wide", _wide(lut)),
+        ("trials", lut.method["trials"]),
+        *_flagged(lut, path),
     ]
     if lut.sentinel is not None:
         level = f"{milliseconds(lut.sentinel.ms)} ms {interval(lut.sentinel.ci95)}"
@@ -53,11 +56,24 @@ def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool
     emit_facts(facts)
 
 
-def _wide(lut: "Lut") -> str:
-    """How many entries are unsure."""
-    from latbench.lut.examine import WIDE, examine
+def _flagged(lut: "Lut", path: Path) -> Iterator[tuple[str, str]]:
+    """How many entries have a wide interval, or more tainted trials than trusted ones."""
+    from latbench.lut.flags import WIDE, flagged_entries
 
-    wide = sum("wide" in one.flags for one in examine(lut))
-    if not wide:
-        return f"none: half of every 95 % interval is within {WIDE:.0%} of its entry"
-    return f"{wide} entries, by more than {WIDE:.0%} either way; see latbench show"
+    names = Counter(name for one in flagged_entries(lut) for name in one.names)
+    if wide := names["wide"]:
+        yield "wide", f"{_entries(wide)} above ±{WIDE:.0%}; see latbench show {path} --only wide"
+    else:
+        yield "wide", f"none: half of every 95 % interval is within {WIDE:.0%} of its entry"
+    if tainted := names["tainted"] + names["distrusted"]:
+        yield (
+            "tainted",
+            (
+                f"{_entries(tainted)} with more tainted trials than trusted; "
+                f"on a quiet machine: {lut.command} --fresh"
+            ),
+        )
+
+
+def _entries(count: int) -> str:
+    return count_of(count, "entry", "entries")

@@ -62,7 +62,7 @@ def described(correction: "Correction") -> str:
     """A LUT's correction in one line, with the number of networks that it was fitted to."""
     offset = f" {correction.offset_ms:+.4f} ms" if correction.offset_ms else ""
     terms = f", {count_of(len(correction.factors), 'factor')}" if correction.factors else ""
-    terms += ", boundary costs" if correction.transitions else ""
+    terms += ", boundary costs" if correction.boundary_costs else ""
     fitted = count_of(correction.networks, "network")
     return f"sums x {correction.scale:.4f}{offset}{terms} ({fitted})"
 

@@ -1,4 +1,4 @@
-"""Lookup tables: the file, what is built from trials, and what is predicted from it."""
+"""Lookup tables (LUTs): the file, its calibration, predictions and drift; data and mathematics only."""
 
 from latbench.lut.predict import Prediction, predict_latency, predict_ops
 from latbench.lut.schema import Correction, Entry, Lut, Reference, Sentinel

@@ -1,4 +1,4 @@
-"""How well a LUT predicts networks that it was not made from."""
+"""How well a LUT predicts networks that it was not built from."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,9 +10,9 @@ from latbench.lut.predict import Prediction
 
 @dataclass(frozen=True)
 class Validated:
-    """One network: its name or notation, what the LUT said, and what was measured, ms.
+    """One network: its name or notation, the LUT's prediction, and its measurement in milliseconds.
 
-    `measured_ms` is at the level of the LUT's run.
+    `measured_ms` is divided by the slowdown since the LUT's run.
     """
 
     name: str
@@ -21,23 +21,23 @@ class Validated:
 
     @property
     def error(self) -> float:
-        """How far the prediction is above the measurement, relative to it."""
+        """The error of the prediction relative to the measurement; above 0: predicted too slow."""
         return self.predicted.ms / self.measured_ms - 1
 
     @property
     def covered(self) -> bool:
-        """Whether the measurement lies in the prediction's interval."""
+        """Whether the measurement lies inside the prediction's interval."""
         return self.predicted.low <= self.measured_ms <= self.predicted.high
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of a validation. All but the counts and the rank correlations are per cent.
+    """The figures of a validation, in per cent except `networks` and the rank correlations.
 
-    `mape` is the mean absolute error, `bias` the mean error (above 0: predictions too slow), `worst`
-    the largest absolute one, `within_N` the share of networks whose error is at most N,
-    `coverage` the share whose measurement lies in the 95 % interval, `drift` how far the sentinel
-    wandered in the run, and `level` how much slower it ran than in the LUT's run.
+    `mape` is the mean absolute error, `bias` the mean error (above 0: predicted too slow), `worst` the
+    largest absolute error, `within_N` the share of networks whose error is at most N %, `coverage` the share
+    whose measurement lies inside the 95 % interval, `drift` the range of the sentinel during the validation
+    run, and `level` how much slower that run was than the LUT's run.
     """
 
     networks: int
@@ -55,12 +55,12 @@ class Figures:
     kendall: float
 
     def to_dict(self) -> dict[str, float]:
-        """The figures as JSON data; a correlation that is not defined is left out."""
+        """The figures as JSON data, without undefined correlations."""
         return {name: value for name, value in asdict(self).items() if np.isfinite(value)}
 
 
 def figures_of(networks: Sequence[Validated], *, drift: float, level: float) -> Figures:
-    """Return the figures of at least one network; `drift` and `level` are relative."""
+    """Return the figures of one network or more; `drift` and `level` are relative."""
     from scipy.stats import kendalltau, spearmanr
 
     errors = 100 * np.array([network.error for network in networks])

@@ -1,7 +1,7 @@
-"""The level of a device: how much slower it is now than in the run that a LUT is of.
+"""How much slower a device runs now than in the run that a LUT was built from.
 
-A device's level moves between processes and days, and one network alone is off it by a per cent or
-so, as its memory happens to lie. So up to five networks that the LUT was made from are timed again.
+The slowdown varies between processes and days, and a single network misses it by about 1 %, depending on
+where its memory lies. So up to five of the networks that the LUT was built from are timed again.
 """
 
 import statistics
@@ -17,16 +17,16 @@ _ANCHORS = 5
 
 @dataclass(frozen=True)
 class Anchor:
-    """A network to time again, and what it took in the LUT's run, milliseconds."""
+    """A network to time again, and its latency in the LUT's run, milliseconds."""
 
     architecture: Architecture
     ms: float
 
 
 def anchors_of(lut: Lut) -> tuple[Anchor, ...]:
-    """The networks that tell the level of `lut`, its sentinel first; none if it has no sentinel.
+    """The anchors of `lut`, its sentinel first; none if it has no sentinel.
 
-    What a calibrated LUT predicts for its own networks is steadier than what each of them took.
+    A calibrated LUT's prediction for a network it was fitted to varies less than that network's measurement.
     """
     if lut.sentinel is None:
         return ()
@@ -35,20 +35,20 @@ def anchors_of(lut: Lut) -> tuple[Anchor, ...]:
     if len(timed) < 2:
         network = Architecture.parse(sentinel.architecture, space, head=sentinel.head)
         return (Anchor(network, sentinel.ms),)
-    named = dict.fromkeys(
+    distinct = dict.fromkeys(
         [(sentinel.architecture, sentinel.head), *((one.layers, one.head) for one in timed)]
     )
     networks = [
-        Architecture.parse(layers, space, head=head) for layers, head in list(named)[:_ANCHORS]
+        Architecture.parse(layers, space, head=head) for layers, head in list(distinct)[:_ANCHORS]
     ]
     return tuple(Anchor(network, predict_latency(lut, network).ms) for network in networks)
 
 
-def levels_of(anchors: Iterable[Anchor], latencies: Iterable[float]) -> tuple[float, ...]:
-    """The ratio of what each anchor takes now to what it took; above 1 is slower."""
+def slowdowns_of(anchors: Iterable[Anchor], latencies: Iterable[float]) -> tuple[float, ...]:
+    """The slowdown that each anchor shows: `latencies` (ms, now) over the LUT's run; above 1 is slower."""
     return tuple(now / anchor.ms for anchor, now in zip(anchors, latencies, strict=True))
 
 
-def level_of(anchors: Iterable[Anchor], latencies: Iterable[float]) -> float:
-    """The median of `levels_of`."""
-    return statistics.median(levels_of(anchors, latencies))
+def slowdown_of(anchors: Iterable[Anchor], latencies: Iterable[float]) -> float:
+    """The median of `slowdowns_of`."""
+    return statistics.median(slowdowns_of(anchors, latencies))

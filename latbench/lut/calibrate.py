@@ -1,23 +1,23 @@
-"""Learn from whole networks what sums of entries leave out.
+"""Fit, to whole networks, how the entries of a LUT add up.
 
-The latency y of a network is taken to be
+The latency y of a network is modelled as
 
     y = offset + sum over its ops of scale * factor * entry.ms,   factor = 1 + d,   d ~ N(0, tau^2)
-               + sum over its transitions of what a value takes there * values
+               + sum over its boundaries of cost per value * values
 
-with a noise of relative standard deviation sigma. Scale and offset have wide priors; each entry may be
-off by itself, which is the part that timing errors have in a LUT. What a value takes at a transition
-(`latbench.space.boundaries`) besides what entries hold is normal about nothing; its standard deviation
-upsilon is a share of what the networks take for each value that goes into an op.
+with Gaussian noise of relative standard deviation sigma. Scale and offset have wide priors; each entry may
+deviate by itself, which is the part that timing errors have in a LUT. The cost per value at a boundary
+(`latbench.space.boundaries`) has a zero-mean normal prior; its standard deviation is upsilon times the
+networks' latency for each value that enters an op.
 
-It is Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,
-section 3.3); tau, sigma and upsilon maximise the marginal likelihood, times a prior of sigma, over a grid
-(section 3.5). Where layouts do not change that is an upsilon of nothing. Everything is in shares of
-the latency, so that slow networks do not outweigh fast ones.
+This is Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006, section 3.3).
+tau, sigma and upsilon maximise, over a grid, the marginal likelihood (section 3.5) times a prior of sigma;
+upsilon is 0 where boundaries cost nothing. Everything is relative to the latency, so that slow networks do
+not outweigh fast ones.
 
-Fewer than `MIN_AFFINE` networks cannot tell an offset or transitions from a scale, and get a scale only. One
-network, the sentinel, tells nothing of how far others disagree: the one disagreement that was seen,
-|1 - scale|, is then taken for the unexplained part.
+With fewer than `MIN_AFFINE` networks, offset and boundary costs cannot be told from a scale, and only a
+scale is fitted. One network, the sentinel, shows nothing of how networks differ; then the one disagreement
+observed, |1 - scale|, is used as the unexplained part.
 """
 
 import itertools
@@ -30,25 +30,26 @@ from numpy.typing import NDArray
 
 from latbench.lut.schema import Correction, Entry, TimedNetwork
 from latbench.space.architecture import Architecture
-from latbench.space.boundaries import Transition, transitions
+from latbench.space.boundaries import Boundary, boundary_values
 from latbench.space.opspec import OpSpec
 from latbench.space.search_space import SearchSpace
 
-#: With fewer networks, the prototype's affine fits were worse than a scale (DESIGN section 6).
+#: With fewer networks, affine fits predicted worse than a scale alone.
 MIN_AFFINE = 10
 
-#: Prior standard deviations of scale (about 1) and offset (a share of the mean latency): wide.
+#: Prior standard deviations of the scale (around 1) and of the offset (relative to the mean latency): wide.
 _SCALE_SD, _OFFSET_SD = 0.3, 0.1
 
-#: The grids of tau, sigma and upsilon. No network is repeatable to better than a few tenths of a per cent.
+#: The grids of tau, sigma and upsilon. No network repeats to better than a few tenths of a per cent.
 _TAUS = (0.0, 0.01, 0.02, 0.03, 0.045, 0.065, 0.09, 0.13, 0.18)
 _SIGMAS = (0.003, 0.004, 0.0055, 0.0075, 0.01, 0.014, 0.02, 0.03, 0.045)
 _UPSILONS = (0.0, 0.1, 0.3, 1.0)
 
-#: A prior of sigma, log-normal: few networks with many free entries always leave too small a residual.
-#: Two sessions on one machine disagreed about a network by 1 % (`bench/additivity.py`, floor), and what
-#: adds up least (ONNX Runtime's layouts) errs by that much again. With a centre of 1 % and a spread of 0.4,
-#: ONNX's 95 % intervals held 82 % of networks, and 75 % later; with these, of the same trials, 92 % twice.
+#: The log-normal prior of sigma: few networks with many free entries always leave too small a residual.
+#: Two sessions on one machine disagreed about a network by 1 % (`bench/additivity.py`, floor), and ONNX
+#: Runtime, whose layouts make it add up worst, errs by that much again. With a centre of 1 % and a spread of
+#: 0.4, its 95 % intervals covered 82 % of networks, and 75 % later; with these values and the same trials,
+#: 92 % both times.
 _SIGMA, _SIGMA_SPREAD = 0.014, 0.2
 
 Vector = NDArray[np.float64]
@@ -56,14 +57,14 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Network:
-    """A whole network that was timed: its ops in order, and its latency in milliseconds."""
+    """A timed whole network: its ops in order, and its latency in milliseconds at batch 1."""
 
     ops: tuple[OpSpec, ...]
     ms: float
 
 
 def networks_of(timed: Sequence[TimedNetwork], space: SearchSpace) -> list[Network]:
-    """The networks that a LUT's correction was learnt from."""
+    """The networks that a LUT's correction was fitted to."""
     return [
         Network(Architecture.parse(one.layers, space, head=one.head).ops, one.ms) for one in timed
     ]
@@ -74,14 +75,14 @@ def calibrate(
     timed: Sequence[TimedNetwork],
     space: SearchSpace,
     *,
-    deviating: bool = True,
-    passing: bool = True,
+    entry_factors: bool = True,
+    boundary_costs: bool = True,
 ) -> Correction | None:
-    """Return the correction that `timed` networks teach; None if no network has all its entries.
+    """Return the correction fitted to `timed` networks; None if no network has all its entries.
 
     Args:
-        deviating: whether entries may be off by themselves.
-        passing: whether transitions may take time. Without either, scale and offset explain it all.
+        entry_factors: fit a factor for each entry.
+        boundary_costs: fit boundary costs. Without both, only scale and offset are fitted.
     """
     timed = [
         one
@@ -99,8 +100,8 @@ def calibrate(
     best = _best_fit(
         entries,
         networks,
-        _TAUS if deviating else (0.0,),
-        _UPSILONS if passing and len(networks) >= MIN_AFFINE else (0.0,),
+        _TAUS if entry_factors else (0.0,),
+        _UPSILONS if boundary_costs and len(networks) >= MIN_AFFINE else (0.0,),
     )
     return Correction(
         scale=best.scale,
@@ -109,18 +110,18 @@ def calibrate(
         networks=len(networks),
         entry_deviation=best.tau,
         factors=best.factors,
-        transition_deviation=best.upsilon,
-        transitions=best.transitions,
+        boundary_deviation=best.upsilon,
+        boundary_costs=best.boundary_costs,
         calibration=tuple(timed),
     )
 
 
 @dataclass(frozen=True)
 class Unknowns:
-    """What is to be learnt: the scale, the offset, what transitions take, and one deviation an entry.
+    """The unknowns, in this order: scale - 1, offset, boundary costs, a deviation for each entry.
 
-    The offset is in units of `unit_ms`, and what transitions take in units of `value_ms`, which is
-    what the networks take for each value that goes into an op.
+    The offset is in units of `unit_ms`; the cost per value at a boundary is in units of `value_ms`, the
+    networks' latency for each value that enters an op.
     """
 
     entries: Mapping[str, Entry]
@@ -130,7 +131,7 @@ class Unknowns:
 
     @classmethod
     def of(cls, entries: Mapping[str, Entry], networks: Sequence[Network]) -> "Unknowns":
-        """Those of networks that are to be learnt from."""
+        """The unknowns of a regression on `networks`."""
         whole = sum(network.ms for network in networks)
         values = sum(math.prod(op.input_shape) for network in networks for op in network.ops)
         return cls(
@@ -138,25 +139,25 @@ class Unknowns:
         )
 
     def row(self, ops: Sequence[OpSpec]) -> Vector:
-        """What each unknown contributes to a network, milliseconds."""
+        """The design row of a network: what one unit of each unknown contributes, milliseconds."""
         columns = {key: number for number, key in enumerate(self.keys, _FIRST_ENTRY)}
         row = np.zeros(_FIRST_ENTRY + len(columns))
-        made = transitions(ops)
+        crossing = boundary_values(ops)
         row[1] = self.unit_ms
-        row[2:_FIRST_ENTRY] = [self.value_ms * made[kind] for kind in Transition]
+        row[2:_FIRST_ENTRY] = [self.value_ms * crossing[kind] for kind in Boundary]
         for op in ops:
             row[0] += self.entries[op.key].ms
             row[columns[op.key]] += self.entries[op.key].ms
         return row
 
 
-#: Of the unknowns: after scale, offset and transitions.
-_FIRST_ENTRY = 2 + len(Transition)
+#: The first entry among the unknowns: after scale, offset and boundary costs.
+_FIRST_ENTRY = 2 + len(Boundary)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The posterior of one tau, sigma and upsilon: mean and covariance of the unknowns."""
+    """The posterior at one tau, sigma and upsilon: mean and covariance of the unknowns."""
 
     unknowns: Unknowns
     tau: float
@@ -168,25 +169,25 @@ class Fit:
 
     @property
     def scale(self) -> float:
-        """What every entry is multiplied by."""
+        """The factor common to all entries."""
         return float(1 + self.mean[0])
 
     @property
     def offset_ms(self) -> float:
-        """What every network takes besides its ops."""
+        """The part of every network's latency that belongs to no op and no boundary, milliseconds."""
         return float(self.mean[1] * self.unknowns.unit_ms)
 
     @property
-    def transitions(self) -> dict[Transition, float]:
-        """What a million values take at each transition, ms; empty if upsilon is 0."""
+    def boundary_costs(self) -> dict[Boundary, float]:
+        """The cost of a million values at each boundary, milliseconds; empty if upsilon is 0."""
         if not self.upsilon:
             return {}
         million = 1e6 * self.unknowns.value_ms * self.mean[2:_FIRST_ENTRY]
-        return dict(zip(Transition, million.tolist(), strict=True))
+        return dict(zip(Boundary, million.tolist(), strict=True))
 
     @property
     def factors(self) -> dict[str, float]:
-        """What each entry is multiplied by besides the scale; those that say nothing left out."""
+        """Each entry's factor besides the scale; factors of 1 are left out."""
         deviations = self.mean[_FIRST_ENTRY:] / self.scale
         return {
             key: float(1 + deviation)
@@ -195,7 +196,7 @@ class Fit:
         }
 
     def deviation(self, ops: Sequence[OpSpec], ms: float) -> float:
-        """The standard deviation of a network's prediction `ms`, relative, its noise included."""
+        """The relative standard deviation of a network whose prediction is `ms`, noise included."""
         row = self.unknowns.row(ops) / ms
         return math.sqrt(float(row @ self.covariance @ row) + self.sigma**2)
 
@@ -213,7 +214,7 @@ def fit(
 
 
 def _rows(unknowns: Unknowns, networks: Sequence[Network]) -> NDArray[np.float64]:
-    """What each unknown contributes to each network, in shares of its latency."""
+    """The design matrix, shape (networks, unknowns), each row relative to its network's latency."""
     return np.array([unknowns.row(network.ops) / network.ms for network in networks])
 
 
@@ -225,10 +226,10 @@ def _fit(
     prior[0] = _SCALE_SD**2
     prior[1] = 1.0 if enough else 0.0
     prior[2:_FIRST_ENTRY] = upsilon**2 if enough else 0.0
-    missing = 1 - rows[:, 0]
+    unexplained = 1 - rows[:, 0]
     marginal = (rows * prior) @ rows.T + sigma**2 * np.eye(len(rows))
     factor = np.linalg.cholesky(marginal)
-    whitened = np.linalg.solve(factor, missing)
+    whitened = np.linalg.solve(factor, unexplained)
     gain = np.linalg.solve(factor, rows * prior)
     return Fit(
         unknowns,
@@ -256,10 +257,3 @@ def _best_fit(
 
 def _log_prior(sigma: float) -> float:
     return -0.5 * (math.log(sigma / _SIGMA) / _SIGMA_SPREAD) ** 2
-
-
-def student_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t; `degrees` of freedom below 1 count as 1."""
-    from scipy.special import stdtrit  # a tenth of a second that most commands need not spend
-
-    return float(stdtrit(max(1, degrees), 0.975))

@@ -1,8 +1,8 @@
-"""What differs between two LUTs besides their numbers, and what that can do to the numbers.
+"""Differences between two LUTs besides their latencies, and what they can do to latencies.
 
-Some differences make a comparison meaningless: entries of another space are other ops, and those of
-another target are not expected to be alike. So do intervals that are wider than the tolerance. Other
-differences are told, for they may be the reason: a newer runtime, another phone of the same model.
+Some differences rule out a comparison: the entries of another space are other ops, and the latencies of
+another target are not expected to agree. So do intervals wider than the tolerance. Other differences are
+reported because they may be the cause of drift: a newer runtime, another phone of the same model.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,14 +11,14 @@ from statistics import median
 from typing import Any
 
 from latbench.lut.schema import Lut
+from latbench.wording import count_of, percent
 
 
 @dataclass(frozen=True)
 class Change:
     """One difference: `what` was `baseline` and is `current`.
 
-    `explanation` says what it can do to latencies, or why the LUTs cannot be compared where it
-    `blocks`.
+    `explanation` says what it can do to latencies or, if it `blocks`, why the LUTs cannot be compared.
     """
 
     what: str
@@ -30,7 +30,7 @@ class Change:
 
 @dataclass(frozen=True)
 class _Aspect:
-    """Something that LUTs may differ in; `of` returns None where a LUT does not tell it."""
+    """An aspect in which LUTs may differ; `of` returns None if a LUT does not record it."""
 
     what: str
     of: Callable[[Lut], Any]
@@ -39,13 +39,13 @@ class _Aspect:
 
 
 def _target_aspects() -> tuple[_Aspect, ...]:
-    """Every field of the target; only another core set leaves the LUTs comparable."""
+    """Every field of the target but the cores, which leave the LUTs comparable."""
     reasons = {
-        "device": "another device has other latencies, whatever happened to this one",
-        "runtime": "runtimes have kernels of their own; profile with the baseline's",
+        "device": "another device has other latencies",
+        "runtime": "each runtime has its own kernels; profile with the baseline's runtime",
         "precision": "the ops compute in another number format",
         "accelerator": "the ops run on another processor",
-        "threads": "another number of threads shares the work",
+        "threads": "the work is shared by another number of threads",
     }
 
     def aspect(field: str, reason: str) -> _Aspect:
@@ -58,7 +58,7 @@ _ASPECTS: tuple[_Aspect, ...] = (
     _Aspect(
         "search space",
         lambda lut: lut.search_space.arguments,
-        "the entries are of other ops",
+        "the entries belong to other ops",
         blocks=True,
     ),
     *_target_aspects(),
@@ -71,59 +71,59 @@ _ASPECTS: tuple[_Aspect, ...] = (
     _Aspect(
         "provenance",
         lambda lut: lut.provenance,
-        "what was measured says nothing of how something else was made",
+        "a measured LUT and one that was not measured have no common scale",
         blocks=True,
     ),
     _Aspect(
         "emulated",
         lambda lut: lut.conditions.get("emulated"),
-        "an emulator's latencies are not a device's",
+        "an emulator's latencies are not those of a device",
         blocks=True,
     ),
     _Aspect(
         "cores",
         lambda lut: ",".join(map(str, lut.target.cores)) or "any",
-        "cores of another cluster differ much; on a symmetric CPU expect little",
+        "cores of different clusters differ much; those of a symmetric CPU hardly",
     ),
     _Aspect(
         "runtime version",
         lambda lut: lut.tool.get("runtime_version"),
-        "kernels may be new: a change of some ops is probably the runtime's doing",
+        "kernels may have changed: expect some ops to change",
     ),
     _Aspect(
         "latbench version",
         lambda lut: lut.tool.get("measured_by_version"),
-        "exported files or the way of timing may differ",
+        "exported models or the timing method may differ",
     ),
     _Aspect(
         "runner",
         lambda lut: lut.method.get("runner"),
-        "another program took the times",
+        "another program measured the latencies",
     ),
     _Aspect(
         "operating system",
         lambda lut: lut.method.get("operating_system"),
-        "schedulers, clocks and libraries differ",
+        "schedulers, clock control and libraries may differ",
     ),
     _Aspect(
         "system build",
         lambda lut: lut.conditions.get("build"),
-        "an update may change clocks and scheduling: expect all ops to move together",
+        "an update may change clocks and scheduling: expect all ops to change alike",
     ),
     _Aspect(
         "ABI",
         lambda lut: lut.method.get("abi"),
-        "the kernels are compiled for other instructions",
+        "the kernels are compiled for another instruction set",
     ),
     _Aspect(
         "unit",
         lambda lut: lut.conditions.get("unit"),
-        "units of one model differ, mostly all ops together",
+        "units of one device differ, mostly in all ops alike",
     ),
     _Aspect(
         "governors",
         lambda lut: lut.conditions.get("governors"),
-        "clocks are chosen by another rule: expect all ops to move together",
+        "clocks are controlled differently: expect all ops to change alike",
     ),
     _Aspect(
         "statistic",
@@ -133,22 +133,21 @@ _ASPECTS: tuple[_Aspect, ...] = (
     _Aspect(
         "reference",
         lambda lut: lut.reference and lut.reference.workload,
-        "two workloads do not tell how the machine's level moved",
+        "two different references do not show how the machine changed",
     ),
     _Aspect(
         "sentinel",
         lambda lut: lut.sentinel and f"{lut.sentinel.architecture}, head {lut.sentinel.head}",
-        "sentinels of two networks say nothing of the level",
+        "two different sentinels do not show the overall change",
     ),
 )
 
 
 def changes_between(baseline: Lut, current: Lut, tolerance: float) -> tuple[Change, ...]:
-    """Return what differs, what makes a comparison meaningless first.
+    """Return the differences, those that block a comparison first.
 
-    Intervals that are wider than `tolerance` (relative) make it meaningless, too.
-
-    What one of the LUTs does not tell is not a difference.
+    Intervals wider than `tolerance` (relative) block it too. An aspect that one of the LUTs does not record
+    is not a difference.
     """
     changes = []
     for aspect in _ASPECTS:
@@ -171,19 +170,19 @@ def _plain(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with a mark for whatever a terminal or a file could not show as it is."""
+    """`text` with unprintable characters replaced by U+FFFD."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def _nothing_in_common(baseline: Lut, current: Lut) -> list[Change]:
     if baseline.entries.keys() & current.entries.keys():
         return []
-    before, after = (f"{len(lut)} ops" for lut in (baseline, current))
-    return [Change("ops", before, after, "no op is in both LUTs", blocks=True)]
+    before, after = (count_of(len(lut), "op") for lut in (baseline, current))
+    return [Change("ops", before, after, "the LUTs have no op in common", blocks=True)]
 
 
 def _imprecision(baseline: Lut, current: Lut, tolerance: float) -> list[Change]:
-    """Whether an interval is typically too wide; no difference, but a reason not to compare."""
+    """Whether the median interval is too wide: not a difference, but it rules out a comparison."""
     common = baseline.entries.keys() & current.entries.keys()
     widths = [
         median(lut[key].relative_half_width for key in common) if common else 0.0
@@ -191,16 +190,16 @@ def _imprecision(baseline: Lut, current: Lut, tolerance: float) -> list[Change]:
     ]
     if max(widths) <= tolerance:
         return []
-    before, after = (f"{width:.1%}" for width in widths)
+    before, after = map(percent, widths)
     reason = (
-        "half the 95 % interval of the middle op is wider than the tolerance: the machine was "
-        "restless, or the run too short; profile again"
+        "for the median op, half the 95 % interval is wider than the tolerance: the machine was "
+        "restless or the run too short; profile again"
     )
     return [Change("intervals", before, after, reason, blocks=True)]
 
 
 def _contexts(baseline: Lut, current: Lut) -> list[Change]:
-    """How many ops were timed in other company."""
+    """How many ops were timed in another context."""
     common = baseline.entries.keys() & current.entries.keys()
     others = [key for key in common if baseline[key].context != current[key].context]
     if not others:
@@ -208,8 +207,8 @@ def _contexts(baseline: Lut, current: Lut) -> list[Change]:
     before, after = (
         ", ".join(sorted({lut[key].context for key in others})) for lut in (baseline, current)
     )
-    reason = "an op takes another time alone than between others"
-    return [Change(f"context of {len(others)} ops", before, after, reason, blocks=True)]
+    reason = "an op alone has another latency than between others"
+    return [Change(f"context of {count_of(len(others), 'op')}", before, after, reason, blocks=True)]
 
 
 def _settings(baseline: Lut, current: Lut) -> list[Change]:
@@ -228,12 +227,12 @@ def _settings(baseline: Lut, current: Lut) -> list[Change]:
         printable(", ".join(f"{key} {settings.get(key, '-')}" for key in differing))
         for settings in (before, after)
     ]
-    reason = "intervals may be wider or narrower; the medians should not move"
+    reason = "intervals may be wider or narrower; medians should not change"
     return [Change("settings", texts[0], texts[1], reason, blocks=False)]
 
 
 def _artifacts(baseline: Lut, current: Lut) -> list[Change]:
-    """How many ops were timed in other files."""
+    """How many ops were timed with other model files."""
     before, after = (
         {key: entry.artifact_sha256 for key, entry in lut.entries.items() if entry.artifact_sha256}
         for lut in (baseline, current)
@@ -242,6 +241,6 @@ def _artifacts(baseline: Lut, current: Lut) -> list[Change]:
     others = sum(before[key] != after[key] for key in common)
     if not others:
         return []
-    reason = "what is timed has changed, not only what it takes"
+    reason = "the timed models themselves have changed"
     now = f"other files for {others} of them"
-    return [Change("model files", f"{len(common)} ops", now, reason, blocks=False)]
+    return [Change("model files", count_of(len(common), "op"), now, reason, blocks=False)]

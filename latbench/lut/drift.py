@@ -1,36 +1,35 @@
 """Compare two LUTs of one target: what became slower, what faster, and is it more than noise?
 
 An op has drifted when its change is larger than the noise and than `REPORTED_SHARE` of the
-tolerance. The tolerance is the change that must be found: one that is exactly as large is
-estimated above the tolerance half of the time only, so the line is drawn below it.
+tolerance. The tolerance is the change that must be found: a change of exactly that size is
+estimated above the tolerance only half of the time, so the threshold is below it.
 
-    r_i      = ln(current.ms / baseline.ms)                              for each op in both LUTs
-    level    = the common part of all r_i: unit, room, neighbours, or a change of everything
-    change_i = r_i - level
-    se_i^2   = error(baseline)^2 + error(current)^2 + memory_i^2 + se(level)^2
+    r_i      = ln(current.ms / baseline.ms)                  for each op in both LUTs
+    overall  = the common part of all r_i: unit, temperature, neighbours, or a change of everything
+    change_i = r_i - overall
+    se_i^2   = error(baseline)^2 + error(current)^2 + memory_i^2 + se(overall)^2
 
-The error of an entry holds its interval (twice as wide where the LUT warns of it), where in memory its
-runners put the model, and the dispatch of a run (`latbench.lut.ratios.error_of`). Machines are also slow
-in their memory alone, when neighbours use it: `memory_i` is how much of that an op shows, by the bytes
-that pass through it. How
-far ops disagree every pair of LUTs says itself, so all se_i are multiplied by a scale: the spread of
-change_i / se_i, drawn towards 1 the more, the fewer ops tell of it (an empirical null). Level and
-spread are those of the densest half of the ops, and are estimated anew without the ops that are
-found, so that a quarter of the ops may have drifted without hiding one another. With fewer than
-`LEVEL_OPS` ops in common neither can be told from them, and the level is that of the sentinel.
-`latbench.lut.ratios` names the sources.
+The error of an entry combines its interval (doubled where the LUT has a warning about it), the placement of
+models in memory, and the dispatch of a run (`latbench.lut.ratios.error_of`). Neighbours can also slow down
+the memory alone: `memory_i` is the share of that which an op shows, by the bytes it moves.
 
-p-values are two-sided, by Student's t; Benjamini and Hochberg's procedure turns those of all ops into
-q-values. Where nothing changed, the probability that it reports any op is `FDR` at most.
-The level and the networks are few, and share `WHOLE_ALPHA` by Bonferroni. So if the noise is what it
-is taken for, at most FDR + WHOLE_ALPHA = 1 % of comparisons raise a false alarm.
+All se_i are multiplied by a scale, the spread of change_i / se_i over the ops of this pair of LUTs; where it
+is below 1 it is shrunk towards 1, the more so the fewer ops there are (an empirical null). The overall change
+and the spread are those of the densest half of the ops, and are estimated again without the ops that were
+found, so that a quarter of the ops can drift without hiding one another. With fewer than `MIN_OPS` common
+ops neither can be estimated, and the overall change is that of the sentinel. `latbench.lut.ratios` names the
+sources.
 
-Networks are predicted with the baseline's correction from the entries of either LUT, so that what the
-two corrections were learnt from does not come between. Whole networks that both runs timed are
-compared by themselves. They follow the state of the memory as single ops do not, and so does the
-reference (`latbench.device.host.reference`), which no engine takes part in: where both runs timed the same
-one, its ratio is divided out of theirs. What it does not tell is the more, the further the sentinel, a
-network too, wandered within the runs.
+p-values are two-sided, from Student's t. The procedure of Benjamini and Hochberg turns those of all ops into
+q-values: where nothing changed, the probability that any op is reported is at most `FDR`. The overall change
+and the networks are few and share `WHOLE_ALPHA` (Bonferroni). So if the noise is as modelled, at most
+FDR + WHOLE_ALPHA = 1 % of comparisons raise a false alarm.
+
+Networks are predicted from the entries of either LUT with the baseline's correction, so that a difference
+between the two corrections plays no part. Whole networks that both runs timed are compared directly. Unlike
+single ops they follow the state of the memory, and so does the reference (`latbench.device.host.reference`),
+which uses no inference runtime: where both runs timed the same reference, its ratio is divided out. The more
+the sentinel drifted within the runs, the more noise that leaves.
 """
 
 import math
@@ -43,12 +42,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.lut.changes import Change, changes_between, printable
-from latbench.lut.examine import traffic_of
+from latbench.lut.flags import traffic_of
 from latbench.lut.ratios import (
     Noise,
     Ratio,
     Verdict,
-    benjamini_hochberg,
     centre_of,
     judged,
     log_ratio_of,
@@ -57,27 +55,28 @@ from latbench.lut.ratios import (
 from latbench.lut.schema import Lut
 from latbench.space.architecture import published
 from latbench.space.opspec import parse_key
+from latbench.space.shipped import PUBLISHED
 
-#: Expected share of false discoveries among the ops that are reported.
+#: The expected share of false discoveries among the reported ops.
 FDR = 0.0075
 
-#: Probability that the level or any network is reported where nothing changed.
+#: The probability that the overall change or any network is reported where nothing changed.
 WHOLE_ALPHA = 0.0025
 
-#: From so many ops in common on, the level is estimated from them.
-LEVEL_OPS = 16
+#: The overall change is estimated from the ops if both LUTs have at least this many.
+MIN_OPS = 16
 
-#: The networks whose predictions are compared.
-NETWORKS = ("fbnet_a", "fbnet_b", "fbnet_c")
+#: The published networks whose predictions are compared: those with an official file.
+NETWORKS = tuple(name for name, network in PUBLISHED.items() if not network.transcription)
 
 
 @dataclass(frozen=True)
-class Level(Ratio):
+class OverallChange(Ratio):
     """The common part of all ops' ratios.
 
-    `source` says what it was estimated from; where it is `nothing`, the ratio is 1 by assumption.
-    `scale` is what the errors of ops were multiplied by, as far as they disagree: far above 1, more
-    changed than can be told op by op.
+    `source` is what it was estimated from; with `nothing`, the ratio is 1 by assumption. `scale` is what
+    the errors of ops were multiplied by because the ops disagree more or less than their errors explain;
+    far above 1, more has changed than can be attributed to single ops.
     """
 
     source: Literal["entries", "sentinel", "nothing"]
@@ -86,10 +85,10 @@ class Level(Ratio):
 
 @dataclass(frozen=True)
 class EntryDrift:
-    """What became of one op; milliseconds at batch 1, None where a LUT lacks it.
+    """The result for one op; milliseconds at batch 1, None where a LUT has no entry.
 
-    `change` is the op's ratio after the level is divided out, None where a LUT lacks it. `q` is the
-    smallest false discovery rate at which it would count as changed.
+    `change` is the op's ratio with the overall change divided out, None where a LUT has no entry. `q` is the
+    smallest false discovery rate at which the op would count as changed.
     """
 
     key: str
@@ -104,8 +103,8 @@ class EntryDrift:
 class NetworkDrift:
     """The predicted latency of one published network in the LUTs' space, milliseconds at batch 1.
 
-    `change` holds ops and level together. The one called "N timed" is the geometric mean of the N
-    networks that both runs timed, as measured; in its `change` the reference is divided out.
+    `change` includes the overall change. The one called "N timed" is the geometric mean of the N networks
+    that both runs timed, as measured; in its `change` the reference is divided out.
     """
 
     name: str
@@ -116,7 +115,7 @@ class NetworkDrift:
 
 @dataclass(frozen=True)
 class LutSummary:
-    """Which LUT was compared."""
+    """Which LUT was compared; `entries` is their number."""
 
     target: str
     space: str
@@ -127,16 +126,16 @@ class LutSummary:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """What `compare_luts` found.
+    """The result of `compare_luts`.
 
     Args:
         baseline, current: which LUTs were compared.
-        tolerance, level_tolerance: the changes that had to be found, relative.
-        changes: what differs between the LUTs besides the numbers. Where one of them `blocks`, the
-            LUTs cannot be compared: there is no level, no entry and no network.
-        level: None where the LUTs cannot be compared.
-        reference_ratio: how much slower the reference became; None if not the same was timed.
-        entries: by key.
+        tolerance, level_tolerance: the relative changes that must be found, of an op and of everything.
+        changes: what differs between the LUTs besides the latencies. If one of them `blocks`, the LUTs
+            cannot be compared: `overall` is None, `entries` and `networks` are empty.
+        overall: the change common to all ops.
+        reference_ratio: current over baseline latency of the reference; None if the references differ.
+        entries: one per op, by key.
         networks: those of `NETWORKS` that both LUTs can predict, and those that both runs timed.
     """
 
@@ -145,7 +144,7 @@ class DriftReport:
     tolerance: float
     level_tolerance: float
     changes: tuple[Change, ...]
-    level: Level | None
+    overall: OverallChange | None
     reference_ratio: float | None
     entries: tuple[EntryDrift, ...]
     networks: tuple[NetworkDrift, ...]
@@ -153,28 +152,28 @@ class DriftReport:
     @property
     def comparable(self) -> bool:
         """Whether the LUTs can be compared."""
-        return self.level is not None
+        return self.overall is not None
 
     def of(self, verdict: Verdict) -> tuple[EntryDrift, ...]:
-        """The ops with this verdict, those that changed most first."""
+        """The ops with this verdict, the most significant first."""
         chosen = [entry for entry in self.entries if entry.verdict is verdict]
         return tuple(sorted(chosen, key=_surest))
 
     @property
     def drifted(self) -> bool:
-        """Whether an op, a network or the level is slower or faster, or an op is missing."""
-        whole = [self.level] if self.level else []
+        """Whether an op, a network or everything is slower or faster, or an op is missing."""
+        whole = [self.overall] if self.overall else []
         ratios = [*whole, *(network.change for network in self.networks)]
-        told = (Verdict.SLOWER, Verdict.FASTER, Verdict.MISSING)
+        drift = (Verdict.SLOWER, Verdict.FASTER, Verdict.MISSING)
         return any(ratio.drifted for ratio in ratios) or any(
-            entry.verdict in told for entry in self.entries
+            entry.verdict in drift for entry in self.entries
         )
 
     @property
-    def unseen(self) -> tuple[float, ...]:
-        """What is detectable in ops too noisy for a change as large as the tolerance to be sure."""
-        found = (entry.change.detectable for entry in self.entries if entry.change is not None)
-        return tuple(ratio for ratio in found if ratio > 1 + self.tolerance)
+    def undetectable(self) -> tuple[float, ...]:
+        """The detectable ratios of the ops too noisy for a change as large as the tolerance to be found."""
+        ratios = (entry.change.detectable for entry in self.entries if entry.change is not None)
+        return tuple(ratio for ratio in ratios if ratio > 1 + self.tolerance)
 
 
 def compare_luts(
@@ -190,12 +189,12 @@ def compare_luts(
 
     Args:
         tolerance: the relative change of one op that must be found.
-        level_tolerance: that of everything, and of a whole network.
-        require_all: whether ops that `current` lacks have drifted; otherwise they are left out.
-        noise: by default `Noise()`.
+        level_tolerance: the relative change of everything, and of a whole network, that must be found.
+        require_all: whether ops without an entry in `current` count as drift; otherwise they are left out.
+        noise: the noise between runs; by default `Noise()`.
 
     Returns:
-        A report; it is not `comparable` where the LUTs are of different things.
+        A report; not `comparable` if the LUTs have different targets or spaces, or are too imprecise.
     """
     noise = noise or Noise()
     reference = _reference_change(baseline, current, noise)
@@ -205,7 +204,7 @@ def compare_luts(
         tolerance=tolerance,
         level_tolerance=level_tolerance,
         changes=changes_between(baseline, current, tolerance),
-        level=None,
+        overall=None,
         reference_ratio=None if reference is None else math.exp(reference[0]),
         entries=(),
         networks=(),
@@ -222,12 +221,12 @@ def compare_luts(
     def judge(value: float, error: float) -> Ratio:
         return judged(value, error, level_tolerance, alpha, p_value(value / error) <= alpha)
 
-    level = judge(pairs.level, math.hypot(pairs.level_error, noise.level_sd))
+    overall = judge(pairs.overall, math.hypot(pairs.overall_error, noise.overall_sd))
     if pairs.source == "nothing":
-        level = replace(level, verdict=Verdict.SAME)
+        overall = replace(overall, verdict=Verdict.SAME)
     return replace(
         report,
-        level=Level(**vars(level), source=pairs.source, scale=pairs.scale),
+        overall=OverallChange(**vars(overall), source=pairs.source, scale=pairs.scale),
         entries=_entries(baseline, current, pairs, tolerance, require_all),
         networks=tuple(
             NetworkDrift(one.name, one.before, one.after, judge(one.value, one.error))
@@ -237,17 +236,14 @@ def compare_luts(
 
 
 def _surest(entry: EntryDrift) -> tuple[float, float]:
-    """Orders ops, those first that surely changed, and changed most."""
+    """Sort key: by p-value, then by the size of the change."""
     if entry.change is None:
         return 0.0, 0.0
     return entry.change.p, -abs(math.log(entry.change.ratio))
 
 
 def _reference_change(baseline: Lut, current: Lut, noise: Noise) -> tuple[float, float] | None:
-    """ln of how much slower the workload without an engine became, and its standard error.
-
-    None if not the same was timed.
-    """
+    """ln(current / baseline) of the reference and its standard error; None if the references differ."""
     before, after = baseline.reference, current.reference
     if before is None or after is None or before.workload != after.workload:
         return None
@@ -256,18 +252,18 @@ def _reference_change(baseline: Lut, current: Lut, noise: Noise) -> tuple[float,
 
 @dataclass(frozen=True)
 class _Pairs:
-    """The ops that both LUTs have: logarithmic ratios, their errors, and the level they share.
+    """The ops that both LUTs have: logarithmic ratios, their standard errors, and the overall change (ln).
 
-    `errors` are standard errors of `log_ratios`, scaled by `scale`; `memory` is the part of them, not
-    scaled, that all ops share. The level's own is `level_error`.
+    `errors` are multiplied by `scale`; `memory` is their part, not scaled, that is common to all ops.
+    `overall_error` is the standard error of `overall`.
     """
 
     keys: tuple[str, ...]
     log_ratios: NDArray[np.float64]
     errors: NDArray[np.float64]
     memory: NDArray[np.float64]
-    level: float
-    level_error: float
+    overall: float
+    overall_error: float
     scale: float
     source: Literal["entries", "sentinel", "nothing"]
 
@@ -282,16 +278,16 @@ def _pairs(
     sensitivity = np.array(
         [noise.sensitivity(traffic_of(parse_key(key), precision)) for key in keys]
     )
-    level, level_error, scale = 0.0, noise.level_sd, 1.0
+    overall, overall_error, scale = 0.0, noise.overall_sd, 1.0
     source: Literal["entries", "sentinel", "nothing"] = "nothing"
     memory = sensitivity * noise.memory_sd
     before, after = baseline.sentinel, current.sentinel
-    if len(keys) >= LEVEL_OPS:
+    if len(keys) >= MIN_OPS:
         if reference is not None:
             middle = float(np.median(log_ratios))
             memory = sensitivity * math.hypot(reference[0] - middle, noise.memory_left_sd)
         errors = np.hypot(errors, memory)
-        level, level_error, scale = _level_of_entries(log_ratios, errors)
+        overall, overall_error, scale = _overall_of_entries(log_ratios, errors)
         errors, source = errors * scale, "entries"
     elif (
         before
@@ -302,45 +298,49 @@ def _pairs(
             after.head,
         )
     ):
-        level, level_error = log_ratio_of(before, after, noise)
+        overall, overall_error = log_ratio_of(before, after, noise)
         source = "sentinel"
-    return _Pairs(keys, log_ratios, errors, memory, level, level_error, scale, source)
+    return _Pairs(keys, log_ratios, errors, memory, overall, overall_error, scale, source)
 
 
-def _level_of_entries(
+def _overall_of_entries(
     log_ratios: NDArray[np.float64], errors: NDArray[np.float64]
 ) -> tuple[float, float, float]:
-    """(level, its standard error, what the errors of ops are to be multiplied by).
+    """Return (overall change, its standard error, the factor for the errors of ops), logarithmic.
 
-    Ops that differ from the level make the spread seem larger, and so hide one another. Those that
-    are found nevertheless are left out, and the rest estimates both anew, until none is found.
+    Ops that drifted inflate the spread, and so hide one another. Those found nevertheless are left out
+    and both are estimated again, until no more are found.
     """
     kept = np.ones(log_ratios.size, dtype=np.bool_)
     while True:
-        level, level_error, scale = centre_of(log_ratios[kept], errors[kept])
-        scaled = np.hypot(errors * scale, level_error)
-        found = _q_values((log_ratios - level) / scaled) <= FDR
+        overall, overall_error, scale = centre_of(log_ratios[kept], errors[kept])
+        scaled = np.hypot(errors * scale, overall_error)
+        found = _q_values((log_ratios - overall) / scaled) <= FDR
         remaining = kept & ~found
         if np.array_equal(remaining, kept) or remaining.sum() <= log_ratios.size / 2:
-            return level, level_error, scale
+            return overall, overall_error, scale
         kept = remaining
 
 
 def _q_values(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    return benjamini_hochberg([p_value(value) for value in z.tolist()])
+    """The q-value of each deviation of `z` standard errors (Benjamini and Hochberg)."""
+    from scipy.stats import false_discovery_control
+
+    q: NDArray[np.float64] = false_discovery_control([p_value(value) for value in z.tolist()])
+    return q
 
 
 def _entries(
     baseline: Lut, current: Lut, pairs: _Pairs, tolerance: float, require_all: bool
 ) -> tuple[EntryDrift, ...]:
-    """What became of every op, by key."""
-    values = pairs.log_ratios - pairs.level
-    errors = np.hypot(pairs.errors, pairs.level_error)
+    """The result for every op, by key."""
+    values = pairs.log_ratios - pairs.overall
+    errors = np.hypot(pairs.errors, pairs.overall_error)
     q_values = _q_values(values / errors)
     found = []
     columns = (values.tolist(), errors.tolist(), q_values.tolist())
     for key, value, error, q in zip(pairs.keys, *columns, strict=True):
-        # Found by itself, an op has to reach FDR / m; among others, less.
+        # The only op to drift must reach FDR / m; one of several, less.
         change = judged(value, error, tolerance, FDR / len(pairs.keys), q <= FDR)
         before, after = baseline[key].ms, current[key].ms
         found.append(EntryDrift(key, before, after, change, q, change.verdict))
@@ -354,7 +354,7 @@ def _entries(
 
 @dataclass(frozen=True)
 class _Network:
-    """A network in both LUTs, ms; the logarithmic ratio that is judged, and its standard error."""
+    """A network in both LUTs, milliseconds; the logarithmic ratio to judge, and its standard error."""
 
     name: str
     before: float
@@ -366,8 +366,7 @@ class _Network:
 def _predicted_networks(baseline: Lut, current: Lut, pairs: _Pairs, noise: Noise) -> list[_Network]:
     """The published networks whose ops are in both LUTs.
 
-    The error holds that of the ops; not what the correction leaves unexplained, for that is in both
-    predictions alike.
+    The error is that of the ops. The correction's residual is left out: it is the same in both predictions.
     """
     errors = dict(zip(pairs.keys, zip(pairs.errors, pairs.memory, strict=True), strict=True))
     found = []
@@ -379,14 +378,14 @@ def _predicted_networks(baseline: Lut, current: Lut, pairs: _Pairs, noise: Noise
         times = {op: count * baseline.corrected_ms(op) for op, count in counts.items()}
         before = baseline.network_ms(ops)
         later = sum(ms * current[op].ms / baseline[op].ms for op, ms in times.items())
-        # Transitions are work of the same machine: they follow what the ops do together.
-        made = before - baseline.offset_ms - sum(times.values())
-        after = baseline.offset_ms + later + made * later / sum(times.values())
-        if min(before, after) <= 0:  # an offset below zero, larger than the ops
+        # Boundary costs are work of the same machine, so they change as the ops do together.
+        boundaries = before - baseline.offset_ms - sum(times.values())
+        after = baseline.offset_ms + later + boundaries * later / sum(times.values())
+        if min(before, after) <= 0:  # a negative offset that exceeds the ops
             continue
         own = math.hypot(*(ms * errors[op.key][0] for op, ms in times.items()))
         shared = sum(ms * errors[op.key][1] for op, ms in times.items())
-        error = math.hypot(own / before, shared / before, noise.level_sd)
+        error = math.hypot(own / before, shared / before, noise.overall_sd)
         found.append(_Network(name, before, after, math.log(after / before), error))
     return found
 
@@ -394,7 +393,7 @@ def _predicted_networks(baseline: Lut, current: Lut, pairs: _Pairs, noise: Noise
 def _timed_networks(
     baseline: Lut, current: Lut, reference: tuple[float, float] | None, noise: Noise
 ) -> list[_Network]:
-    """The networks that both runs timed, all in one: their geometric means."""
+    """The networks that both runs timed, as one: their geometric mean."""
     before, after = (
         {(one.layers, one.head): one for one in lut.correction.calibration}
         if lut.correction
@@ -406,15 +405,15 @@ def _timed_networks(
         return []
     ratios = [log_ratio_of(before[key], after[key], noise) for key in common]
     values, errors = np.array(ratios).T
-    # Where networks disagree by more than their intervals explain, they say so themselves.
+    # Networks may disagree by more than their intervals explain.
     error = max(float(np.sqrt(np.mean(errors**2))), float(values.std(ddof=1)))
     means = [math.exp(fmean(math.log(lut[key].ms) for key in common)) for lut in (before, after)]
     if reference is None:
-        removed, deviation = 0.0, math.hypot(noise.level_sd, noise.memory_sd)
+        removed, deviation = 0.0, math.hypot(noise.overall_sd, noise.memory_sd)
     else:
-        wandered = max(lut.sentinel.drift if lut.sentinel else 0.0 for lut in (baseline, current))
+        sentinel = max(lut.sentinel.drift if lut.sentinel else 0.0 for lut in (baseline, current))
         removed = reference[0]
-        deviation = math.hypot(reference[1], noise.reference_sd, noise.wandered_share * wandered)
+        deviation = math.hypot(reference[1], noise.reference_sd, noise.wandered_share * sentinel)
     value = math.log(means[1] / means[0]) - removed
     error = math.hypot(error / math.sqrt(len(common)), deviation)
     return [_Network(f"{len(common)} timed", means[0], means[1], value, error)]

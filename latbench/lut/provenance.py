@@ -1,14 +1,14 @@
-"""What a user must hear of a LUT that was not measured, and when it is refused."""
+"""Notes on LUTs that were not measured, and their refusal."""
 
 from latbench.errors import LutRefused
 from latbench.lut.schema import Lut
 
 
 def provenance_note(lut: Lut, name: str) -> str | None:
-    """One line on a LUT that was not measured, and the command that replaces it; None for others.
+    """Return a one-line note on a LUT that was not measured, with the command that replaces it; else None.
 
     Args:
-        name: what the user calls the LUT, such as the path of its file.
+        name: how the user knows the LUT, such as the path of its file.
     """
     if lut.provenance == "measured":
         return None
@@ -17,13 +17,13 @@ def provenance_note(lut: Lut, name: str) -> str | None:
 
 
 def require_measured(lut: Lut, name: str) -> None:
-    """Make sure that `lut` was measured.
+    """Check that `lut` was measured.
 
     Raises:
         LutRefused: it was not; the hint is the command that measures it.
     """
     if lut.provenance != "measured":
         raise LutRefused(
-            f"{name} is {lut.provenance}, and --require-measured asks for a measured LUT",
+            f"{name} is {lut.provenance}, but --require-measured accepts measured LUTs only",
             hint=f"measure it with: {lut.command}",
         )

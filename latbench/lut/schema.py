@@ -1,35 +1,36 @@
-"""The LUT file: what it holds, how it is read, and what makes it refused.
+"""The LUT file: its contents, how it is read and written, and what is refused.
 
-A LUT is JSON with sorted keys and one entry a line, so that a diff reads well. `content_sha256` is
-the SHA-256 of everything else as compact JSON with sorted keys. Reading one never runs code.
+A LUT is JSON with sorted keys and one entry per line, so that diffs are readable. `content_sha256` is
+the SHA-256 of everything else as compact JSON with sorted keys. Reading a LUT never runs code.
 
 History of the schema:
     1  (2026-11-24)  the first.
-    2  (2026-11-24)  a correction has one factor an entry, and the networks it was learnt from; an
+    2  (2026-11-24)  a correction has a factor for each entry, and its calibration networks; an
                      entry has its context, placement, outliers and warnings; a run has a reference.
-    3  (2026-11-27)  a correction has what values take at transitions.
+    3  (2026-11-27)  a correction has boundary costs, under the keys `transitions` and
+                     `transition_deviation`.
 """
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.files import sha256_of, write_atomically
+from latbench.record import (
+    Count,
+    Integer,
+    NonNegativeNumber,
+    Number,
+    PositiveNumber,
+    Record,
+    problems_of,
+)
 from latbench.space.architecture import Architecture
-from latbench.space.boundaries import Transition, transitions
+from latbench.space.boundaries import Boundary, boundary_values
 from latbench.space.opspec import OpSpec, parse_key
 from latbench.space.search_space import SearchSpace
 from latbench.target import Precision, Runtime, Target
@@ -41,12 +42,12 @@ SCHEMA = 3
 
 
 def _update_to_2(content: dict[str, Any]) -> dict[str, Any]:
-    """What is new has defaults, and they are what schema 1 meant."""
+    """Every new field has a default, which is what schema 1 meant."""
     return content | {"schema": 2}
 
 
 def _update_to_3(content: dict[str, Any]) -> dict[str, Any]:
-    """What is new has a default: transitions took nothing in schema 2."""
+    """The new fields have defaults: schema 2 had no boundary costs."""
     return content | {"schema": 3}
 
 
@@ -56,46 +57,35 @@ UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _update_to_
 Provenance = Literal["measured", "modelled", "imported"]
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
-
-
-Finite = Annotated[float, AfterValidator(_finite)]
-Milliseconds = Annotated[float, Field(gt=0), AfterValidator(_finite)]
+Milliseconds = PositiveNumber
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Entry(_Record):
+class Entry(Record):
     """The statistic of one op's trials.
 
-    `ms` is the median of the round medians, `ci95` its 95 % confidence interval, both in
-    milliseconds at batch 1; `spread` is the robust relative spread of single samples
-    (1.4826 MAD / median); `tainted` counts trials that were distrusted and taken again.
+    `ms` is the median of the round medians, `ci95` its 95 % confidence interval, both in milliseconds at
+    batch 1; `spread` is the robust relative spread of single samples (1.4826 MAD / median). `rounds` and
+    `samples` count what the statistic was made of; `tainted` counts the op's tainted trials.
 
-    In a sandwich, `ms` is what the sandwich takes less half of each pair of frames, and `ci95` adds
-    the errors of all three. `placement` is the relative standard error that comes with where models lie in
-    memory, as the disagreement of runners shows it that keep them loaded. `outliers` counts samples far
-    from their round's median (they are kept); `warnings` names what makes the interval doubtful
-    (`latbench.measure.diagnostics`), and "unresolved" an op too cheap to be told from its frames.
+    In the context "sandwich", `ms` is the latency of the sandwich minus half that of each pair of frames, and
+    `ci95` combines the errors of all three. `placement` is the relative standard error due to where models
+    lie in memory, estimated from runners that keep them loaded. `outliers` counts samples far from their
+    round's median (they are kept). `warnings` names reasons to doubt the interval
+    (`latbench.measure.diagnostics`); "unresolved" means too cheap to be told from its frames.
     """
 
     ms: Milliseconds
     ci95: tuple[Milliseconds, Milliseconds]
-    samples: int = Field(ge=0)
-    rounds: int = Field(ge=0)
-    spread: Annotated[float, Field(ge=0), AfterValidator(_finite)]
-    tainted: int = Field(default=0, ge=0)
+    samples: Count
+    rounds: Count
+    spread: NonNegativeNumber
+    tainted: Count = 0
     context: Literal["alone", "sandwich"] = "alone"
-    placement: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 0.0
-    outliers: int = Field(default=0, ge=0)
+    placement: NonNegativeNumber = 0.0
+    outliers: Count = 0
     warnings: tuple[str, ...] = ()
-    macs: int = Field(ge=0)
+    macs: Count
     artifact_sha256: Sha256 | None = None
 
     @property
@@ -111,74 +101,75 @@ class Entry(_Record):
         return self
 
 
-class Sentinel(_Record):
-    """The whole network that was timed again and again through the run.
+class Sentinel(Record):
+    """The whole network that was timed throughout the run; milliseconds at batch 1.
 
-    `drift` is the relative difference between the highest and the lowest level that three
-    consecutive visits agreed on.
+    `drift` is the relative difference between the highest and the lowest latency that three consecutive
+    visits agreed on.
     """
 
     architecture: str
-    head: int
+    head: Integer = Field(ge=1)
     ms: Milliseconds
     ci95: tuple[Milliseconds, Milliseconds]
-    visits: int = Field(ge=1)
-    drift: Annotated[float, Field(ge=0), AfterValidator(_finite)]
+    visits: Integer = Field(ge=1)
+    drift: NonNegativeNumber
 
 
-class Reference(_Record):
-    """A workload without an inference engine that was timed through the run, milliseconds.
+class Reference(Record):
+    """A workload that uses no inference runtime, timed throughout the run; milliseconds.
 
-    How it compares with another run's tells how the machines differ, whatever the engines do.
+    Compared with another run's, it separates a changed machine from a changed runtime.
     """
 
     workload: str
     ms: Milliseconds
     ci95: tuple[Milliseconds, Milliseconds]
-    visits: int = Field(ge=1)
+    visits: Integer = Field(ge=1)
 
 
-class TimedNetwork(_Record):
+class TimedNetwork(Record):
     """A whole network that was timed in the rounds of a run; milliseconds at batch 1."""
 
     layers: str
-    head: int
+    head: Integer = Field(ge=1)
     ms: Milliseconds
     ci95: tuple[Milliseconds, Milliseconds]
 
 
-class Correction(_Record):
-    """What turns entries into a network's latency; see `latbench.lut.calibrate`.
+class Correction(Record):
+    """How entries add up to a network's latency, in milliseconds; fitted by `latbench.lut.calibrate`.
 
         ms = offset_ms + scale * sum of factors[op] * entries[op].ms
-             + sum of transitions[kind] * millions of values that make it
+             + sum of boundary_costs[boundary] * millions of values that cross it
 
-    An op that `factors` leaves out has the factor 1, and a transition (`latbench.space.boundaries`)
-    that `transitions` leaves out takes nothing. `residual` is the relative standard deviation that stays
-    unexplained, `entry_deviation` that of an entry by itself, and `transition_deviation` that of what a
-    value takes at a transition, as a share of what networks take for each value that goes into an op;
-    `networks` is how many whole networks the correction was learnt from, and `calibration` holds them.
+    An op without a factor has the factor 1, and a boundary (`latbench.space.boundaries`) without a cost costs
+    nothing. `residual` is the relative standard deviation left unexplained, `entry_deviation` that of a
+    single entry, and `boundary_deviation` that of a boundary's cost for each value, as a share of the
+    networks' latency for each value that enters an op. `networks` counts the whole networks the correction
+    was fitted to, and `calibration` lists them. In LUT files, `boundary_costs` and `boundary_deviation`
+    have the names they were introduced with: `transitions` and `transition_deviation`.
     """
 
-    scale: Annotated[float, Field(gt=0), AfterValidator(_finite)]
-    offset_ms: Finite = 0.0
-    residual: Annotated[float, Field(ge=0), AfterValidator(_finite)]
-    networks: int = Field(ge=1)
-    entry_deviation: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 0.0
-    factors: dict[str, Annotated[float, Field(gt=0), AfterValidator(_finite)]] = Field(
-        default_factory=dict
-    )
-    transition_deviation: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 0.0
-    transitions: dict[Transition, Finite] = Field(default_factory=dict)
+    model_config = ConfigDict(populate_by_name=True)
+
+    scale: PositiveNumber
+    offset_ms: Number = 0.0
+    residual: NonNegativeNumber
+    networks: Integer = Field(ge=1)
+    entry_deviation: NonNegativeNumber = 0.0
+    factors: dict[str, PositiveNumber] = Field(default_factory=dict)
+    boundary_deviation: NonNegativeNumber = Field(default=0.0, alias="transition_deviation")
+    boundary_costs: dict[Boundary, Number] = Field(default_factory=dict, alias="transitions")
     calibration: tuple[TimedNetwork, ...] = ()
 
 
-class Lut(BaseModel):
+class Lut(Record):
     """A latency lookup table of one target and one search space."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
-    schema_number: int = Field(default=SCHEMA, alias="schema")
+    schema_number: Integer = Field(default=SCHEMA, alias="schema")
     target: Target
     space: dict[str, str | bool | int | float]
     provenance: Provenance
@@ -190,14 +181,14 @@ class Lut(BaseModel):
     sentinel: Sentinel | None = None
     reference: Reference | None = None
     correction: Correction | None = None
-    validation: dict[str, Finite] | None = None
+    validation: dict[str, Number] | None = None
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
         try:
             SearchSpace.from_dict(self.space)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"space lacks {error}") from None
+        except KeyError as error:
+            raise ValueError(f"space has no {error}") from None
         except BadRequest as error:
             raise ValueError(error.message) from None
         for key in self.entries:
@@ -213,17 +204,20 @@ class Lut(BaseModel):
             return self
         strange = sorted(self.correction.factors.keys() - self.entries.keys())
         if strange:
-            raise ValueError(f"correction has a factor for {strange[0]}, which is no entry")
+            raise ValueError(f"correction has a factor for {strange[0]}, which has no entry")
         timed = self.correction.calibration
         if timed and len(timed) != self.correction.networks:
-            raise ValueError(f"correction has {len(timed)} networks, not as many as it says")
+            raise ValueError(
+                f"correction.networks is {self.correction.networks}, "
+                f"but correction.calibration lists {len(timed)}"
+            )
         for one in timed:
             try:
                 network = Architecture.parse(one.layers, self.search_space, head=one.head)
             except BadRequest as error:
                 raise ValueError(error.message) from None
             if any(op.key not in self.entries for op in network.ops):
-                raise ValueError(f"{one.layers} has ops that are no entries")
+                raise ValueError(f"calibration network {one.layers} has ops without entries")
         return self
 
     # Reading
@@ -233,8 +227,8 @@ class Lut(BaseModel):
         """Read a LUT file.
 
         Raises:
-            LutRefused: the file cannot be read, is no LUT, was altered after it was written, is of
-                an unknown schema, or holds values that no measurement gives.
+            LutRefused: the file cannot be read, is not a LUT, was altered after it was written, has an
+                unknown schema, or holds values that no measurement yields.
         """
         path = Path(path)
         try:
@@ -244,13 +238,13 @@ class Lut(BaseModel):
                 f"cannot read {path}: {error.strerror}", hint="list yours with: ls luts/"
             ) from None
         except UnicodeDecodeError:
-            raise LutRefused(f"{path} is not a LUT: it is not text") from None
+            raise LutRefused(f"{path} is not a LUT: it is not UTF-8 text") from None
         try:
             data = json.loads(text, object_pairs_hook=_no_duplicates)
         except (ValueError, RecursionError) as error:
             raise LutRefused(
                 f"{path} is not a LUT: {_reason(error)}",
-                hint="it may be cut short; build it again with: latbench build-lut",
+                hint="the file may be truncated; build it again with: latbench build-lut",
             ) from None
         try:
             return cls.from_dict(data)
@@ -265,7 +259,7 @@ class Lut(BaseModel):
 
         Args:
             data: what a LUT file holds.
-            verify: whether `content_sha256` must be there and match.
+            verify: whether `content_sha256` must be present and match.
 
         Raises:
             LutRefused: as `load`.
@@ -274,9 +268,10 @@ class Lut(BaseModel):
             raise LutRefused("not a LUT: it has no entries")
         content = {key: value for key, value in data.items() if key != "content_sha256"}
         schema = content.get("schema")
-        if not isinstance(schema, int) or not (schema == SCHEMA or schema in UPDATES):
+        # bool is a subclass of int, and True equals 1.
+        if type(schema) is not int or not (schema == SCHEMA or schema in UPDATES):
             raise LutRefused(
-                f"schema {schema!r} is unknown to this version, which reads up to {SCHEMA}",
+                f"unknown schema {schema!r}: this version reads 1 to {SCHEMA}",
                 hint="upgrade with: pip install --upgrade latbench",
             )
         if verify and data.get("content_sha256") != _hash(content):
@@ -289,11 +284,8 @@ class Lut(BaseModel):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            problems = [
-                f"{'.'.join(map(str, problem['loc'])) or 'lut'}: {problem['msg']}"
-                for problem in error.errors()
-            ]
-            raise LutRefused("it holds what no LUT may hold:", details=problems[:8]) from None
+            problems = problems_of(error)
+            raise LutRefused("invalid values:", details=problems[:8]) from None
 
     # Writing
 
@@ -303,10 +295,10 @@ class Lut(BaseModel):
         return content | {"content_sha256": _hash(content)}
 
     def save(self, path: str | Path) -> None:
-        """Write the LUT to `path`, whole or not at all.
+        """Write the LUT to `path`, atomically.
 
         Raises:
-            OutputFailed: the file cannot be written; what was there is intact.
+            OutputFailed: the file cannot be written; an earlier file at `path` is intact.
         """
         write_atomically(Path(path), _render(self.to_dict()))
 
@@ -314,12 +306,12 @@ class Lut(BaseModel):
 
     @property
     def content_sha256(self) -> str:
-        """The hash that the file carries."""
+        """The SHA-256 of everything else in the file."""
         return str(self.to_dict()["content_sha256"])
 
     @property
     def search_space(self) -> SearchSpace:
-        """The space whose ops the entries are."""
+        """The search space that the entries belong to."""
         return SearchSpace.from_dict(self.space)
 
     def __contains__(self, op: OpSpec | str) -> bool:
@@ -332,7 +324,7 @@ class Lut(BaseModel):
         return len(self.entries)
 
     def corrected_ms(self, op: OpSpec | str) -> float:
-        """What an op adds to a network's latency, milliseconds, the correction's offset aside."""
+        """The latency an op adds to a network: its entry times scale and factor, milliseconds."""
         ms = self[op].ms
         if self.correction is None:
             return ms
@@ -340,40 +332,41 @@ class Lut(BaseModel):
 
     @property
     def offset_ms(self) -> float:
-        """What a network takes besides its ops and transitions, milliseconds."""
+        """The part of a network's latency that belongs to no op and no boundary, milliseconds."""
         return 0.0 if self.correction is None else self.correction.offset_ms
 
-    def transition_ms(self, kind: Transition, values: int) -> float:
-        """What so many values take at a transition besides what ops hold, milliseconds."""
+    def boundary_ms(self, boundary: Boundary, values: int) -> float:
+        """The cost of `values` values that cross `boundary`, milliseconds; see `Correction`."""
         if self.correction is None:
             return 0.0
-        return self.correction.transitions.get(kind, 0.0) * values / 1e6
+        return self.correction.boundary_costs.get(boundary, 0.0) * values / 1e6
 
     def network_ms(self, ops: Sequence[OpSpec]) -> float:
-        """What a network of `ops`, in sequence, takes, milliseconds.
+        """The latency of a network of `ops` in sequence, milliseconds at batch 1.
 
         Raises:
-            KeyError: there is no entry for an op; see `require`.
+            KeyError: an op has no entry; see `require`.
         """
-        made = transitions(ops).items()
-        passing = sum(self.transition_ms(kind, values) for kind, values in made)
-        return self.offset_ms + sum(map(self.corrected_ms, ops)) + passing
+        crossings = boundary_values(ops).items()
+        boundaries = sum(self.boundary_ms(boundary, values) for boundary, values in crossings)
+        return self.offset_ms + sum(map(self.corrected_ms, ops)) + boundaries
 
     def keys(self) -> Iterator[str]:
         """The keys of the entries, sorted."""
         return iter(sorted(self.entries))
 
     def require(self, ops: Iterable[OpSpec], what: str) -> None:
-        """Make sure that every one of `ops` has an entry.
+        """Check that every one of `ops` has an entry; `what` names the network in the error.
 
         Raises:
-            MissingOps: some have none; the message lists them and names the command that
-                measures them.
+            MissingOps: some have none; the message lists them and gives the command that measures them.
         """
-        wanted = list(dict.fromkeys(ops))
-        missing = [op.key for op in wanted if op not in self]
+        required = list(dict.fromkeys(ops))
+        missing = [op.key for op in required if op not in self]
         if missing:
-            raise MissingOps(missing, len(wanted), f"the LUT of {self.target}", what, self.command)
+            raise MissingOps(
+                missing, len(required), f"the LUT of {self.target}", what, self.command
+            )
 
     @property
     def command(self) -> str:
@@ -388,19 +381,24 @@ class Lut(BaseModel):
         precision: Precision | None = None,
         threads: int | None = None,
     ) -> None:
-        """Make sure that the LUT is of the target asked for.
+        """Check that the LUT belongs to a target; what is None is not checked.
 
         Raises:
-            LutRefused: it is of another.
+            LutRefused: it belongs to another target.
         """
-        asked = {"device": device, "runtime": runtime, "precision": precision, "threads": threads}
-        for name, wanted in asked.items():
+        expected = {
+            "device": device,
+            "runtime": runtime,
+            "precision": precision,
+            "threads": threads,
+        }
+        for name, value in expected.items():
             actual = getattr(self.target, name)
-            if wanted is not None and wanted != actual:
-                raise LutRefused(f"the LUT is of {name} {actual}, but {wanted} was asked for")
+            if value is not None and value != actual:
+                raise LutRefused(f"the LUT is for {name} {actual}, not {value}")
 
     def to_frame(self) -> "pd.DataFrame":
-        """The entries as a DataFrame, one row an op in key order.
+        """The entries as a DataFrame, one row per op in key order.
 
         Columns: key (the index), kind, ms, ci95_low, ci95_high (milliseconds), samples, rounds,
         spread, context, placement, outliers, warnings, tainted, macs, params, artifact_sha256.
@@ -432,13 +430,13 @@ class Lut(BaseModel):
 
 
 def _reason(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key occurs twice in one object")
     return data
 
 
@@ -446,7 +444,7 @@ def _hash(content: Mapping[str, Any]) -> str:
     try:
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (ValueError, TypeError):
-        raise LutRefused("it holds NaN, infinity, or something that is not JSON") from None
+        raise LutRefused("it contains NaN, infinity, or a value that is not JSON") from None
     return sha256_of(canonical.encode())
 
 

@@ -1,1 +1,1 @@
-"""What people and their machines read about LUTs: renderings of what other rooms computed."""
+"""Reports for people and programs: renderings of what other packages computed."""

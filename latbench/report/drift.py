@@ -1,8 +1,10 @@
-"""A drift report for people and for machines.
+"""A drift report for people and programs.
 
-`render` writes a `DriftReport` as text for a terminal of 80 columns, as JSON, as JUnit's XML (one test
-case for the level, one a network, one an op), as GitHub-flavoured Markdown for a job's summary, or as
-GitHub's workflow commands, which become annotations. What else changed always comes before numbers.
+`render` writes a `DriftReport` as text for a terminal of 80 columns, as JSON, as JUnit XML (a test case for
+the overall change, for each network and for each op), as GitHub-flavoured Markdown for a job summary, or as
+GitHub workflow commands, which become annotations. Other differences always come before the numbers.
+
+The overall change is called `level` in JSON and JUnit, the name that these formats were introduced with.
 """
 
 import json
@@ -21,8 +23,8 @@ def as_json(report: DriftReport) -> str:
 
 
 def to_dict(report: DriftReport) -> dict[str, Any]:
-    """The report as JSON data; `docs/drift.md` tells what the keys hold."""
-    level = report.level
+    """The report as JSON data; docs/drift.md describes the keys."""
+    overall = report.overall
     return {
         "baseline": vars(report.baseline),
         "current": vars(report.current),
@@ -32,7 +34,7 @@ def to_dict(report: DriftReport) -> dict[str, Any]:
         "drifted": report.drifted,
         "changes": [vars(change) for change in report.changes],
         "reference_ratio": report.reference_ratio,
-        "level": None if level is None else vars(level) | {"drifted": level.drifted},
+        "level": None if overall is None else vars(overall) | {"drifted": overall.drifted},
         "entries": [
             {
                 "key": entry.key,
@@ -53,16 +55,16 @@ def to_dict(report: DriftReport) -> dict[str, Any]:
             }
             for network in report.networks
         ],
-        **{str(verdict): [entry.key for entry in report.of(verdict)] for verdict in _TOLD},
+        **{str(verdict): [entry.key for entry in report.of(verdict)] for verdict in _LISTED},
         "remarks": remarks_on(report),
     }
 
 
 _NO_RATIO = dict.fromkeys(("ratio", "low", "high", "p", "detectable"))
-_TOLD = (*DRIFTED, Verdict.NEW)
+_LISTED = (*DRIFTED, Verdict.NEW)
 
 
-#: Format -> what writes it.
+#: Format -> the function that writes it.
 FORMATS: dict[str, Callable[[DriftReport], str]] = {
     "text": as_text,
     "json": as_json,
@@ -73,9 +75,9 @@ FORMATS: dict[str, Callable[[DriftReport], str]] = {
 
 
 def render(report: DriftReport, form: str) -> str:
-    """Return the report in one of `FORMATS`, without a newline at its end.
+    """Return the report in one of `FORMATS`, without a final newline.
 
     Raises:
-        KeyError: there is no such format.
+        KeyError: the format is unknown.
     """
     return FORMATS[form](report)

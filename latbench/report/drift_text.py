@@ -1,97 +1,94 @@
-"""A drift report in words: what every format says alike, and the text for a terminal."""
+"""A drift report in words: the sentences that all formats share, and the text for a terminal."""
 
 import textwrap
 from collections.abc import Sequence
 
 from latbench.lut.drift import DriftReport, EntryDrift, LutSummary, NetworkDrift
 from latbench.lut.ratios import Ratio, Verdict
+from latbench.wording import count_of, milliseconds, percent
 
 _WIDTH = 80
 
-#: So many missing ops are named.
+#: At most this many missing ops are named.
 _NAMED = 12
 
-#: From here on the ops disagree so much that the report says so.
+#: From this scale on, the report remarks on how much the ops disagree.
 _RESTLESS_SCALE = 1.5
 
-#: The verdicts on ops that are drift.
+#: The verdicts on ops that count as drift.
 DRIFTED = (Verdict.SLOWER, Verdict.FASTER, Verdict.MISSING)
 
 
 def verdict_line(report: DriftReport) -> str:
     """The verdict in one line."""
-    if report.level is None:
+    if report.overall is None:
         reason, *others = [change.what for change in report.changes if change.blocks]
         more = f", and {len(others)} more" if others else ""
         return f"cannot compare: {reason}{more}"
     parts = []
-    if report.level.drifted:
-        parts.append(f"everything {report.level.verdict}")
+    if report.overall.drifted:
+        parts.append(f"everything {report.overall.verdict}")
     if networks := sum(network.change.drifted for network in report.networks):
-        parts.append(f"{networks} of {number_of(len(report.networks), 'network')}")
+        parts.append(f"{networks} of {count_of(len(report.networks), 'network')}")
     counts = [(len(found), verdict) for verdict in DRIFTED if (found := report.of(verdict))]
     for number, (count, verdict) in enumerate(counts):
-        parts.append(f"{count if number else number_of(count, 'op')} {verdict}")
+        parts.append(f"{count if number else count_of(count, 'op')} {verdict}")
     return f"drift: {', '.join(parts)}" if parts else "no drift"
 
 
 def remarks_on(report: DriftReport) -> list[str]:
-    """What limits the comparison or was left out of it, a sentence each."""
-    level, remarks = report.level, []
-    if level is None:
+    """The limits of the comparison, one sentence each."""
+    overall, remarks = report.overall, []
+    if overall is None:
         return []
-    if level.source == "nothing":
+    if overall.source == "nothing":
         remarks.append(
-            "Too few ops are in both LUTs, and no sentinel is, to tell the level; it is taken for "
-            "unchanged."
+            "The overall change cannot be estimated, and is assumed to be none: too few ops are in both "
+            "LUTs, and they have no sentinel in common."
         )
-    elif level.detectable > 1 + report.level_tolerance:
+    elif overall.detectable > 1 + report.level_tolerance:
         remarks.append(
-            f"A change of everything is sure to be found from {percent(level.detectable)} on; a "
-            "smaller one looks like the machine's own level."
+            f"A change of everything is found reliably from {change_of(overall.detectable)} on; a smaller "
+            "one cannot be told from the variation of the machine."
         )
-    if level.scale > _RESTLESS_SCALE:
+    if overall.scale > _RESTLESS_SCALE:
         remarks.append(
-            f"The ops disagree {level.scale:.1f} times as much as their intervals explain: the "
-            "machine was restless, or more ops changed than can be told one by one."
+            f"The ops disagree {overall.scale:.1f} times as much as their intervals explain: the machine was "
+            "restless, or too many ops changed to be found one by one."
         )
-    if unseen := sorted(report.unseen):
-        middle = unseen[len(unseen) // 2]
+    if noisy := sorted(report.undetectable):
+        middle = noisy[len(noisy) // 2]
         remarks.append(
-            f"A slow-down of {_share(report.tolerance)} may be missed in "
-            f"{number_of(len(unseen), 'op')}; the middle one of them shows it from "
-            f"{percent(middle)} on."
+            f"{count_of(len(noisy), 'op')} {'is' if len(noisy) == 1 else 'are'} too noisy for a slowdown of "
+            f"{_share(report.tolerance)} to be found reliably; the median of them needs {change_of(middle)}."
         )
     if report.reference_ratio is not None and any("timed" in one.name for one in report.networks):
         remarks.append(
-            f"The reference, in which no engine takes part, took {percent(report.reference_ratio)}; "
-            "that is divided out of the change of the networks that both runs timed."
+            f"The reference, which uses no runtime, changed by {change_of(report.reference_ratio)}; "
+            "this is divided out of the change of the networks that both runs timed."
         )
     if new := len(report.of(Verdict.NEW)):
-        remarks.append(f"The baseline lacks {number_of(new, 'op')} of the current LUT.")
+        remarks.append(
+            f"{count_of(new, 'op')} of the current LUT {'is' if new == 1 else 'are'} new."
+        )
     return remarks
 
 
-def level_line(report: DriftReport) -> str:
-    """The level of a comparison that was made, in one line."""
-    level = report.level
-    assert level is not None
-    return f"{percent(level.ratio)} {bounds(level)}: {finding(level)}"
+def overall_line(report: DriftReport) -> str:
+    """The overall change of comparable LUTs, in one line."""
+    overall = report.overall
+    assert overall is not None
+    return f"{change_of(overall.ratio)} {bounds(overall)}: {finding(overall)}"
 
 
 def finding(ratio: Ratio) -> str:
-    """What came of a test, in a word or two."""
+    """The result of a test, in a word or two."""
     return "no change" if not ratio.drifted else str(ratio.verdict)
 
 
-def number_of(count: int, noun: str) -> str:
-    """`count` and the noun in its number."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def percent(ratio: float) -> str:
-    """A ratio as a change, like +5.1%."""
-    return f"{ratio - 1:+.1%}"
+def change_of(ratio: float) -> str:
+    """A ratio as a change in per cent, like +5.1%."""
+    return percent(ratio - 1, signed=True)
 
 
 def _share(share: float) -> str:
@@ -100,21 +97,16 @@ def _share(share: float) -> str:
 
 def bounds(ratio: Ratio) -> str:
     """The 95 % interval of a change."""
-    return f"[{percent(ratio.low)}, {percent(ratio.high)}]"
-
-
-def milliseconds(value: float) -> str:
-    """Three decimals, which is a microsecond; four below a tenth of a millisecond."""
-    return f"{value:.3f}" if value >= 0.1 else f"{value:.4f}"
+    return f"[{change_of(ratio.low)}, {change_of(ratio.high)}]"
 
 
 def identity(lut: LutSummary) -> str:
     """Which LUT it is, in one line."""
-    return f"{lut.created}, {number_of(lut.entries, 'op')}, sha256 {lut.content_sha256[:12]}"
+    return f"{lut.created}, {count_of(lut.entries, 'op')}, sha256 {lut.content_sha256[:12]}"
 
 
 def moved_ops(report: DriftReport) -> list[EntryDrift]:
-    """The ops that are slower or faster, the surest first."""
+    """The ops that are slower or faster, the most significant first."""
     return [*report.of(Verdict.SLOWER), *report.of(Verdict.FASTER)]
 
 
@@ -129,7 +121,7 @@ def op_rows(report: DriftReport) -> list[tuple[str, ...]]:
             e.key,
             milliseconds(e.baseline_ms),
             milliseconds(e.current_ms),
-            percent(e.change.ratio),
+            change_of(e.change.ratio),
             bounds(e.change),
         )
         for e in moved_ops(report)
@@ -144,7 +136,7 @@ def network_rows(report: DriftReport) -> list[tuple[str, ...]]:
             network.name,
             milliseconds(network.baseline_ms),
             milliseconds(network.current_ms),
-            percent(network.change.ratio),
+            change_of(network.change.ratio),
             bounds(network.change),
             finding(network.change),
         )
@@ -157,19 +149,19 @@ def op_heading(report: DriftReport) -> str:
     compared = sum(entry.change is not None for entry in report.entries)
     found = len(moved_ops(report))
     return (
-        f"{found} of {number_of(compared, 'op')} changed, beyond the level "
+        f"{found} of {count_of(compared, 'op')} changed beyond the overall change "
         f"(tolerance {_share(report.tolerance)})"
     )
 
 
 def ratio_line(workload: EntryDrift | NetworkDrift) -> str:
-    """One line on an op or a network that both LUTs have."""
+    """An op or a network that both LUTs have, in one line."""
     change, before, after = workload.change, workload.baseline_ms, workload.current_ms
     assert change is not None
     assert before is not None
     assert after is not None
     return (
-        f"{finding(change)}, {percent(change.ratio)} {bounds(change)}: "
+        f"{finding(change)}, {change_of(change.ratio)} {bounds(change)}: "
         f"{milliseconds(before)} ms -> {milliseconds(after)} ms"
     )
 
@@ -184,20 +176,20 @@ def as_text(report: DriftReport) -> str:
         lines += _wrapped(f"target    {report.current.target}", hang=10)
         lines.append(f"space     {report.current.space}")
     if report.changes:
-        lines += ["", "What else is different:"]
+        lines += ["", "Also different:"]
         for change in report.changes:
             lines += _wrapped(f"{change.what}: {change.baseline} -> {change.current}", indent=2)
             lines += _wrapped(change.explanation, indent=4)
-    if report.level is not None:
-        lines += ["", *_wrapped(f"Level: {level_line(report)}")]
+    if report.overall is not None:
+        lines += ["", *_wrapped(f"Overall change: {overall_line(report)}")]
         lines += [line for remark in remarks_on(report) for line in _wrapped(remark)]
         lines += ["", f"{op_heading(report)}{':' if moved_ops(report) else '.'}"]
         lines += _table(OP_COLUMNS, op_rows(report))
         if missing := report.of(Verdict.MISSING):
-            lines += ["", f"The current LUT lacks {number_of(len(missing), 'op')} of the baseline:"]
+            lines += ["", f"{count_of(len(missing), 'op')} missing from the current LUT:"]
             lines += [f"  {name}" for name in named(missing)]
         if report.networks:
-            lines += ["", "Networks, level included:"]
+            lines += ["", "Networks, including the overall change:"]
             lines += _table(NETWORK_COLUMNS, network_rows(report))
     return "\n".join([*lines, "", verdict_line(report)])
 
@@ -213,7 +205,7 @@ def _wrapped(text: str, *, indent: int = 0, hang: int = 0) -> list[str]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The columns under their names, the first and the last aligned left."""
+    """A table; its first and last columns are aligned left."""
     if not rows:
         return []
     lines = [columns, *rows]
@@ -227,6 +219,6 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def named(entries: Sequence[EntryDrift]) -> list[str]:
-    """The first few keys, and how many more there are."""
+    """The first keys, and how many more there are."""
     names = [entry.key for entry in entries[:_NAMED]]
     return [*names, f"… and {len(entries) - _NAMED} more"] if len(entries) > _NAMED else names

@@ -1,14 +1,14 @@
-"""The JSON that latbench writes, as JSON Schemas: what a program of somebody else may rely on.
+"""JSON Schemas of the JSON that latbench writes, for other programs to rely on.
 
-`docs/schemas/NAME.schema.json` holds each of them; the tests compare those files with what stands here,
-and what the commands print with both. Write them anew with:
+docs/schemas/NAME.schema.json holds each of them. The tests compare those files with the models here, and the
+output of the commands with both. Regenerate them with:
 
     python -m latbench.report.json_schemas docs/schemas
 
     lut             a LUT file, and `latbench show LUT --json`
     drift-report    `latbench drift BASELINE CURRENT --json`
-    journal-report  what a journal tells of a run: `latbench profile --json`
-    architecture    one network, and what fbnet-search writes as architecture.json, which has more keys
+    journal-report  a run according to its journal: `latbench profile --json`
+    architecture    one network; fbnet-search's architecture.json has more keys
 """
 
 import json
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from latbench.files import write_atomically
 from latbench.lut.schema import Lut
+from latbench.record import Record
 from latbench.target import Target
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -27,12 +28,8 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _Verdict = Literal["same", "slower", "faster", "missing", "new"]
 
 
-class _Exact(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Space(_Exact):
-    """A search space: everything that its ops follow from."""
+class Space(Record):
+    """A search space: everything that determines its ops."""
 
     name: str
     input: int = Field(ge=1)
@@ -41,10 +38,10 @@ class Space(_Exact):
     keeps_first_1x1: bool
 
 
-class TargetLatencyOutput(_Exact):
-    """A network's latency on one LUT's target, ms at batch 1; what was not measured is null.
+class TargetLatencyOutput(Record):
+    """A network's latency on one LUT's target, milliseconds at batch 1; null where it was not measured.
 
-    `unmeasured` says why it was not.
+    `unmeasured` says why not.
     """
 
     target: str
@@ -62,7 +59,7 @@ class TargetLatencyOutput(_Exact):
 
 
 class ArchitectureFile(BaseModel):
-    """One network of a space: `layers` has one token a layer, and '|' between stages."""
+    """One network of a search space: `layers` has a token for each layer, and '|' between stages."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -73,7 +70,7 @@ class ArchitectureFile(BaseModel):
     latencies: list[TargetLatencyOutput] | None = None
 
 
-class ComparedLut(_Exact):
+class ComparedLut(Record):
     """One of the two LUTs of a drift report."""
 
     target: str
@@ -83,8 +80,8 @@ class ComparedLut(_Exact):
     content_sha256: str
 
 
-class ChangedCircumstance(_Exact):
-    """Something else that is different; the LUTs cannot be compared if one `blocks`."""
+class ChangedCircumstance(Record):
+    """Another difference between the LUTs; if it `blocks`, they cannot be compared."""
 
     what: str
     baseline: str
@@ -93,8 +90,8 @@ class ChangedCircumstance(_Exact):
     blocks: bool
 
 
-class MeasuredRatio(_Exact):
-    """Current over baseline, [low, high] its 95 % interval."""
+class MeasuredRatio(Record):
+    """Current over baseline latency; [low, high] is its 95 % interval."""
 
     ratio: float | None
     low: float | None
@@ -105,7 +102,7 @@ class MeasuredRatio(_Exact):
 
 
 class ComparedLevel(MeasuredRatio):
-    """What is common to all ops."""
+    """The overall change: what is common to all ops."""
 
     source: Literal["entries", "sentinel", "nothing"]
     scale: float
@@ -113,7 +110,7 @@ class ComparedLevel(MeasuredRatio):
 
 
 class ComparedEntry(MeasuredRatio):
-    """One op, the level divided out; milliseconds."""
+    """One op, the overall change divided out; milliseconds."""
 
     key: str
     baseline_ms: float | None
@@ -122,15 +119,15 @@ class ComparedEntry(MeasuredRatio):
 
 
 class ComparedNetwork(MeasuredRatio):
-    """One network, the level included; milliseconds."""
+    """One network, including the overall change; milliseconds."""
 
     name: str
     baseline_ms: float
     current_ms: float
 
 
-class DriftReportOutput(_Exact):
-    """What `latbench drift --json` prints; docs/drift.md says what the keys mean."""
+class DriftReportOutput(Record):
+    """What `latbench drift --json` prints; docs/drift.md describes the keys."""
 
     baseline: ComparedLut
     current: ComparedLut
@@ -150,8 +147,8 @@ class DriftReportOutput(_Exact):
     remarks: list[str]
 
 
-class UnitOutput(_Exact):
-    """What one unit did; its trials were divided by `factor`, null where no sentinel told it."""
+class UnitOutput(Record):
+    """One unit's part of a run; its trials were divided by `factor`, null without a sentinel."""
 
     trials: int
     tainted: int
@@ -160,23 +157,23 @@ class UnitOutput(_Exact):
     dropped_out: int
 
 
-class VerifiedOutput(_Exact):
-    """What a unit computed, against PyTorch: fp32 the largest relative deviation, int8 dB of signal."""
+class VerifiedOutput(Record):
+    """A unit's outputs against PyTorch's: the largest relative deviation (fp32), or the SNR in dB (int8)."""
 
     unit: str
     errors: dict[str, float]
     worst: str
 
 
-class DelegatedOutput(_Exact):
-    """What a unit's accelerator takes; `fell_back` are the keys that it does not take wholly, and why."""
+class DelegatedOutput(Record):
+    """What a unit's accelerator runs; `fell_back`: the keys that it runs only in part, and why."""
 
     unit: str
     subjects: int
     fell_back: dict[str, str]
 
 
-class JournalReportOutput(_Exact):
+class JournalReportOutput(Record):
     """What `latbench profile --json` prints: the run as its journal now holds it."""
 
     target: Target
@@ -200,7 +197,7 @@ class JournalReportOutput(_Exact):
     timed_seconds: float
 
 
-#: Name of the schema -> the model that it is of.
+#: Name of a schema -> its model.
 PUBLISHED_MODELS: dict[str, type[BaseModel]] = {
     "architecture": ArchitectureFile,
     "drift-report": DriftReportOutput,
@@ -213,17 +210,17 @@ def json_schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema called `name`, one of `PUBLISHED_MODELS`.
 
     Raises:
-        KeyError: there is none of that name.
+        KeyError: the name is unknown.
     """
     schema = PUBLISHED_MODELS[name].model_json_schema(by_alias=True, mode="validation")
-    if name == "lut":  # the hash is over all the rest, so the model has it as a property
+    if name == "lut":  # the hash covers all other keys, so the model has it as a property
         schema["properties"]["content_sha256"] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
         schema["required"] = ["schema", *schema["required"], "content_sha256"]
     return {"$schema": SCHEMA_DIALECT, "$id": f"{name}.schema.json"} | schema
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Write every schema to `folder` as NAME.schema.json, and return the paths."""
+    """Write every schema to `folder` as NAME.schema.json; return the paths."""
     paths = []
     for name in PUBLISHED_MODELS:
         paths.append(folder / f"{name}.schema.json")

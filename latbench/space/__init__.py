@@ -1,6 +1,6 @@
-"""What may be chosen: search spaces, ops and architectures.
+"""Search spaces, ops and architectures.
 
-`latbench.space.blocks` holds the modules and is imported only where PyTorch is needed.
+`latbench.space.blocks` has the PyTorch modules; it is imported only where PyTorch is needed.
 """
 
 from latbench.space.architecture import Architecture, published, read_architecture

@@ -1,6 +1,6 @@
-"""Architectures: one choice a layer, as text, as ops, and as counts.
+"""Architectures: a candidate for each layer, as text, as ops, and as counts.
 
-The notation has one token a layer and '|' between stages:
+The notation has a token for each layer and '|' between stages:
 
     k3e1|k3e6 skip k3e1 k3e1|k5e6 k5e3 k5e6 k3e6|…
 
@@ -17,7 +17,14 @@ from latbench.errors import BadNotation, BadRequest, CannotRead, UnknownName
 from latbench.space.macro import Candidate, PublishedNetwork, Release
 from latbench.space.opspec import OpSpec
 from latbench.space.search_space import SearchSpace
-from latbench.space.shipped import CANDIDATES, PUBLISHED, RELEASES
+from latbench.space.shipped import (
+    CANDIDATES,
+    DEFAULT_RELEASE,
+    DEFAULT_SPACE,
+    PUBLISHED,
+    RELEASES,
+    SENTINEL,
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,7 @@ class Architecture:
     """One network of a search space: a candidate for each layer, and a head width.
 
     Raises:
-        BadRequest: the number of choices is not the space's number of layers, or the head is not
-            a positive number.
+        BadRequest: there are more or fewer choices than layers, or the head is below 1 channel.
     """
 
     space: SearchSpace
@@ -35,13 +41,13 @@ class Architecture:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        wanted = len(self.space.layers)
-        if len(self.choices) != wanted:
+        layers = len(self.space.layers)
+        if len(self.choices) != layers:
             raise BadRequest(
-                f"an architecture of {self.space.name} has {wanted} layers, not {len(self.choices)}"
+                f"an architecture of {self.space.name} has {layers} layers, got {len(self.choices)}"
             )
         if self.head < 1:
-            raise BadRequest(f"a head of {self.head} channels makes no sense")
+            raise BadRequest(f"head must be at least 1 channel, got {self.head}")
 
     @classmethod
     def parse(
@@ -50,16 +56,16 @@ class Architecture:
         """Parse the notation for a space; `head` defaults to the space's first.
 
         Raises:
-            BadNotation: a token is no block, or a stage has another number of layers than it must.
+            BadNotation: a token is not a block, or a stage has too many or too few layers.
         """
         stages = [stage.split() for stage in notation.split("|")]
-        wanted = [stage.layers for stage in space.macro.stages]
-        if [len(stage) for stage in stages] != wanted:
+        layers = [stage.layers for stage in space.macro.stages]
+        if [len(stage) for stage in stages] != layers:
             raise BadNotation(
                 f"{notation!r} has {'+'.join(str(len(stage)) for stage in stages)} layers in its "
-                f"stages, but {space.name} has {'+'.join(map(str, wanted))}",
-                hint="write one token a layer and '|' between stages, "
-                "or give a published name such as fbnet_c",
+                f"stages, but {space.name} has {'+'.join(map(str, layers))}",
+                hint="write one token for each layer and '|' between stages, "
+                f"or give the name of a published network such as {SENTINEL}",
             )
         choices = tuple(Candidate.parse(token) for stage in stages for token in stage)
         return cls(space, choices, space.heads[0] if head is None else head, name)
@@ -82,7 +88,7 @@ class Architecture:
 
     @property
     def ops(self) -> tuple[OpSpec, ...]:
-        """Every op in order, stem to classifier; identities are not ops."""
+        """Every op in order, from stem to classifier; identities are not ops."""
         blocks = tuple(op for op in self.layer_ops if op is not None)
         return (self.space.stem, *blocks, *self.space.head_ops(self.head))
 
@@ -97,7 +103,7 @@ class Architecture:
         return sum(op.macs for op in self.ops)
 
     def macs_by(self, release: Release) -> int:
-        """Multiply-accumulates counted as `release` counts them."""
+        """Multiply-accumulates by the counting rule of `release`."""
         _, pool, _ = self.space.head_ops(self.head)
         extra = pool.in_channels * pool.height * pool.width if release.counts_pool else 0
         return self.macs + extra
@@ -116,41 +122,47 @@ class Architecture:
         """Read what `to_dict` wrote, or `fbnet-search`'s architecture.json.
 
         Raises:
-            BadNotation: a field is missing or is not what it must be.
+            BadNotation: a field is missing or has the wrong type.
             UnknownName, BadRequest: as `SearchSpace.named` and `parse`.
         """
         try:
-            space = SearchSpace.from_dict(data["space"])
-            return cls.parse(data["layers"], space, head=int(data["head"]), name=data.get("name"))
+            layers, head, name = data["layers"], data["head"], data.get("name")
+            if not isinstance(data["space"], dict):
+                raise BadNotation(f"space must be an object, got {data['space']!r}")
+            if not isinstance(layers, str):
+                raise BadNotation(f"layers must be text, got {layers!r}")
+            if type(head) is not int:  # not True either, which is an int
+                raise BadNotation(f"head must be an integer, got {head!r}")
+            if name is not None and not isinstance(name, str):
+                raise BadNotation(f"name must be text or null, got {name!r}")
+            return cls.parse(layers, SearchSpace.from_dict(data["space"]), head=head, name=name)
         except KeyError as error:
             raise BadNotation(f"not an architecture: it has no {error}") from None
-        except (TypeError, ValueError, AttributeError):
-            raise BadNotation("not an architecture: a field is not what it must be") from None
 
 
 def published(
     name: str,
     *,
-    release: str = "2020",
+    release: str = DEFAULT_RELEASE,
     space: SearchSpace | None = None,
     head: int | None = None,
 ) -> Architecture:
     """Return a published network.
 
     Args:
-        release: '2019' or '2020'; says which layers, and whether e1 blocks keep their first 1x1.
-        space: build it in this space instead of the published one; the space's rule for e1 holds.
-        head: in place of the published width.
+        release: which release's layers to use, and its rule for the first 1x1 of e1 blocks.
+        space: build the network in this space instead of the published one; then the space's rule applies.
+        head: a head width in channels instead of the published one.
 
     Raises:
-        UnknownName: there is no such network or release.
+        UnknownName: the network or the release is unknown.
     """
     if name not in PUBLISHED:
         raise UnknownName("architecture", name, tuple(PUBLISHED))
     network, rule = PUBLISHED[name], release_named(release)
     if space is None:
         space = _published_space(network, keeps_first_1x1=rule.keeps_first_1x1)
-    notation = network.layers.get(release, network.layers["2020"])
+    notation = network.layers.get(release, network.layers[DEFAULT_RELEASE])
     if head is None:
         head = network.head if network.head in space.heads else space.heads[0]
     return Architecture.parse(notation, space, head=head, name=name)
@@ -165,7 +177,7 @@ def _published_space(
 ) -> SearchSpace:
     network = network or PublishedNetwork({})
     return SearchSpace.named(
-        "fbnet",
+        DEFAULT_SPACE,
         input_size=network.input_size if input_size is None else input_size,
         width=network.width if width is None else width,
         keeps_first_1x1=keeps_first_1x1,
@@ -173,10 +185,10 @@ def _published_space(
 
 
 def release_named(name: str) -> Release:
-    """Return the release called '2019' or '2020'.
+    """Return the release called `name`, such as '2019'.
 
     Raises:
-        UnknownName: there is no such release.
+        UnknownName: the release is unknown.
     """
     if name not in RELEASES:
         raise UnknownName("release", name, tuple(RELEASES))
@@ -192,23 +204,26 @@ def read_architecture(
     input_size: int | None = None,
     width: float | None = None,
 ) -> Architecture:
-    """Turn what a user typed into an architecture.
+    """Return the architecture that a user named.
 
     Args:
-        text: a published name, the notation, or the path of an architecture.json.
-        space: the space it is wanted in (a LUT's, say). A published name or a notation is built in
-            it; a file must have been made for it.
-        release: build it as that release does. Without space and release, it is built in the
-            search space `fbnet`, whose e1 blocks keep their first 1x1, so that what is measured is
-            what a LUT of that space predicts.
-        head, input_size, width: in place of the published ones, where no space is given.
+        text: the name of a published network, the notation, or the path of an architecture.json.
+        space: the search space to build a name or a notation in, such as a LUT's; a file must belong to it.
+        release: build a published network as in that release. Without space and release, it is built in the
+            default search space, whose e1 blocks keep their first 1x1, so that a measurement of it is
+            comparable with the prediction of a LUT of that space.
+        head, input_size, width: instead of the published ones, if no space is given.
 
     Raises:
-        BadRequest: it is none of these, or the file is of another space.
+        BadRequest: `text` is none of these, or the file belongs to another space.
+        LatbenchError: the file cannot be read.
     """
     if text.endswith(".json"):
         if (head, input_size, width) != (None, None, None):
-            raise BadRequest(f"{text} has a head, input and width of its own")
+            raise BadRequest(
+                f"--head, --input and --width do not apply to {text}, which sets them itself",
+                hint="leave these options out",
+            )
         return _read_file(Path(text), space)
     if space is None:
         keeps = release is None or release_named(release).keeps_first_1x1
@@ -217,7 +232,7 @@ def read_architecture(
         )
     if "|" in text or " " in text:
         return Architecture.parse(text, space, head=head)
-    return published(text, release=release or "2020", space=space, head=head)
+    return published(text, release=release or DEFAULT_RELEASE, space=space, head=head)
 
 
 def _read_file(path: Path, space: SearchSpace | None) -> Architecture:
@@ -228,20 +243,20 @@ def _read_file(path: Path, space: SearchSpace | None) -> Architecture:
     except ValueError as error:
         raise BadNotation(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise BadNotation(f"{path} is not an architecture: it holds no JSON object")
+        raise BadNotation(f"{path} is not an architecture: it is not a JSON object")
     try:
         architecture = Architecture.from_dict(data)
     except BadRequest as error:
         raise BadNotation(f"{path}: {error.message}", hint=error.hint) from None
     if space is not None and architecture.space != space:
-        own, wanted = architecture.space.to_dict(), space.to_dict()
-        differing = [name for name in own if own[name] != wanted[name]]
+        own, expected = architecture.space.to_dict(), space.to_dict()
+        differing = [name for name in own if own[name] != expected[name]]
         raise BadRequest(
-            f"{path} is an architecture of another space than is wanted:",
-            details=[f"{name}: {own[name]} instead of {wanted[name]}" for name in differing],
-            hint="give its notation in place of the file, and it is built in that space"
+            f"the architecture in {path} belongs to another search space:",
+            details=[f"{name} is {own[name]}, must be {expected[name]}" for name in differing],
+            hint=f"give its notation instead of the file: {architecture.notation!r}"
             if differing == ["keeps_first_1x1"]
-            else f"profile its space: latbench profile {architecture.space.arguments}",
+            else f"profile its search space: latbench profile {architecture.space.arguments}",
         )
     return architecture
 

@@ -1,4 +1,4 @@
-"""The blocks as PyTorch modules: what every export is checked against.
+"""The blocks as PyTorch modules, the reference that exported models are checked against.
 
 Modules are registered in the order their layers run, so parameters line up with other FBNet
 implementations that do the same (timm's fbnetc_100, for one).

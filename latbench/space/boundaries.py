@@ -1,9 +1,9 @@
-"""What passes between grouped blocks and others.
+"""Boundaries between blocks with grouped convolutions and other ops.
 
-Runtimes lay out the values of grouped convolutions in another way than those of others: ONNX Runtime
-computes most convolutions in blocks of channels (NCHWc) and grouped ones without, and changes layouts
-between them. A block in its sandwich always has others beside it, so its time holds both changes; in a
-network some are saved and some are dearer.
+Runtimes may store the values of grouped convolutions in another memory layout: ONNX Runtime computes most
+convolutions in blocks of channels (NCHWc), grouped ones without, and converts between the two. A block in
+its sandwich always has ungrouped neighbours, so its entry holds both conversions; in a network some of them
+do not happen and others cost more. `latbench.lut.calibrate` fits these boundary costs.
 """
 
 import math
@@ -15,26 +15,26 @@ from itertools import pairwise
 from latbench.space.opspec import OpSpec
 
 
-class Transition(StrEnum):
-    """Where a value goes; the name stands in LUTs. Between two other ops there is none."""
+class Boundary(StrEnum):
+    """The kinds of boundary; LUT files use the values. Two ungrouped ops have no boundary between them."""
 
     TO_GROUPED = "to_grouped"
     FROM_GROUPED = "from_grouped"
     BETWEEN_GROUPED = "between_grouped"
 
 
-def transition(from_grouped: bool, to_grouped: bool) -> Transition | None:
-    """The transition between two ops, of which each has grouped convolutions or not."""
+def boundary_between(from_grouped: bool, to_grouped: bool) -> Boundary | None:
+    """The boundary between two ops, each with grouped convolutions or without."""
     if from_grouped:
-        return Transition.BETWEEN_GROUPED if to_grouped else Transition.FROM_GROUPED
-    return Transition.TO_GROUPED if to_grouped else None
+        return Boundary.BETWEEN_GROUPED if to_grouped else Boundary.FROM_GROUPED
+    return Boundary.TO_GROUPED if to_grouped else None
 
 
-def transitions(ops: Sequence[OpSpec]) -> Counter[Transition]:
-    """How many values make each transition, at batch 1, when `ops` run in sequence."""
-    found: Counter[Transition] = Counter()
+def boundary_values(ops: Sequence[OpSpec]) -> Counter[Boundary]:
+    """How many values cross each kind of boundary, at batch 1, when `ops` run in sequence."""
+    counts: Counter[Boundary] = Counter()
     for before, op in pairwise(ops):
-        made = transition(before.groups > 1, op.groups > 1)
-        if made is not None:
-            found[made] += math.prod(op.input_shape)
-    return found
+        boundary = boundary_between(before.groups > 1, op.groups > 1)
+        if boundary is not None:
+            counts[boundary] += math.prod(op.input_shape)
+    return counts

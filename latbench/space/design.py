@@ -1,4 +1,4 @@
-"""Which whole networks to time: diverse ones to learn from, and others to be judged by."""
+"""Which whole networks to time: for calibration, and for validation."""
 
 import math
 import random
@@ -8,27 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.space.architecture import Architecture, published
-from latbench.space.boundaries import Transition, transitions
+from latbench.space.boundaries import Boundary, boundary_values
 from latbench.space.search_space import SearchSpace
-from latbench.space.shipped import CANDIDATES
+from latbench.space.shipped import CANDIDATES, SENTINEL
 
-#: The network that every run times, so that runs can be compared.
-SENTINEL = "fbnet_b"
+__all__ = ["SENTINEL", "calibration_architectures", "varied_architectures"]
 
 _POOL = 400
 _SKEW = 0.7
 
-#: Prior standard deviations the design is optimal for: of what all ops share, of each op alone, of what
-#: transitions take, and of a network's own noise; relative. Magnitudes, not fits: the design hardly
-#: depends on them.
-_SHARED, _EACH, _TRANSITION, _NOISE = 0.2, 0.05, 0.1, 0.008
+#: Relative prior standard deviations that the design is optimal for: of what all ops share, of each op, of
+#: boundary costs, and of a network's noise. They are orders of magnitude, on which the design hardly depends.
+_SHARED, _EACH, _BOUNDARY, _NOISE = 0.2, 0.05, 0.1, 0.008
 
 
 def varied_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> list[Architecture]:
     """Return `count` architectures of widely different latencies, reproducibly.
 
-    Every other one draws its candidates uniformly; the rest draw them with probabilities of their
-    own, from a symmetric Dirichlet distribution, since uniform draws all cost much the same.
+    Every other one draws its candidates uniformly. Such networks all have similar latencies, so the rest draw
+    theirs with probabilities from a symmetric Dirichlet distribution.
     """
     rng = random.Random(f"varied:{seed}")
     found = []
@@ -42,22 +40,22 @@ def varied_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> li
 
 
 def calibration_architectures(space: SearchSpace, count: int) -> list[Architecture]:
-    """Return the `count` architectures that tell most about how ops add up, the sentinel first.
+    """Return the `count` architectures most informative about how ops add up, the sentinel first.
 
     A greedy Bayesian D-optimal design (Chaloner and Verdinelli, "Bayesian experimental design: a
-    review", Statistical Science 10, 1995) over a fixed pool: each next network is the one whose
-    latency the networks before it leave most uncertain, if ops err with what they share, each on
-    its own, and at transitions. MACs stand in for latencies, which nobody knows yet.
+    review", Statistical Science 10, 1995) over a fixed pool: each next network is the one whose latency is
+    most uncertain given the networks before it, with errors common to all ops, of each op, and of boundary
+    costs. MACs stand in for the latencies, which are not known yet.
     """
     pool = [published(SENTINEL, space=space), *varied_architectures(space, _POOL, seed=-1)]
     shares = _shares(space, pool)
     covariance = _SHARED**2 * np.outer(shares.sum(1), shares.sum(1))
     covariance += _EACH**2 * shares @ shares.T
-    made = [transitions(architecture.ops) for architecture in pool]
-    values = np.array([[one[kind] for kind in Transition] for one in made], dtype=np.float64)
+    crossing = [boundary_values(architecture.ops) for architecture in pool]
+    values = np.array([[one[kind] for kind in Boundary] for one in crossing], dtype=np.float64)
     values /= [[sum(math.prod(op.input_shape) for op in one.ops[1:])] for one in pool]
-    covariance += _TRANSITION**2 * values @ values.T
-    # A network far from the others in size tells the offset from the scale.
+    covariance += _BOUNDARY**2 * values @ values.T
+    # Networks of very different sizes separate the offset from the scale.
     sizes = np.array([architecture.macs for architecture in pool], dtype=np.float64)
     relative = sizes.mean() / sizes
     covariance += (_EACH * np.outer(relative, relative)) * _EACH
@@ -72,7 +70,7 @@ def calibration_architectures(space: SearchSpace, count: int) -> list[Architectu
 
 
 def _shares(space: SearchSpace, networks: Sequence[Architecture]) -> NDArray[np.float64]:
-    """Of each network (row), the share of each op (column) in its MACs."""
+    """The share of each op (column) in the MACs of each network (row)."""
     columns = {op: number for number, op in enumerate(space.unique_ops)}
     shares = np.zeros((len(networks), len(columns)))
     for row, network in enumerate(networks):

@@ -1,12 +1,12 @@
 """FBNet as data: the search space (Wu et al., CVPR 2019, Table 1 and section 3.1) and its networks.
 
-22 layers each take one of 9 candidates between a fixed stem and head. `fbnet-cifar` is the layout that
-HW-NAS-Bench (Li et al., ICLR 2021) gives the same space for 32x32 images.
+22 layers each take one of 9 candidates between a fixed stem and head. `fbnet-cifar` is the layout of the
+same space for 32x32 images in HW-NAS-Bench (Li et al., ICLR 2021).
 
-The 2019 release is the code that came with the paper: e1 blocks keep their first 1x1 convolution,
+The 2019 release is the code published with the paper: e1 blocks keep their first 1x1 convolution,
 some 5x5 are two 3x3 (`sep`), and MACs are those of convolution and linear layers. Its layers are
-reconstructed; they reproduce the published counts to the digit. The 2020 release drops the first
-1x1 of e1 blocks and counts one more operation for each input element of the global average pool.
+reconstructed; they reproduce the published counts exactly. The 2020 release drops the first 1x1 of
+e1 blocks and counts one more operation for each input element of the global average pool.
 """
 
 from latbench.space.macro import (
@@ -18,7 +18,7 @@ from latbench.space.macro import (
     Stage,
 )
 
-#: The nine choices of FBNet's Table 2, in the order the notation of LUTs and supernets uses.
+#: The nine candidates of FBNet's Table 2, in the order that LUTs and supernets use.
 CANDIDATES: tuple[Candidate, ...] = (
     *tuple(
         Candidate(kernel, expansion, groups)
@@ -27,6 +27,9 @@ CANDIDATES: tuple[Candidate, ...] = (
     ),
     SKIP,
 )
+
+#: The search space, the release and the sentinel that are used unless another is named.
+DEFAULT_SPACE, DEFAULT_RELEASE, SENTINEL = "fbnet", "2020", "fbnet_b"
 
 _CHANNELS = (16, 24, 32, 64, 112, 184, 352)
 _LAYERS = (1, 4, 4, 4, 4, 4, 1)

@@ -1,4 +1,4 @@
-"""What a search space and its published networks are made of, as data types."""
+"""The data types that a search space and its published networks are described with."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from latbench.errors import BadNotation
 
 @dataclass(frozen=True)
 class Candidate:
-    """One block choice. `str(candidate)` is its token in the notation: k3e6, k5e1g2, k3e6sep, skip."""
+    """One choice of block. `str(candidate)` is its token in the notation: k3e6, k5e1g2, k3e6sep, skip."""
 
     kernel: int = 0
     expansion: int = 0
@@ -26,15 +26,15 @@ class Candidate:
         """Parse one token of the notation.
 
         Raises:
-            BadNotation: the token names no block.
+            BadNotation: the token is not a block.
         """
         if token == "skip":
             return SKIP
         match = re.fullmatch(r"k([357])e([1-9])(?:g([2-9]))?(sep)?", token)
         if match is None:
             raise BadNotation(
-                f"{token!r} is not a block",
-                hint="blocks are written like k3e6, k5e1g2, k3e6sep or skip",
+                f"unknown block {token!r}",
+                hint="write a block like k3e6, k5e1g2, k3e6sep or skip",
             )
         return cls(int(match[1]), int(match[2]), int(match[3] or 1), match[4] is not None)
 
@@ -53,10 +53,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class MacroArchitecture:
-    """What is fixed in a space, before input size and width are chosen.
+    """The fixed part of a search space, before input size and width are chosen.
 
-    `input_sizes` are those the literature uses, the first the default; any multiple of
-    `input_multiple` is accepted.
+    `input_sizes` are those of the literature, the default first; any multiple of `input_multiple` is
+    accepted. `heads` are head widths in channels, the default first.
     """
 
     name: str
@@ -71,7 +71,7 @@ class MacroArchitecture:
 
 @dataclass(frozen=True)
 class Release:
-    """The conventions of one release."""
+    """The conventions of one release of published networks."""
 
     name: str
     keeps_first_1x1: bool
@@ -80,10 +80,10 @@ class Release:
 
 @dataclass(frozen=True)
 class PublishedNetwork:
-    """A published network: its layers a release, and the shape it was published at.
+    """A published network: its layers in each release, and the shape it was published with.
 
-    `transcription` is set where the layers were read off a figure of the paper by third parties;
-    they are no official file, and their head is assumed.
+    `transcription` means that third parties read the layers off a figure of the paper: there is no official
+    file, and the head is an assumption.
     """
 
     layers: dict[str, str]

@@ -1,16 +1,16 @@
-"""Ops and their keys: what a LUT entry is an entry of.
+"""Ops and their keys; a LUT has one entry for each.
 
 An `OpSpec` is one unique op with its shape. Its key is canonical, readable and parses back:
 
     ir_k5_e6_g1_s2_i24_o32_h56_w56       inverted residual
     ir_k3sep_e6_g1_s1_i32_o32_h28_w28    the same with two depthwise 3x3 in place of one 5x5
     ds_k3_g1_s1_i16_o16_h112_w112        an e1 block without its first 1x1 (depthwise-separable)
-    skip_s2_i16_o24_h112_w112            the projection that a skip becomes where the shape changes
+    skip_s2_i16_o24_h112_w112            the projection of a skip where the shape changes
     stem_k3_s2_i3_o16_h224_w224          the first convolution
     head_i352_o1984_h7_w7                the last 1x1 convolution
     pool_i1984_h7_w7                     global average pool
     classifier_i1984_o1000               fully connected layer with bias
-    frame_i16_h112_w112                  a 1x1 convolution that stands beside an op while it is timed
+    frame_i16_h112_w112                  a 1x1 convolution next to an op in its sandwich
 
 In a block k is the kernel, e the expansion, g the groups and s the stride; i and o are channels, and
 h and w the size of the input. Shapes are at batch 1.
@@ -41,7 +41,7 @@ BLOCK_KINDS = frozenset({OpKind.INVERTED_RESIDUAL, OpKind.DEPTHWISE_SEPARABLE})
 
 @dataclass(frozen=True, order=True)
 class OpSpec:
-    """One unique op with its shape. Fields that a kind does not have keep their defaults."""
+    """One unique op with its shape. Fields that do not apply to a kind keep their defaults."""
 
     kind: OpKind
     in_channels: int
@@ -120,12 +120,12 @@ class OpSpec:
 
     @property
     def params(self) -> int:
-        """Convolution and linear weights, as FBNet's releases count them: no bias, no BN."""
+        """Convolution and linear weights; no bias, no BN."""
         return sum(weights for weights, _, _ in self._layers())
 
     @property
     def activations(self) -> int:
-        """Values of the input and of every layer's output: what passes through memory, weights aside."""
+        """The number of values in the input and in every layer's output: memory traffic without weights."""
         written = sum(channels * pixels for _, channels, pixels in self._layers())
         return self.in_channels * self.height * self.width + written
 
@@ -172,7 +172,7 @@ def parse_key(key: str) -> OpSpec:
     for token in tokens:
         match = re.fullmatch(r"([kegsiohw])([1-9][0-9]{0,5})(sep)?", token)
         if match is None:
-            raise BadNotation(f"{key!r} is not an op key: {token!r} is no field of it")
+            raise BadNotation(f"{key!r} is not an op key: unknown field {token!r}")
         fields[_FIELD[match[1]]] = int(match[2])
         separable = separable or match[3] is not None
     if kind in (OpKind.POOL, OpKind.FRAME):

@@ -1,13 +1,13 @@
-"""The company in which an op is timed: a sandwich `frame -> op -> frame`.
+"""The context in which an op is timed: a sandwich `frame -> op -> frame`.
 
-A block timed alone pays for its edges what it does not pay inside a network: layout reorders,
-dispatch, cold inputs. In a sandwich its edges are inner ones. A frame is a 1x1 convolution that keeps
-the channels, and costs half of what two in a row cost:
+A block timed alone has costs at its edges that it does not have inside a network: layout conversions,
+dispatch, cold inputs. In a sandwich its edges are inner ones. A frame is a 1x1 convolution that keeps the
+number of channels, and its cost is taken as half that of two frames in a row:
 
     op = sandwich - pair(before) / 2 - pair(after) / 2
 
-The stem has no frame before it. Head, pool and classifier have none after them, and pool and
-classifier none at all: as wide as the head is, a frame would cost many times what they do.
+The stem has no frame before it, the head none after it. Pool and classifier have no frames: with as many
+channels as the head has, a frame would cost many times what they do.
 """
 
 from latbench.space.opspec import OpKind, OpSpec
@@ -17,7 +17,7 @@ _NONE_AFTER = frozenset({OpKind.HEAD, OpKind.POOL, OpKind.CLASSIFIER, OpKind.FRA
 
 
 def frames_of(op: OpSpec) -> tuple[OpSpec, ...]:
-    """The frames around `op`: before and after it, where it has them."""
+    """The frames of `op`: before it and after it, as far as it has them."""
     frames = []
     if op.kind not in _NONE_BEFORE:
         frames.append(_frame(op.input_shape))
@@ -27,7 +27,7 @@ def frames_of(op: OpSpec) -> tuple[OpSpec, ...]:
 
 
 def sandwich_of(op: OpSpec) -> tuple[OpSpec, ...]:
-    """The ops that are timed for `op`, in sequence: itself between its frames."""
+    """The ops that are timed for `op`, in sequence: the op between its frames."""
     before = () if op.kind in _NONE_BEFORE else (_frame(op.input_shape),)
     after = () if op.kind in _NONE_AFTER else (_frame(op.output_shape),)
     return (*before, op, *after)

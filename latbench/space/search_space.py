@@ -7,15 +7,15 @@ from functools import cached_property
 from latbench.errors import BadRequest, UnknownName
 from latbench.space.macro import SKIP, Candidate, MacroArchitecture
 from latbench.space.opspec import OpKind, OpSpec
-from latbench.space.shipped import CANDIDATES, MACRO_ARCHITECTURES
+from latbench.space.shipped import CANDIDATES, DEFAULT_SPACE, MACRO_ARCHITECTURES
 
-#: Width multipliers the literature uses; any in (0, 2] is accepted.
+#: Width multipliers of the literature; any in (0, 2] is accepted.
 WIDTHS = (1.0, 0.75, 0.5, 0.35)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One searchable position: where it stands, and the shapes it maps."""
+    """One searchable position: its stage, its index there, channels, stride, and input size in pixels."""
 
     stage: int
     index: int
@@ -26,9 +26,9 @@ class Layer:
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """`channels` times `width`, rounded to a multiple of 8 without losing more than a tenth.
+    """`channels` times `width`, rounded to a multiple of 8, and not down by more than a tenth.
 
-    The rule of MobileNetV2 (Sandler et al., CVPR 2018), which FBNet's releases share.
+    The rule of MobileNetV2 (Sandler et al., CVPR 2018).
     """
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
@@ -37,10 +37,10 @@ def scaled_channels(channels: int, width: float) -> int:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What may be chosen: a macro-architecture at one input size, width and number of classes.
+    """A search space: a macro-architecture at one input size, width and number of classes.
 
-    `keeps_first_1x1` says whether an e1 block has its first 1x1 convolution (the paper, and the
-    2019 release) or starts with the depthwise one (the 2020 release).
+    `keeps_first_1x1` is whether a block of expansion 1 keeps its first 1x1 convolution or starts with the
+    depthwise one. `input_size` is in pixels; `width` multiplies the channels.
     """
 
     macro: MacroArchitecture
@@ -52,7 +52,7 @@ class SearchSpace:
     @classmethod
     def named(
         cls,
-        name: str = "fbnet",
+        name: str = DEFAULT_SPACE,
         *,
         input_size: int | None = None,
         width: float = 1.0,
@@ -62,8 +62,8 @@ class SearchSpace:
         """Return the space called `name`.
 
         Raises:
-            UnknownName: there is no such space.
-            BadRequest: the input size, width or number of classes makes no sense for it.
+            UnknownName: the space is unknown.
+            BadRequest: the input size, width or number of classes is out of range.
         """
         macro = MACRO_ARCHITECTURES.get(name)
         if macro is None:
@@ -71,18 +71,18 @@ class SearchSpace:
         size = macro.input_sizes[0] if input_size is None else input_size
         if size < macro.input_multiple or size % macro.input_multiple or size > 1024:
             raise BadRequest(
-                f"input {size} does not suit the space {name}",
-                hint=f"give a multiple of {macro.input_multiple} up to 1024, "
-                f"such as {', '.join(map(str, macro.input_sizes))}",
+                f"input must be a multiple of {macro.input_multiple} up to 1024 in the space {name}, "
+                f"got {size}",
+                hint=f"common sizes: {', '.join(map(str, macro.input_sizes))}",
             )
         if not 0 < width <= 2:
             raise BadRequest(
-                f"width {width:g} does not suit the space {name}",
-                hint=f"give a number above 0 and up to 2, such as {', '.join(map(str, WIDTHS))}",
+                f"width must be above 0 and at most 2, got {width:g}",
+                hint=f"common widths: {', '.join(map(str, WIDTHS))}",
             )
         count = macro.classes if classes is None else classes
         if count < 1:
-            raise BadRequest(f"a network with {count} classes makes no sense")
+            raise BadRequest(f"classes must be at least 1, got {count}")
         return cls(macro, size, width, count, keeps_first_1x1)
 
     @property
@@ -108,19 +108,33 @@ class SearchSpace:
         """Read what `to_dict` wrote.
 
         Raises:
-            UnknownName, BadRequest: as `named`.
+            KeyError: a field is missing.
+            BadRequest: a field has the wrong type, or as `named`.
         """
+        name, size, width = data["name"], data["input"], data["width"]
+        classes, keeps = data["classes"], data["keeps_first_1x1"]
+        # Exact types: True is an int, and neither is a number in a file.
+        if not isinstance(name, str):
+            raise BadRequest(f"space.name must be text, got {name!r}")
+        if type(size) is not int:
+            raise BadRequest(f"space.input must be an integer, got {size!r}")
+        if type(width) is not float and type(width) is not int:
+            raise BadRequest(f"space.width must be a number, got {width!r}")
+        if type(classes) is not int:
+            raise BadRequest(f"space.classes must be an integer, got {classes!r}")
+        if type(keeps) is not bool:
+            raise BadRequest(f"space.keeps_first_1x1 must be true or false, got {keeps!r}")
         return cls.named(
-            str(data["name"]),
-            input_size=int(data["input"]),
-            width=float(data["width"]),
-            classes=int(data["classes"]),
-            keeps_first_1x1=bool(data["keeps_first_1x1"]),
+            name,
+            input_size=size,
+            width=float(width),
+            classes=classes,
+            keeps_first_1x1=keeps,
         )
 
     @property
     def arguments(self) -> str:
-        """The command-line options that name this space."""
+        """The command-line options that select this space."""
         words = [
             "--space",
             self.name,
@@ -137,9 +151,9 @@ class SearchSpace:
 
     @property
     def heads(self) -> tuple[int, ...]:
-        """The head widths that networks of this space use; the first is the default.
+        """The head widths of networks of this space, in channels; the first is the default.
 
-        A width below 1 leaves the head whole, as MobileNetV2 does; a width above 1 scales it.
+        A width below 1 does not narrow the head, as in MobileNetV2; a width above 1 scales it.
         """
         return tuple(scaled_channels(head, max(1.0, self.width)) for head in self.macro.heads)
 
@@ -171,7 +185,7 @@ class SearchSpace:
                 channels, size = out_channels, -(-size // stride)
 
     def op(self, layer: Layer, candidate: Candidate) -> OpSpec | None:
-        """The op that `candidate` is at `layer`; None for a skip that is the identity."""
+        """The op of `candidate` at `layer`; None for a skip that is the identity."""
         if candidate == SKIP:
             if layer.stride == 1 and layer.in_channels == layer.out_channels:
                 return None
@@ -198,7 +212,7 @@ class SearchSpace:
         )
 
     def head_ops(self, head: int | None = None) -> tuple[OpSpec, OpSpec, OpSpec]:
-        """The head convolution, pool and classifier of a network whose head is `head` wide."""
+        """The head convolution, pool and classifier of a network with a head of `head` channels."""
         width = self.heads[0] if head is None else head
         channels, size = self.layers[-1].out_channels, self._final_size
         return (
@@ -214,7 +228,7 @@ class SearchSpace:
 
     @cached_property
     def unique_ops(self) -> tuple[OpSpec, ...]:
-        """Every op that a network of this space can hold, once, in network order."""
+        """Every op that a network of this space can contain, once, in network order."""
         ops = [self.stem]
         for layer in self.layers:
             ops += [op for candidate in CANDIDATES if (op := self.op(layer, candidate))]

@@ -1,5 +1,21 @@
-"""The shipped search spaces, networks and releases: one import a space's file."""
+"""The shipped search spaces, networks and releases: one import for each space's file."""
 
-from latbench.space.fbnet import CANDIDATES, MACRO_ARCHITECTURES, PUBLISHED, RELEASES
+from latbench.space.fbnet import (
+    CANDIDATES,
+    DEFAULT_RELEASE,
+    DEFAULT_SPACE,
+    MACRO_ARCHITECTURES,
+    PUBLISHED,
+    RELEASES,
+    SENTINEL,
+)
 
-__all__ = ["CANDIDATES", "MACRO_ARCHITECTURES", "PUBLISHED", "RELEASES"]
+__all__ = [
+    "CANDIDATES",
+    "DEFAULT_RELEASE",
+    "DEFAULT_SPACE",
+    "MACRO_ARCHITECTURES",
+    "PUBLISHED",
+    "RELEASES",
+    "SENTINEL",
+]

@@ -10,17 +10,19 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from latbench._version import __version__
 from latbench.device.catalogue import CatalogueDevice, find_device, require_runtime
 from latbench.errors import BadRequest
 from latbench.files import home, shipped
+from latbench.lut.quantiles import Z975
 from latbench.lut.roofline import ENTRY_DEVIATION, Core, Figure, Roofline, fit_roofline
 from latbench.lut.schema import Correction, Entry, Lut
+from latbench.record import Integer, PositiveNumber, Record
 from latbench.runtime.registry import descriptor
 from latbench.space import PUBLISHED, OpKind, OpSpec, SearchSpace, published
 from latbench.target import Precision, Runtime, Target
@@ -41,14 +43,9 @@ _OTHER_LEVEL = 1.0
 _OTHER_ENGINE = 0.15
 #: A core whose clock nobody states.
 _UNKNOWN_GHZ = 2.0
-_Z95 = 1.959964
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PublishedFigure(_Record):
+class PublishedFigure(Record):
     """The latency of one network that somebody published, milliseconds at batch 1.
 
     `threads` is None where the source does not say. `on` names the phone if it is another one.
@@ -56,32 +53,32 @@ class PublishedFigure(_Record):
 
     network: str
     release: Literal["2019", "2020"] = "2019"
-    ms: float = Field(gt=0)
+    ms: PositiveNumber
     engine: str
     precision: Precision
-    threads: int | None = Field(default=None, ge=1)
+    threads: Integer | None = Field(default=None, ge=1)
     on: str | None = None
     source: str = Field(min_length=10)
 
 
-class PublishedComparison(_Record):
+class PublishedComparison(Record):
     """How many times longer `network` takes than `versus`; engine and precision are not said."""
 
     network: str
     versus: str
     release: Literal["2019", "2020"] = "2020"
-    ratio: float = Field(gt=0)
+    ratio: PositiveNumber
     source: str = Field(min_length=10)
 
 
-class PublishedCore(_Record):
+class PublishedCore(Record):
     """Multiply-adds a cycle of the core that is measured by default, by precision."""
 
-    macs_per_cycle: dict[Precision, Annotated[float, Field(gt=0)]]
+    macs_per_cycle: dict[Precision, PositiveNumber]
     source: str = Field(min_length=10)
 
 
-class PublishedFigures(_Record):
+class PublishedFigures(Record):
     """What `devices/published/<device>.toml` holds."""
 
     core: PublishedCore
@@ -235,13 +232,13 @@ def modelled_lut(
     is the residual of the LUT's correction, so that it does not average out in a network. `about` is
     what else the LUT's method says.
     """
-    levels = [one.level_spread for one in figures if not one.versus]
+    levels = [one.factor_spread for one in figures if not one.versus]
     # A unit differs from the one that was published like one published unit from another.
     unit = min((level for level in levels if level < _OTHER_LEVEL), default=0.0)
     entries = {}
     for op in space.unique_ops:
         ms = roofline.ms([op])
-        factor = math.exp(_Z95 * math.hypot(ENTRY_DEVIATION, roofline.deviation([op]), unit))
+        factor = math.exp(Z975 * math.hypot(ENTRY_DEVIATION, roofline.deviation([op]), unit))
         entries[op.key] = Entry(
             ms=ms, ci95=(ms / factor, ms * factor), samples=0, rounds=0, spread=0.0, macs=op.macs
         )

@@ -11,7 +11,7 @@ from latbench.export import ArtifactStore, export_architecture
 from latbench.export.metadata import read_metadata
 from latbench.files import sha256_of
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
-from latbench.lut.anchor import Anchor, anchors_of, level_of
+from latbench.lut.anchor import Anchor, anchors_of, slowdown_of
 from latbench.measure import (
     Journal,
     Plan,
@@ -123,7 +123,7 @@ def measure_latency(
         opened.target,
         report.result(workload.key),
         predicted=None if lut is None else _prediction(lut, model, file),
-        anchor=level_of(anchors, latencies) if anchors else None,
+        anchor=slowdown_of(anchors, latencies) if anchors else None,
         delegated=delegated,
     )
 

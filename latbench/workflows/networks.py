@@ -12,7 +12,7 @@ from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import LatbenchError
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
-from latbench.lut.anchor import anchors_of, levels_of
+from latbench.lut.anchor import anchors_of, slowdowns_of
 from latbench.measure import Journal, Plan, RunReport, Settings
 from latbench.space import Architecture
 from latbench.workflows.measure import Measurement
@@ -98,7 +98,7 @@ def measure_networks(
         plan = Plan(target, different, sentinel, Settings(ci=ci, budget_s=budget_s))
         with Journal(journals() / "networks.sqlite") as journal:
             report = measured(plan, opened.unit, journal, progress, {}, fresh=True)
-    levels = levels_of(anchors, [report.result(one.key).ms for one in workloads[: len(anchors)]])
+    levels = slowdowns_of(anchors, [report.result(one.key).ms for one in workloads[: len(anchors)]])
     level = statistics.median(levels) if levels else None
     outcomes: list[Measurement | LatbenchError] = []
     for network, said, workload in zip(networks, predicted, workloads[len(anchors) :], strict=True):

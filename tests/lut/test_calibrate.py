@@ -13,7 +13,7 @@ from latbench.lut import Entry, Lut, predict_latency
 from latbench.lut.calibrate import MIN_AFFINE, calibrate
 from latbench.lut.schema import TimedNetwork
 from latbench.space import CANDIDATES, Architecture, SearchSpace
-from latbench.space.boundaries import Transition, transitions
+from latbench.space.boundaries import Boundary, boundary_values
 from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from tests.lut.test_lut import make_lut
@@ -25,11 +25,11 @@ SCALE, OFFSET, NOISE = 1.08, 0.25, 0.005
 class World:
     """A device whose networks take scale times factor times entry, an offset, and some noise.
 
-    `taken` is what a million values take at each transition besides, ms.
+    `taken` is what a million values take at each boundary, ms.
     """
 
     def __init__(
-        self, *, entry_deviation: float, seed: int = 0, taken: dict[Transition, float] | None = None
+        self, *, entry_deviation: float, seed: int = 0, taken: dict[Boundary, float] | None = None
     ) -> None:
         self._taken = taken or {}
         self._rng = random.Random(seed)
@@ -48,7 +48,7 @@ class World:
 
     def ms(self, network: Architecture) -> float:
         body = sum(self._factors[op.key] * self.entries[op.key].ms for op in network.ops)
-        made = transitions(network.ops)
+        made = boundary_values(network.ops)
         passing = sum(ms * made[kind] / 1e6 for kind, ms in self._taken.items())
         return (OFFSET + SCALE * body + passing) * self._rng.gauss(1, NOISE)
 
@@ -82,29 +82,29 @@ def test_scale_and_offset_are_found() -> None:
     assert abs(_errors(world, world.lut(calibration_architectures(SPACE, 20)), 5)).max() < 0.03
 
 
-def test_what_transitions_take_is_found() -> None:
-    taken = dict(zip(Transition, (0.9, -0.5, -0.7), strict=True))
+def test_boundary_costs_are_found() -> None:
+    taken = dict(zip(Boundary, (0.9, -0.5, -0.7), strict=True))
     world = World(entry_deviation=0.0, taken=taken)
     timed = calibration_architectures(SPACE, 12)
-    assert all(transitions([op for one in timed for op in one.ops])[kind] for kind in Transition)
+    assert all(boundary_values([op for one in timed for op in one.ops])[kind] for kind in Boundary)
     lut = world.lut(timed)
     assert lut.correction is not None
-    assert lut.correction.transitions == pytest.approx(taken, abs=0.4)
-    without = calibrate(world.entries, lut.correction.calibration, SPACE, passing=False)
+    assert lut.correction.boundary_costs == pytest.approx(taken, abs=0.4)
+    without = calibrate(world.entries, lut.correction.calibration, SPACE, boundary_costs=False)
     found = abs(_errors(world, lut, 5))
     left = abs(_errors(world, lut.model_copy(update={"correction": without}), 5))
     assert found.max() < 0.03
     assert found.mean() < 0.6 * left.mean()
 
 
-def test_intervals_know_what_transitions_may_take() -> None:
-    taken = dict(zip(Transition, (0.9, -0.5, -0.7), strict=True))
+def test_intervals_include_the_uncertainty_of_boundary_costs() -> None:
+    taken = dict(zip(Boundary, (0.9, -0.5, -0.7), strict=True))
     world = World(entry_deviation=0.0, taken=taken)
     lut = world.lut(calibration_architectures(SPACE, 12))
     assert lut.correction is not None
     (grouped,) = [n for n, one in enumerate(CANDIDATES) if str(one) == "k5e1g2"]
     widest = Architecture(SPACE, (CANDIDATES[grouped],) * len(SPACE.layers), SPACE.heads[0])
-    sure = lut.correction.model_copy(update={"transition_deviation": 0.0})
+    sure = lut.correction.model_copy(update={"boundary_deviation": 0.0})
     told, doubted = (
         predict_latency(lut.model_copy(update={"correction": one}), widest)
         for one in (sure, lut.correction)
@@ -113,12 +113,12 @@ def test_intervals_know_what_transitions_may_take() -> None:
     assert doubted.high / doubted.low > 1.005 * told.high / told.low
 
 
-def test_where_there_are_no_transitions_none_are_learnt() -> None:
+def test_no_boundary_costs_are_fitted_where_there_are_none() -> None:
     for seed in range(5):
         world = World(entry_deviation=0.0, seed=seed)
         correction = world.lut(calibration_architectures(SPACE, 20)).correction
         assert correction is not None
-        assert correction.transitions == {}
+        assert correction.boundary_costs == {}
 
 
 def test_entries_that_are_off_by_themselves_are_mended() -> None:
@@ -141,6 +141,17 @@ def test_intervals_cover_networks_nobody_fitted() -> None:
     # 300 draws at 95 %: five standard errors are 6 points. Few fitted networks make it wider.
     assert covered / total > 0.89
     assert math.log(prediction.high / prediction.low) < 0.25  # and are not wide for it
+
+
+def test_the_residual_of_few_networks_is_not_believed() -> None:
+    """109 free entries explain 12 networks almost perfectly; the prior of sigma corrects for that."""
+    networks = calibration_architectures(SPACE, 12)
+    for seed in range(4):
+        correction = World(entry_deviation=0.05, seed=seed).lut(networks).correction
+        assert correction is not None
+        assert correction.entry_deviation > 0
+        # Without the prior it is 0.003, the smallest value on the grid, for all four.
+        assert correction.residual > NOISE
 
 
 def test_few_networks_give_a_scale_and_no_offset() -> None:

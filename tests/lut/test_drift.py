@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from latbench import Lut, SearchSpace, published
 from latbench.lut import Entry, Reference, Sentinel
 from latbench.lut.calibrate import calibrate
-from latbench.lut.drift import LEVEL_OPS, NETWORKS, DriftReport, NetworkDrift, compare_luts
-from latbench.lut.examine import traffic_of
-from latbench.lut.ratios import Noise, Verdict, benjamini_hochberg
+from latbench.lut.drift import MIN_OPS, NETWORKS, DriftReport, NetworkDrift, compare_luts
+from latbench.lut.flags import traffic_of
+from latbench.lut.ratios import Noise, Verdict
 from latbench.lut.schema import TimedNetwork
-from latbench.report.drift_text import percent, remarks_on
+from latbench.report.drift_text import change_of, remarks_on
 from latbench.space.architecture import Architecture
 from latbench.space.design import calibration_architectures
 from latbench.target import Precision, Runtime, Target
@@ -33,7 +32,7 @@ FBNET_KEYS = {op.key for name in NETWORKS for op in published(name, space=SPACE)
 
 #: Standard deviations: of a median within a run, of memory's say, and of a level between runs.
 WITHIN, PLACEMENT, LEVEL = 0.0025, 0.005, 0.015
-NOISE = Noise(run_sd=PLACEMENT, dispatch_ms=0.0, level_sd=LEVEL, memory_sd=0.0)
+NOISE = Noise(run_sd=PLACEMENT, dispatch_ms=0.0, overall_sd=LEVEL, memory_sd=0.0)
 
 
 def draw(
@@ -96,7 +95,7 @@ def test_unchanged_things_raise_no_more_alarms_than_promised() -> None:
     # small that the noise decides, not the line.
     assert sum(report.drifted for report in reports) <= 4
     assert all(report.comparable for report in reports)
-    spreads = [report.level.scale for report in reports if report.level]
+    spreads = [report.overall.scale for report in reports if report.overall]
     assert np.median(spreads) == pytest.approx(1.0, abs=0.05)  # the noise is what it is taken for
 
 
@@ -107,7 +106,7 @@ def test_the_noise_of_real_runs_raises_no_more_alarms_than_promised_either() -> 
     felt = [noise.sensitivity(traffic_of(op, Precision.FP32)) for op in ops]
 
     def run() -> Lut:
-        level, memory = rng.normal(0, [noise.level_sd, noise.memory_sd]) / math.sqrt(2)
+        level, memory = rng.normal(0, [noise.overall_sd, noise.memory_sd]) / math.sqrt(2)
         entries = {}
         for op, sensitivity in zip(ops, felt, strict=True):
             ms = 0.01 + op.macs / 1e7
@@ -135,8 +134,8 @@ def test_a_lut_has_not_drifted_from_itself() -> None:
     lut = draw(np.random.default_rng(0))
     report = compare(lut, lut)
     assert (report.comparable, report.drifted, report.changes) == (True, False, ())
-    assert report.level is not None
-    assert report.level.ratio == 1.0
+    assert report.overall is not None
+    assert report.overall.ratio == 1.0
     assert {one.change.ratio for one in report.entries if one.change} == {1.0}
     assert {one.change.ratio for one in report.networks} == {1.0}
 
@@ -155,7 +154,7 @@ def test_noise_that_intervals_do_not_tell_is_taken_from_the_ops_themselves() -> 
     # 1 % of 40: three or more have a probability of 0.7 %. Believed, the intervals would say that
     # the ops differ by five times their errors.
     assert sum(bool(moved(report)) for report in reports) <= 2
-    assert all(report.level is not None and report.level.scale > 3 for report in reports)
+    assert all(report.overall is not None and report.overall.scale > 3 for report in reports)
     assert any("restless" in remark for remark in remarks_on(reports[0]))
 
 
@@ -253,8 +252,8 @@ def test_a_wide_interval_is_no_drift_and_says_what_it_cannot_show() -> None:
     after = make_lut(entries=after.entries | {KEYS[3]: doubtful})
     report = compare(before, after)
     assert KEYS[3] not in moved(report)
-    assert max(report.unseen) > 1.15
-    assert any("may be missed" in remark for remark in remarks_on(report))
+    assert max(report.undetectable) > 1.15
+    assert any("too noisy" in remark for remark in remarks_on(report))
 
 
 def test_an_op_whose_runners_disagree_is_less_sure() -> None:
@@ -264,7 +263,7 @@ def test_an_op_whose_runners_disagree_is_less_sure() -> None:
     placed = after[KEYS[3]].model_copy(update={"placement": 0.03})
     doubtful = compare(before, make_lut(entries=after.entries | {KEYS[3]: placed}))
     assert not doubtful.drifted
-    assert max(doubtful.unseen) > 1.1
+    assert max(doubtful.undetectable) > 1.1
 
 
 # The level
@@ -274,9 +273,9 @@ def test_a_shift_of_the_level_is_no_drift_of_an_op() -> None:
     rng = np.random.default_rng(28)
     for level in (0.5, 0.9, 1.02, 1.1, 3.0):
         report = compare(draw(rng), draw(rng, level=level))
-        assert report.level is not None
-        assert report.level.source == "entries"
-        assert report.level.ratio == pytest.approx(level, rel=0.004)
+        assert report.overall is not None
+        assert report.overall.source == "entries"
+        assert report.overall.ratio == pytest.approx(level, rel=0.004)
         assert not moved(report)
 
 
@@ -285,8 +284,8 @@ def test_a_level_10_per_cent_off_is_drift(level: float, verdict: Verdict) -> Non
     rng = np.random.default_rng(29)
     report = compare(draw(rng), draw(rng, level=level))
     assert report.drifted
-    assert report.level is not None
-    assert report.level.verdict is verdict
+    assert report.overall is not None
+    assert report.overall.verdict is verdict
     assert {one.change.verdict for one in report.networks} == {verdict}
 
 
@@ -294,21 +293,21 @@ def test_everything_3_per_cent_slower_is_seen_only_where_levels_differ_by_less()
     rng = np.random.default_rng(30)
     before, after = draw(rng), draw(rng, level=1.03)
     report = compare(before, after)
-    assert report.level is not None
+    assert report.overall is not None
     assert not report.drifted
-    assert report.level.low < 1 < report.level.high
-    assert report.level.detectable > 1.05
-    assert percent(report.level.detectable) in " ".join(remarks_on(report))  # and that is said
-    steady = compare(before, after, noise=replace(NOISE, level_sd=0.004))
-    assert steady.level is not None
-    assert steady.level.verdict is Verdict.SLOWER
-    assert steady.level.detectable < 1.03
+    assert report.overall.low < 1 < report.overall.high
+    assert report.overall.detectable > 1.05
+    assert change_of(report.overall.detectable) in " ".join(remarks_on(report))  # and that is said
+    steady = compare(before, after, noise=replace(NOISE, overall_sd=0.004))
+    assert steady.overall is not None
+    assert steady.overall.verdict is Verdict.SLOWER
+    assert steady.overall.detectable < 1.03
 
 
 @pytest.mark.parametrize("slower", ["slower", "same"])
 def test_the_sentinel_is_the_level_of_few_ops(slower: str) -> None:
     rng = np.random.default_rng(32)
-    keys = set(KEYS[: LEVEL_OPS - 1])
+    keys = set(KEYS[: MIN_OPS - 1])
     level = 1.2 if slower == "slower" else 1.0
 
     def sentinel(ms: float, name: str = "fbnet_b") -> Sentinel:
@@ -320,28 +319,28 @@ def test_the_sentinel_is_the_level_of_few_ops(slower: str) -> None:
     before = draw(rng, keys=keys, sentinel=sentinel(9.0))
     after = draw(rng, keys=keys, level=level, sentinel=sentinel(9.0 * level))
     report = compare(before, after)
-    assert report.level is not None
-    assert report.level.source == "sentinel"
-    assert report.level.ratio == pytest.approx(level)
-    assert (report.level.verdict is Verdict.SLOWER) == (slower == "slower")
+    assert report.overall is not None
+    assert report.overall.source == "sentinel"
+    assert report.overall.ratio == pytest.approx(level)
+    assert (report.overall.verdict is Verdict.SLOWER) == (slower == "slower")
     assert not moved(report)
     # Of two other networks the ratio says nothing, nor is one sentinel a ratio.
     for other in (sentinel(9.0, "fbnet_a"), None):
         after = draw(rng, keys=keys, sentinel=other)
         alone = compare(before, after)
-        assert alone.level is not None
-        assert alone.level.source == "nothing"
+        assert alone.overall is not None
+        assert alone.overall.source == "nothing"
 
 
 def test_without_any_level_it_is_taken_for_unchanged_and_never_drifts() -> None:
     rng = np.random.default_rng(33)
     keys = set(KEYS[:5])
     report = compare(draw(rng, keys=keys), draw(rng, keys=keys, level=1.5))
-    assert report.level is not None
-    assert (report.level.source, report.level.ratio) == ("nothing", 1.0)
-    assert report.level.verdict is Verdict.SAME
+    assert report.overall is not None
+    assert (report.overall.source, report.overall.ratio) == ("nothing", 1.0)
+    assert report.overall.verdict is Verdict.SAME
     assert keys_of(report, Verdict.SLOWER) == keys  # which it is, for all anybody knows
-    assert any("taken for unchanged" in remark for remark in remarks_on(report))
+    assert any("assumed to be none" in remark for remark in remarks_on(report))
     close = compare(draw(rng, keys=keys), draw(rng, keys=keys, level=1.02))
     assert not close.drifted  # 2 % may well be the level
 
@@ -360,7 +359,7 @@ def test_missing_ops_are_drift_and_new_ones_are_not() -> None:
     for one in report.entries:
         assert (one.change is None) == (one.key in {*KEYS[:3], *KEYS[-2:]})
     assert not compare(draw(rng, keys=without_a), draw(rng)).drifted
-    assert any("lacks 2 ops" in remark for remark in remarks_on(report))
+    assert any("2 ops of the current LUT are new" in remark for remark in remarks_on(report))
 
 
 def test_ops_need_not_all_be_there_if_that_is_said() -> None:
@@ -515,7 +514,7 @@ def test_a_network_is_no_surer_than_its_ops() -> None:
 
     inside: list[bool] = []
     for _ in range(30):
-        networks = compare(wide(), wide(), noise=replace(NOISE, level_sd=0.002)).networks
+        networks = compare(wide(), wide(), noise=replace(NOISE, overall_sd=0.002)).networks
         inside += [one.change.low < 1 < one.change.high for one in networks]
     assert sum(inside) >= 0.87 * len(inside)  # of 95 %; three networks of a pair share their ops
 
@@ -593,7 +592,7 @@ def test_luts_of_different_things_are_not_compared(what: str) -> None:
         assert change.baseline != change.current
         assert len(change.explanation) > 10
         assert (report.comparable, report.drifted) == (False, False)
-        assert (report.level, report.entries, report.networks) == (None, (), ())
+        assert (report.overall, report.entries, report.networks) == (None, (), ())
     assert compare(after, after).comparable == (what != "intervals")
 
 
@@ -633,15 +632,3 @@ def test_what_makes_a_comparison_meaningless_is_told_first() -> None:
     )
     blocks = [change.blocks for change in compare(before, after).changes]
     assert blocks == [True, True, False, False]
-
-
-# Statistics
-
-
-def test_benjamini_hochberg_is_scipys() -> None:
-    rng = np.random.default_rng(39)
-    for size in (1, 2, 17, 109):
-        for p in (rng.random(size), rng.random(size) ** 8, np.round(rng.random(size), 1)):
-            ours = benjamini_hochberg(p)
-            assert ours == pytest.approx(stats.false_discovery_control(p, method="bh"))
-    assert benjamini_hochberg([]).size == 0

@@ -125,9 +125,11 @@ def test_figures_of_the_same_engine_and_threads_are_fitted_alone() -> None:
     rows = estimate("galaxy-s8").method["published"]
     fitted = {(one["network"], one["engine"], one.get("threads")) for one in rows if one["fitted"]}
     assert fitted == {("mobilenet_v1", "xnnpack", 1), ("mobilenet_v2", "xnnpack", 1)}
-    for one in rows:
-        if one["fitted"]:
-            assert one["modelled_ms"] == pytest.approx(one["ms"], rel=0.1)
+    modelled = [one["modelled_ms"] for one in rows if one["fitted"]]
+    assert modelled == pytest.approx([one["ms"] for one in rows if one["fitted"]], rel=0.1)
+    others = [one for one in rows if not one["fitted"]]
+    assert {one["network"] for one in others} > {"fbnet_a", "fbnet_b", "fbnet_c"}
+    assert all(one["engine"] == "nnpack" or one["threads"] > 1 for one in others)
 
 
 def test_another_runtime_is_less_sure() -> None:
@@ -141,10 +143,13 @@ def test_another_runtime_is_less_sure() -> None:
 
 def test_int8_covers_what_was_published() -> None:
     lut = estimate("galaxy-s8", SearchSpace.named(), precision=Precision.INT8)
-    for figure in published_figures("galaxy-s8").figure:
-        if figure.precision is Precision.INT8:
-            said = predict_latency(lut, published(figure.network, space=lut.search_space))
-            assert said.low < figure.ms < said.high
+    figures = [
+        one for one in published_figures("galaxy-s8").figure if one.precision is Precision.INT8
+    ]
+    assert {one.network for one in figures} == {"fbnet_a", "fbnet_b", "fbnet_c"}
+    for figure in figures:
+        predicted = predict_latency(lut, published(figure.network, space=lut.search_space))
+        assert predicted.low < figure.ms < predicted.high
 
 
 def test_nothing_published_is_refused_with_the_command_that_measures() -> None:
@@ -168,6 +173,50 @@ def test_a_file_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "pixel-4.toml").write_text("[core]\nmacs_per_cycle = { fp32 = 8 }\n")
     with pytest.raises(BadRequest, match=r"core\.source"):
         estimate("pixel-4")
+
+
+FIGURES = """
+[core]
+macs_per_cycle = { fp32 = 8 }
+source = "a source of this test"
+[[figure]]
+network = "fbnet_b"
+ms = 30
+engine = "xnnpack"
+precision = "fp32"
+threads = 1
+source = "a source of this test"
+[[comparison]]
+network = "fbnet_a"
+versus = "fbnet_b"
+ratio = 1
+source = "a source of this test"
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "where"),
+    [
+        ("fp32 = 8 }", "fp32 = true }", r"core\.macs_per_cycle"),
+        ("fp32 = 8 }", 'fp32 = "8" }', r"core\.macs_per_cycle"),
+        ("ms = 30", "ms = true", r"figure\.0\.ms"),
+        ("ms = 30", "ms = inf", r"figure\.0\.ms"),
+        ("threads = 1", "threads = true", r"figure\.0\.threads"),
+        ("ratio = 1", "ratio = true", r"comparison\.0\.ratio"),
+    ],
+)
+def test_only_numbers_are_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, where: str
+) -> None:
+    path = tmp_path / "devices" / "published" / "pixel-4.toml"
+    path.parent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    path.write_text(FIGURES)
+    assert published_figures("pixel-4").comparison[0].ratio == 1
+    assert before in FIGURES
+    path.write_text(FIGURES.replace(before, after))
+    with pytest.raises(BadRequest, match=where):
+        published_figures("pixel-4")
 
 
 def test_only_measured_luts_pass_where_measured_ones_are_asked_for() -> None:

@@ -1,5 +1,6 @@
 """The LUT file: it reads back, reads well, and refuses what must not be trusted."""
 
+import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from latbench.errors import LutRefused, MissingOps, OutputFailed
 from latbench.files import shipped
 from latbench.lut import Correction, Entry, Sentinel
 from latbench.lut.schema import SCHEMA
-from latbench.space.boundaries import Transition
+from latbench.space.boundaries import Boundary
 from latbench.target import Precision, Runtime, Target
 
 SPACE = SearchSpace.named("fbnet", input_size=96)
@@ -92,9 +93,11 @@ FIRST = next(make_lut().keys())
     [
         (lambda d: d["entries"][FIRST].update(ms=1.5), "edited or damaged"),
         (lambda d: d.pop("content_sha256"), "edited or damaged"),
-        (lambda d: d.update(schema=99), "schema 99 is unknown"),
-        (lambda d: d.update(schema="1"), "schema '1' is unknown"),
-        (lambda d: d.pop("schema"), "schema None is unknown"),
+        (lambda d: d.update(schema=99), "unknown schema 99"),
+        (lambda d: d.update(schema="1"), "unknown schema '1'"),
+        (lambda d: d.update(schema=True), "unknown schema True"),
+        (lambda d: d.update(schema=3.0), "unknown schema 3.0"),
+        (lambda d: d.pop("schema"), "unknown schema None"),
         (lambda d: d.pop("entries"), "no entries"),
     ],
 )
@@ -124,6 +127,75 @@ def test_an_altered_or_foreign_lut_is_refused(change: Any, reason: str) -> None:
 def test_values_that_no_measurement_gives_are_refused_even_unverified(change: Any) -> None:
     with pytest.raises(LutRefused):
         Lut.from_dict(altered(change), verify=False)
+
+
+def set_at(data: dict[str, Any], path: tuple[str | int, ...], value: object) -> None:
+    """Put `value` into nested JSON data."""
+    *parents, last = path
+    at: Any = data
+    for key in parents:
+        at = at[key]
+    at[last] = value
+
+
+NUMBERS: tuple[tuple[str | int, ...], ...] = (
+    *(("entries", FIRST, field) for field in ("ms", "spread", "placement", "samples", "rounds")),
+    *(("entries", FIRST, field) for field in ("tainted", "outliers", "macs")),
+    *(("entries", FIRST, "ci95", side) for side in (0, 1)),
+    *(("sentinel", field) for field in ("head", "ms", "visits", "drift")),
+    *(("reference", field) for field in ("ms", "visits")),
+    *(("correction", field) for field in ("scale", "offset_ms", "residual", "networks")),
+    *(("correction", field) for field in ("entry_deviation", "transition_deviation")),
+    ("correction", "factors", FIRST),
+    ("correction", "transitions", "to_grouped"),
+    ("correction", "calibration", 0, "head"),
+    ("correction", "calibration", 0, "ms"),
+    ("target", "threads"),
+    ("target", "cores", 0),
+    ("validation", "mape"),
+    *(("space", field) for field in ("input", "width", "classes")),
+)
+
+
+@pytest.fixture(scope="module")
+def full() -> dict[str, Any]:
+    """The JSON data of a LUT with every number that one can hold; all of them are 1."""
+    data = make_lut().to_dict() | {
+        "target": {"device": "host", "runtime": "tflite", "precision": "fp32", "threads": 1}
+        | {"cores": [1]},
+        "sentinel": {"architecture": TIMED["layers"], "head": 1984, "ms": 1.0, "ci95": [1.0, 1.0]}
+        | {"visits": 1, "drift": 1.0},
+        "reference": {"workload": "w", "ms": 1.0, "ci95": [1.0, 1.0], "visits": 1},
+        "validation": {"mape": 1.0},
+    }
+    data["correction"] = {
+        "scale": 1.0, "residual": 1.0, "networks": 1, "calibration": [TIMED],
+        "factors": {FIRST: 1.0}, "transitions": {"to_grouped": 1.0},
+    }  # fmt: skip
+    assert Lut.from_dict(data, verify=False).target.threads == 1
+    return data
+
+
+@pytest.mark.parametrize("path", NUMBERS, ids=lambda path: ".".join(map(str, path)))
+@pytest.mark.parametrize("value", [True, "1"], ids=repr)
+def test_only_numbers_are_numbers(
+    full: dict[str, Any], path: tuple[str | int, ...], value: object
+) -> None:
+    data = copy.deepcopy(full)
+    set_at(data, path, value)
+    with pytest.raises(LutRefused) as refused:
+        Lut.from_dict(data, verify=False)
+    (problem,) = refused.value.details
+    assert path[0] in problem
+    assert "valid" in problem or "must be" in problem
+
+
+def test_only_booleans_are_booleans(full: dict[str, Any]) -> None:
+    data = copy.deepcopy(full)
+    data["space"]["keeps_first_1x1"] = 1
+    with pytest.raises(LutRefused) as refused:
+        Lut.from_dict(data, verify=False)
+    assert "space.keeps_first_1x1 must be true or false, got 1" in refused.value.details[0]
 
 
 @pytest.mark.parametrize(
@@ -166,9 +238,9 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
 def test_another_target_is_refused() -> None:
     lut = make_lut()
     lut.require_target(device="host", runtime=Runtime.TFLITE)
-    with pytest.raises(LutRefused, match="galaxy-s8 was asked for"):
+    with pytest.raises(LutRefused, match="device host, not galaxy-s8"):
         lut.require_target(device="galaxy-s8")
-    with pytest.raises(LutRefused, match="onnx was asked for"):
+    with pytest.raises(LutRefused, match="runtime tflite, not onnx"):
         lut.require_target(runtime=Runtime.ONNX)
 
 
@@ -227,7 +299,7 @@ def test_a_correction_scales_the_sum_and_widens_the_interval() -> None:
     assert plain.high / plain.ms < 1.02
 
 
-def test_schema_2_knew_nothing_of_transitions() -> None:
+def test_schema_2_had_no_boundary_costs() -> None:
     lut = make_lut(correction=Correction(scale=0.9, residual=0.05, networks=1))
     before = lut.to_dict() | {"schema": 2}
     before["correction"] = {
@@ -235,23 +307,45 @@ def test_schema_2_knew_nothing_of_transitions() -> None:
     }
     read = Lut.from_dict(before, verify=False)
     assert read.correction is not None
-    assert read.correction.transitions == {}
+    assert read.correction.boundary_costs == {}
     assert read.to_dict()["schema"] == SCHEMA
 
 
-def test_what_transitions_take_is_kept(tmp_path: Path) -> None:
-    taken = {Transition.TO_GROUPED: 0.4, Transition.BETWEEN_GROUPED: -0.3}
-    correction = Correction(scale=0.9, residual=0.05, networks=1, transitions=taken)
+def test_boundary_costs_are_kept(tmp_path: Path) -> None:
+    taken = {Boundary.TO_GROUPED: 0.4, Boundary.BETWEEN_GROUPED: -0.3}
+    correction = Correction(scale=0.9, residual=0.05, networks=1, boundary_costs=taken)
     lut = make_lut(correction=correction)
     lut.save(tmp_path / "lut.json")
     read = Lut.load(tmp_path / "lut.json")
     assert read == lut
-    assert read.transition_ms(Transition.TO_GROUPED, 500_000) == pytest.approx(0.2)
-    assert read.transition_ms(Transition.FROM_GROUPED, 500_000) == 0
+    assert read.boundary_ms(Boundary.TO_GROUPED, 500_000) == pytest.approx(0.2)
+    assert read.boundary_ms(Boundary.FROM_GROUPED, 500_000) == 0
     data = lut.to_dict()
     data["correction"]["transitions"]["to_others"] = 1.0
     with pytest.raises(LutRefused):
         Lut.from_dict(data, verify=False)
+
+
+@pytest.mark.parametrize("path", sorted(shipped("luts").glob("*.json")), ids=lambda path: path.stem)
+def test_a_shipped_lut_is_written_again_to_the_byte(path: Path, tmp_path: Path) -> None:
+    lut = Lut.load(path)  # checks content_sha256
+    lut.save(tmp_path / "once.json")
+    Lut.load(tmp_path / "once.json").save(tmp_path / "twice.json")
+    assert (tmp_path / "twice.json").read_bytes() == (tmp_path / "once.json").read_bytes()
+    before, after = (json.loads(one.read_text()) for one in (path, tmp_path / "once.json"))
+    assert before.keys() <= after.keys()
+    assert before["entries"].items() <= after["entries"].items()
+
+
+def test_boundary_costs_have_their_first_names_in_files() -> None:
+    correction = Correction(
+        scale=1.0, residual=0.0, networks=1, boundary_deviation=0.1,
+        boundary_costs={Boundary.TO_GROUPED: 0.5},
+    )  # fmt: skip
+    written = make_lut(correction=correction).to_dict()["correction"]
+    assert written["transition_deviation"] == 0.1
+    assert written["transitions"] == {"to_grouped": 0.5}
+    assert not {"boundary_deviation", "boundary_costs"} & written.keys()
 
 
 def test_schema_1_is_still_read() -> None:
@@ -275,10 +369,10 @@ def test_shipped_luts_predict_the_published_networks(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"factors": {"no_such_op": 1.1}}, "which is no entry"),
-        ({"networks": 2}, "not as many as it says"),
+        ({"factors": {"no_such_op": 1.1}}, "which has no entry"),
+        ({"networks": 2}, "correction.networks is 2, but correction.calibration lists 1"),
         ({"calibration": [TIMED | {"layers": "k3e1"}]}, "layers in its stages"),
-        ({"calibration": [TIMED | {"head": 1000}]}, "ops that are no entries"),
+        ({"calibration": [TIMED | {"head": 1000}]}, "has ops without entries"),
     ],
 )
 def test_a_correction_that_makes_no_sense_is_refused(change: Any, reason: str) -> None:

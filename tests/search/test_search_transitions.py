@@ -18,18 +18,18 @@ from fbnet_search.choose.derive import (
 from fbnet_search.cost.latency import LatencyModel, latency_model
 from latbench.lut import Correction, Lut, predict_latency
 from latbench.space import CANDIDATES, SearchSpace
-from latbench.space.boundaries import Transition
+from latbench.space.boundaries import Boundary
 from latbench.target import Runtime
 from tests.search.conftest import MakeLut
 
 #: Ms a million values; as much as the blocks of the small spaces take.
-TAKEN = dict(zip(Transition, (9.0, -3.0, -5.0), strict=True))
+TAKEN = dict(zip(Boundary, (9.0, -3.0, -5.0), strict=True))
 
 
 @pytest.fixture
 def passing(correction: Correction) -> Correction:
     """A correction that knows what transitions take."""
-    return correction.model_copy(update={"transitions": TAKEN})
+    return correction.model_copy(update={"boundary_costs": TAKEN})
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_transitions_change_what_is_predicted(micro: Lut, micro_lut: Lut) -> Non
         return predict_latency(micro, network).ms - predict_latency(micro_lut, network).ms
 
     values = [8 * 8 * 8, 8 * 8 * 8, 16 * 4 * 4, 16 * 4 * 4]  # into each layer, and into the head
-    to, out, between = (TAKEN[kind] / 1e6 for kind in Transition)
+    to, out, between = (TAKEN[kind] / 1e6 for kind in Boundary)
     assert added(plain, plain, skip) == 0
     # An identity lets what comes through it pass.
     assert added(skip, grouped, skip) == pytest.approx(to * values[1] + out * values[3])
@@ -102,9 +102,9 @@ def test_the_fastest_and_the_slowest_are_those_of_all(micro: Lut, sign: int) -> 
 def drawn(lut: Lut, rng: np.random.Generator) -> Lut:
     """The LUT, with transitions that each cost or save a good part of what a block of a small space takes."""
     assert lut.correction is not None
-    taken = dict(zip(Transition, (10 * rng.normal(size=len(Transition))).tolist(), strict=True))
+    taken = dict(zip(Boundary, (10 * rng.normal(size=len(Boundary))).tolist(), strict=True))
     return lut.model_copy(
-        update={"correction": lut.correction.model_copy(update={"transitions": taken})}
+        update={"correction": lut.correction.model_copy(update={"boundary_costs": taken})}
     )
 
 

@@ -1,4 +1,4 @@
-"""The HTML report: `latbench report`; one file that shows LUTs, a run and a search."""
+"""The HTML report of `latbench report`: LUTs, a run and a search in one file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,16 +21,17 @@ def report_sections(
     search_folder: Path | None = None,
     validation: Mapping[str, Any] | None = None,
 ) -> tuple[Section, ...]:
-    """The sections that there is something to show in.
+    """Return the sections that have something to show.
 
     Args:
-        luts: at least one, by the name to show; the first is the one that others are compared with.
-        journal: of the run that the first was built from.
-        search_folder: what `fbnet-search` wrote.
-        validation: what `latbench validate --json` printed of the first.
+        luts: one LUT or more, by display name; the others are compared with the first.
+        journal: the journal that the first LUT was built from.
+        search_folder: a folder that `fbnet-search --out` wrote.
+        validation: the output of `latbench validate --json` for the first LUT.
 
     Raises:
-        JournalRefused, BadRequest, LatbenchError: the journal or the folder cannot be read.
+        JournalRefused, BadRequest, LatbenchError: the journal or the folder cannot be read, or does not
+            belong to the first LUT.
     """
     several = len(luts) > 1
     found = (
@@ -47,5 +48,5 @@ def report_sections(
 
 
 def report_html(title: str, sections: tuple[Section, ...]) -> str:
-    """Return the HTML document of `sections`; it needs no network and no other file."""
+    """Return the HTML document of `sections`; it loads nothing from anywhere."""
     return render(title, sections)

@@ -1,4 +1,4 @@
-"""What the report says of several LUTs together: which op is cheap where, and what drifted."""
+"""The sections on several LUTs together: which ops are cheap where, and drift."""
 
 import math
 import statistics
@@ -10,22 +10,22 @@ from latbench.lut.drift import DriftReport, compare_luts
 from latbench.lut.ratios import Verdict
 from latbench.report.drift_text import (
     bounds,
-    level_line,
-    milliseconds,
-    percent,
+    change_of,
+    overall_line,
     remarks_on,
     verdict_line,
 )
 from latbench.report.html.luts import layer_names
 from latbench.report.html.page import Chart, Figure, Section, Table
 from latbench.space import CANDIDATES, SearchSpace
+from latbench.wording import count_of, milliseconds
 
-#: So many ops are drawn; the table has all.
+#: At most this many ops are drawn; the tables list all.
 _RANKED, _FOREST = 16, 48
 
 
 def comparison(luts: Mapping[str, Lut]) -> Section | None:
-    """Which op is cheap on which LUT, each against the first; None for LUTs without common ops."""
+    """The relative cost of ops on each LUT and on the first; None without common ops."""
     (first, base), *others = luts.items()
     figures: list[Figure] = []
     for name, lut in others:
@@ -36,10 +36,10 @@ def comparison(luts: Mapping[str, Lut]) -> Section | None:
         return None
     return Section(
         "comparison",
-        "Comparison: which op is cheap where",
+        "Comparison: which ops are cheap where",
         tuple(figures),
-        "How many times slower one LUT is than the other over all is taken out, so what is left is "
-        "taste: red ops are dear on the second LUT, blue ops cheap there, relative to the rest.",
+        "The median ratio between the two LUTs is divided out; what is left is how they differ op by op. "
+        "Red ops are expensive on the second LUT and blue ops cheap, relative to the others.",
     )
 
 
@@ -47,8 +47,8 @@ def _pair(
     first: str, base: Lut, second: str, other: Lut, common: list[str]
 ) -> tuple[Figure, Figure]:
     ratios = {key: other[key].ms / base[key].ms for key in common}
-    level = statistics.median(ratios.values())
-    relative = {key: ratio / level for key, ratio in ratios.items()}
+    median = statistics.median(ratios.values())
+    relative = {key: ratio / median for key, ratio in ratios.items()}
     ranks = [_ranks(lut, common) for lut in (base, other)]
     rows = [
         (
@@ -59,15 +59,17 @@ def _pair(
             f"{relative[key]:.3f}",
             str(ranks[0][key]),
             str(ranks[1][key]),
-            f"{ranks[1][key] - ranks[0][key]:+d}",
+            f"{ranks[1][key] - ranks[0][key]:+d}".replace("+0", "0"),
         )
         for key in sorted(common, key=lambda key: relative[key])
     ]
     columns = (
-        "op", "first ms>", "second ms>", "ratio>", "beyond the level>",
+        "op", "first ms>", "second ms>", "ratio>", "relative ratio>",
         "rank first>", "rank second>", "change>",
     )  # fmt: skip
-    table = Table(f"{len(common)} ops of {first} (first) and {second} (second)", columns, rows)
+    table = Table(
+        f"{count_of(len(common), 'op')} of {first} (first) and {second} (second)", columns, rows
+    )
     moved = sorted(common, key=lambda key: -abs(ranks[1][key] - ranks[0][key]))[:_RANKED]
     slopes = [
         {
@@ -85,25 +87,25 @@ def _pair(
             table,
             Chart(
                 "heatmap",
-                f"Heat map: how dear ops are on {second}, relative to {first}",
+                f"Heat map: relative cost of ops on {second} compared with {first}",
                 _relative_cells(base.search_space, relative),
             ),
-            f"{second} takes {level:.2f} times as long as {first} (median of {len(common)} ops). "
-            "Cells say how many times more or less than that.",
+            f"{second} takes {median:.2f} times as long as {first} (median of {len(common)} ops). "
+            "A cell is an op's ratio divided by that.",
         ),
         Figure(
             "Rank changes",
             table,
             Chart(
                 "slope",
-                f"Ranks of the {len(moved)} ops that change places most, {first} to {second}",
+                f"Ranks of the {len(moved)} ops whose rank changes most, {first} to {second}",
                 {
                     "rows": slopes,
                     "sides": [f"{first} ", second] if first == second else [first, second],
                 },
-                ("becomes cheaper among the ops", "becomes dearer"),
+                ("relatively cheaper on the second LUT", "relatively more expensive"),
             ),
-            "The ops that change places most; rank 1, at the top, is the fastest op.",
+            "The ops whose rank changes most; rank 1, at the top, is the fastest op.",
         ),
     )
 
@@ -127,14 +129,18 @@ def _relative_cells(space: SearchSpace, relative: Mapping[str, float]) -> dict[s
                     "v": None if ratio is None else math.log2(ratio),
                     "l": "–" if ratio is None else f"{ratio:.2f}",
                     "t": f"{op or 'the identity'}\n"
-                    + ("not in both LUTs" if ratio is None else f"{ratio:.3f} times the level"),
+                    + (
+                        "not in both LUTs"
+                        if ratio is None
+                        else f"{ratio:.3f} times the median ratio"
+                    ),
                 }
             )
     return {"x": columns, "y": names, "cells": cells, "diverging": True}
 
 
 def drift(luts: Mapping[str, Lut]) -> Section | None:
-    """What changed since the first LUT in those of the same target; None where there are none."""
+    """The drift of each other LUT of the first one's target and space; None if there are none."""
     (first, base), *others = luts.items()
     figures = [
         _drift(f"{first} → {name}", compare_luts(base, lut))
@@ -147,12 +153,12 @@ def drift(luts: Mapping[str, Lut]) -> Section | None:
         "drift",
         "Drift: what became slower",
         tuple(figures),
-        "Each op's change beyond the common level, with its 95 % interval, as latbench drift tests it.",
+        "The change of each op beyond the overall change, with its 95 % interval, as in latbench drift.",
     )
 
 
 def _drift(heading: str, report: DriftReport) -> Figure:
-    if report.level is None:
+    if report.overall is None:
         rows = [(one.what, one.baseline, one.current, one.explanation) for one in report.changes]
         columns = ("what differs", "before", "now", "what it means")
         return Figure(heading, Table(verdict_line(report), columns, rows))
@@ -174,32 +180,34 @@ def _drift(heading: str, report: DriftReport) -> Figure:
                 "lo": 100 * (one.change.low - 1),
                 "hi": 100 * (one.change.high - 1),
                 "s": {Verdict.SLOWER: 1, Verdict.FASTER: 2}.get(one.verdict, 5),
-                "t": f"{one.key}\n{percent(one.change.ratio)} {bounds(one.change)}\n{one.verdict}",
+                "t": f"{one.key}\n{change_of(one.change.ratio)} {bounds(one.change)}\n{one.verdict}",
             }
         )
     half = _FOREST // 2
     shown = points if len(points) <= _FOREST else [*points[:half], *points[-half:]]
     left_out = (
-        f" The {half} at either end of {len(points)} ops are drawn." if shown != points else ""
+        f" The chart shows the {half} ops at either end of {len(points)}."
+        if shown != points
+        else ""
     )
     remarks = " ".join(remarks_on(report))
     return Figure(
         heading,
         Table(
             verdict_line(report),
-            ("op", "before ms>", "now ms>", "change>", "95 %>", "verdict"),
+            ("op", "before ms>", "now ms>", "change>", "95 % interval>", "verdict"),
             moved,
         ),
         Chart(
             "forest",
-            f"{heading}: change of {len(shown)} ops in per cent with intervals, sorted",
-            {"rows": shown[::-1], "at": 0, "xlabel": "change beyond the level, %"},
+            f"{heading}: change of {count_of(len(shown), 'op')} in per cent with intervals, sorted",
+            {"rows": shown[::-1], "at": 0, "xlabel": "change beyond the overall change, %"},
             ("", "slower", "faster", "", "", "no change"),
         ),
-        f"{verdict_line(report)}. Level {level_line(report)}.{left_out} {remarks}",
+        f"{verdict_line(report).capitalize()}. Overall change {overall_line(report)}.{left_out} {remarks}",
     )
 
 
 def _row(name: str, before: float | None, now: float | None, change: Any) -> tuple[str, ...]:
-    told = [milliseconds(ms) if ms is not None else "" for ms in (before, now)]
-    return (name, *told, percent(change.ratio), bounds(change), str(change.verdict))
+    times = [milliseconds(ms) if ms is not None else "" for ms in (before, now)]
+    return (name, *times, change_of(change.ratio), bounds(change), str(change.verdict))

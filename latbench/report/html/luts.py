@@ -1,18 +1,19 @@
-"""What the report says of each LUT by itself: facts, entries, roofline, networks."""
+"""The sections on each LUT: overview, entries, roofline and whole networks."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from latbench.errors import BadRequest
 from latbench.lut import Entry, Lut, predict_ops
-from latbench.lut.examine import bytes_of, examine, roofline_of
+from latbench.lut.flags import best_rates, bytes_of, flagged_entries
 from latbench.lut.provenance import provenance_note
-from latbench.report.drift_text import milliseconds
 from latbench.report.html.page import Chart, Figure, Section, Table
 from latbench.space import CANDIDATES, Architecture, OpKind, OpSpec, SearchSpace, parse_key
+from latbench.wording import count_of, milliseconds, percent
 
-#: The colours of ops, in the order of the style sheet's `--s0` …
+#: The kinds of ops by colour, in the order `--s0` … of the style sheet.
 SERIES = (
     "blocks with k3",
     "blocks with k5",
@@ -23,7 +24,7 @@ SERIES = (
 
 
 def series_of(op: OpSpec) -> int:
-    """Which of `SERIES` an op is drawn as."""
+    """The number of an op's kind in `SERIES`."""
     if op.is_block:
         return 0 if op.kernel == 3 else 1
     others = {OpKind.SKIP: 2, OpKind.STEM: 3, OpKind.HEAD: 3}
@@ -31,31 +32,31 @@ def series_of(op: OpSpec) -> int:
 
 
 def plus_minus(entry: Entry) -> str:
-    """How far the interval reaches from the value, relative: the farther side."""
+    """How far the 95 % interval reaches below and above the value, relative."""
     low, high = entry.ci95
-    return f"−{1 - low / entry.ms:.1%} +{high / entry.ms - 1:.1%}"
+    return f"−{percent(1 - low / entry.ms)} +{percent(high / entry.ms - 1)}"
 
 
-def told(key: str, entry: Entry) -> str:
-    """An entry as the text of a tip."""
+def tooltip(key: str, entry: Entry) -> str:
+    """The text shown when the user points at an entry."""
     low, high = entry.ci95
     lines = [
         key,
         f"{milliseconds(entry.ms)} ms",
-        f"95 %: {milliseconds(low)} to {milliseconds(high)}",
+        f"95 % interval {milliseconds(low)} to {milliseconds(high)} ms",
     ]
     if entry.samples:
-        lines.append(f"{entry.samples} samples, {entry.rounds} rounds")
+        lines.append(f"{count_of(entry.samples, 'sample')}, {count_of(entry.rounds, 'round')}")
     return "\n".join([*lines, *entry.warnings])
 
 
 def overview(luts: Mapping[str, Lut]) -> Section:
-    """Which LUTs the report is of."""
+    """The target, provenance, calibration and validation of each LUT."""
     facts = {name: _facts(lut) for name, lut in luts.items()}
     kinds = dict.fromkeys(kind for one in facts.values() for kind in one)
     rows = [[kind, *(one.get(kind, "") for one in facts.values())] for kind in kinds]
     notes = [note for name, lut in luts.items() if (note := provenance_note(lut, name))]
-    table = Table("What each LUT is of", ("fact", *luts), rows)
+    table = Table("Targets, provenance and accuracy", ("", *luts), rows)
     return Section("overview", "Overview", (Figure("", table),), warning=" ".join(notes))
 
 
@@ -66,29 +67,39 @@ def _facts(lut: Lut) -> dict[str, str]:
         "provenance": lut.provenance,
         "created": lut.created.isoformat(timespec="seconds"),
         "entries": str(len(lut)),
+        "flags": _flags(lut),
     }
     description = lut.conditions.get("description")
     if description:
         facts["unit"] = f"{description}{', emulated' if lut.conditions.get('emulated') else ''}"
     if lut.sentinel is not None:
-        facts["sentinel"] = f"{milliseconds(lut.sentinel.ms)} ms, drift {lut.sentinel.drift:.1%}"
+        facts["sentinel"] = (
+            f"{milliseconds(lut.sentinel.ms)} ms, drift {percent(lut.sentinel.drift)}"
+        )
     if lut.correction is not None:
         one = lut.correction
         facts["correction"] = (
-            f"sums × {one.scale:.3f} {one.offset_ms:+.3f} ms, from {one.networks} networks, "
-            f"{'transitions learnt, ' if one.transitions else ''}{one.residual:.1%} unexplained"
+            f"sums × {one.scale:.3f} {one.offset_ms:+.3f} ms, "
+            f"{'boundary costs, ' if one.boundary_costs else ''}"
+            f"from {count_of(one.networks, 'network')}, {percent(one.residual)} unexplained"
         )
     if lut.validation is not None:
-        one_of = lut.validation
-        facts["validated on"] = f"{one_of['networks']:.0f} networks it was not made from"
-        facts["mean error"] = f"{one_of['mape']:.2f} %, {one_of['worst']:.2f} % worst"
-        facts["in their interval"] = f"{one_of['coverage']:.0f} %"
+        figures = lut.validation
+        facts["validated on"] = count_of(round(figures["networks"]), "other network")
+        facts["mean error"] = f"{figures['mape']:.2f} %, {figures['worst']:.2f} % worst"
+        facts["inside the 95 % interval"] = f"{figures['coverage']:.0f} %"
     facts["sha256"] = lut.content_sha256[:16]
     return facts
 
 
+def _flags(lut: Lut) -> str:
+    """How many entries have each flag."""
+    counts = Counter(name for one in flagged_entries(lut) for name in one.names)
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+
 def layer_names(space: SearchSpace) -> list[str]:
-    """The searchable layers in order: number, channels, size."""
+    """The searchable layers in order: number, channels, size, stride."""
     return [
         f"{number} {layer.in_channels}→{layer.out_channels} {layer.size}²"
         + (f"/{layer.stride}" if layer.stride > 1 else "")
@@ -102,9 +113,9 @@ def heat_maps(luts: Mapping[str, Lut]) -> Section:
         "entries",
         "Entries: layer × candidate",
         tuple(_heat_map(name, lut) for name, lut in luts.items()),
-        "Milliseconds of each candidate at each layer, as they stand in the LUT; the darker, the "
-        "slower, on a logarithmic scale. A skip that is the identity costs nothing. Point at a cell "
-        "for its interval; the table has all of them.",
+        "The latency of each candidate at each layer in milliseconds, uncorrected; darker is slower, on a "
+        "logarithmic scale. A skip that is the identity costs nothing. Point at a cell for its interval; the "
+        "table lists all intervals.",
     )
 
 
@@ -119,14 +130,14 @@ def _heat_map(name: str, lut: Lut) -> Figure:
             op = space.op(layer, candidate)
             cell: dict[str, Any] = {"x": column, "y": title, "v": None, "l": "–"}
             if op is None:
-                cell["t"] = f"{title}\nskip: the identity, no op"
+                cell["t"] = f"{title}\nskip: the identity"
                 row.append("0")
             elif op not in lut:
                 cell |= {"l": "?", "t": f"{op}\nnot in this LUT"}
                 row.append("missing")
             else:
                 entry = lut[op]
-                cell |= {"v": entry.ms, "l": _short(entry.ms), "t": told(op.key, entry)}
+                cell |= {"v": entry.ms, "l": _short(entry.ms), "t": tooltip(op.key, entry)}
                 row.append(f"{milliseconds(entry.ms)} ({plus_minus(entry)})")
             cells.append(cell)
         rows.append(row)
@@ -137,7 +148,9 @@ def _heat_map(name: str, lut: Lut) -> Figure:
     return Figure(
         name,
         Table(
-            f"milliseconds and 95 % intervals, {name}", ("layer", *(f"{c}>" for c in columns)), rows
+            f"latencies in ms with 95 % intervals, {name}",
+            ("layer", *(f"{c}>" for c in columns)),
+            rows,
         ),
         Chart(
             "heatmap",
@@ -152,28 +165,28 @@ def _heads(space: SearchSpace) -> list[OpSpec]:
 
 
 def _short(ms: float) -> str:
-    """Three characters or so, for a cell."""
+    """About three characters, for a cell."""
     return f"{ms:.2f}".removeprefix("0") if ms < 10 else f"{ms:.0f}"
 
 
 def rooflines(luts: Mapping[str, Lut]) -> Section:
-    """How far ops are from what arithmetic and memory bound them by."""
+    """The distance of ops to the limits of arithmetic and memory."""
     figures = [figure for name, lut in luts.items() for figure in _roofline(name, lut)]
     return Section(
         "roofline",
-        "Roofline: what holds ops up",
+        "Roofline: what limits ops",
         tuple(figures),
-        "The dashed line is the best rate that any entry of the same LUT reaches, so no op lies below "
-        "it. An op far above both lines is held up by something else than arithmetic and memory "
-        "traffic. Bytes are an op's input, output and weights, once each.",
+        "The dashed line is the best rate of any entry in the same LUT, so no op lies below it. An op far "
+        "above both lines is limited by something other than arithmetic and memory traffic. Bytes are an "
+        "op's input, output and weights, once each.",
     )
 
 
 def _roofline(name: str, lut: Lut) -> list[Figure]:
-    precision, best = lut.target.precision, roofline_of(lut)
-    examined = [(parse_key(one.key), one) for one in examine(lut)]
+    precision, best = lut.target.precision, best_rates(lut)
+    flagged = [(parse_key(one.key), one) for one in flagged_entries(lut)]
     caption = f"distance to the roofline, {name}"
-    columns = ("op", "MACs>", "bytes>", "ms>", "times the bound>", "mind")
+    columns = ("op", "MACs>", "bytes>", "ms>", "times the bound>", "flags")
     rows = [
         (
             one.key,
@@ -183,7 +196,7 @@ def _roofline(name: str, lut: Lut) -> list[Figure]:
             f"{one.over_roofline:.1f}",
             ", ".join(one.flags),
         )
-        for op, one in sorted(examined, key=lambda pair: -pair[1].over_roofline)
+        for op, one in sorted(flagged, key=lambda pair: -pair[1].over_roofline)
     ]
     table, figures = Table(caption, columns, rows), []
     for what, amount, rate in (
@@ -197,10 +210,10 @@ def _roofline(name: str, lut: Lut) -> list[Figure]:
                 "lo": one.entry.ci95[0],
                 "hi": one.entry.ci95[1],
                 "s": series_of(op),
-                "t": f"{told(op.key, one.entry)}\n{amount(op) / 1e6:.3g} M {what}, "
+                "t": f"{tooltip(op.key, one.entry)}\n{amount(op) / 1e6:.3g} M {what}, "
                 f"{one.over_roofline:.1f} times the bound",
             }
-            for op, one in examined
+            for op, one in flagged
             if amount(op)
         ]
         ends = [min(p["x"] for p in points), max(p["x"] for p in points)]
@@ -211,7 +224,7 @@ def _roofline(name: str, lut: Lut) -> list[Figure]:
                 table,
                 Chart(
                     "scatter",
-                    f"{name}: latency of {len(points)} ops against their {what}, both logarithmic",
+                    f"{name}: latency of {count_of(len(points), 'op')} against {what}, both logarithmic",
                     {
                         "points": points,
                         "lines": [{"points": [[end, end / rate] for end in ends]}],
@@ -222,7 +235,7 @@ def _roofline(name: str, lut: Lut) -> list[Figure]:
                     },
                     SERIES,
                 ),
-                f"Best rate seen: {rate / 1e6:.1f} {unit}.",
+                f"Best rate in this LUT: {rate / 1e6:.1f} {unit}.",
             )
         )
     return figures
@@ -231,23 +244,23 @@ def _roofline(name: str, lut: Lut) -> list[Figure]:
 def networks(
     luts: Mapping[str, Lut], validation: Mapping[str, Any] | None = None
 ) -> Section | None:
-    """Predictions beside measurements of whole networks; None where no LUT has any.
+    """Predictions and measurements of whole networks; None if there are none.
 
     Args:
-        validation: what `latbench validate --json` printed, of the first LUT.
+        validation: the output of `latbench validate --json` for the first LUT.
 
     Raises:
-        BadRequest: it is of another target.
+        BadRequest: the validation belongs to another target.
     """
-    figures = [_learnt(name, lut) for name, lut in luts.items() if _timed(lut)]
+    figures = [_calibration(name, lut) for name, lut in luts.items() if _timed(lut)]
     if validation is not None:
         name, lut = next(iter(luts.items()))
         if validation.get("target", lut.target.model_dump(mode="json")) != lut.target.model_dump(
             mode="json"
         ):
             raise BadRequest(
-                f"the validation is of another target than {name}, which is of {lut.target}",
-                hint="name first the LUT that was validated",
+                f"the validation belongs to another target than {name}: {lut.target}",
+                hint="give the validated LUT first",
             )
         figures.insert(0, _validated(name, validation))
     if not figures:
@@ -256,9 +269,9 @@ def networks(
         "networks",
         "Whole networks: predicted and measured",
         tuple(figures),
-        "The bar is the 95 % interval of the prediction, the cross the measurement, both relative to "
-        "the measurement. Networks that a LUT was calibrated by flatter it: only networks that it was "
-        "not made from tell how far to trust it.",
+        "The dot and its bar are the prediction and its 95 % interval, the cross is the measurement, all "
+        "relative to the measurement. The LUT was fitted to its calibration networks, so they are no test "
+        "of it; only other networks show how accurate it is.",
     )
 
 
@@ -266,14 +279,14 @@ def _timed(lut: Lut) -> bool:
     return lut.correction is not None and len(lut.correction.calibration) > 1
 
 
-def _learnt(name: str, lut: Lut) -> Figure:
+def _calibration(name: str, lut: Lut) -> Figure:
     assert lut.correction is not None
     compared = []
     for timed in lut.correction.calibration:
         ops = Architecture.parse(timed.layers, lut.search_space, head=timed.head).ops
-        said = predict_ops(lut, ops, timed.layers)
-        compared.append((timed.layers, said.ms, said.low, said.high, timed.ms))
-    return _networks(f"{name}: networks it was calibrated by", compared)
+        predicted = predict_ops(lut, ops, timed.layers)
+        compared.append((timed.layers, predicted.ms, predicted.low, predicted.high, timed.ms))
+    return _networks(f"{name}: calibration networks", compared)
 
 
 def _validated(name: str, validation: Mapping[str, Any]) -> Figure:
@@ -281,7 +294,7 @@ def _validated(name: str, validation: Mapping[str, Any]) -> Figure:
         (one["layers"], one["predicted"], one["low"], one["high"], one["measured"])
         for one in validation["each"]
     ]
-    return _networks(f"{name}: networks it was not made from", compared)
+    return _networks(f"{name}: validation networks", compared)
 
 
 def _networks(heading: str, compared: list[tuple[str, float, float, float, float]]) -> Figure:
@@ -295,7 +308,7 @@ def _networks(heading: str, compared: list[tuple[str, float, float, float, float
                 milliseconds(measured),
                 milliseconds(ms),
                 f"{milliseconds(low)} to {milliseconds(high)}",
-                f"{ms / measured - 1:+.1%}",
+                percent(ms / measured - 1, signed=True),
                 inside,
             )
         )
@@ -315,11 +328,11 @@ def _networks(heading: str, compared: list[tuple[str, float, float, float, float
     columns = ("network", "measured ms>", "predicted ms>", "95 % interval>", "error>", "inside")
     return Figure(
         heading,
-        Table(f"{len(rows)} networks, predicted and measured", columns, rows),
+        Table(f"{count_of(len(rows), 'network')}, predicted and measured", columns, rows),
         Chart(
             "forest",
-            f"{heading}: error of {len(rows)} predictions in per cent with intervals",
-            {"rows": points, "at": 0, "xlabel": "prediction above measurement, %"},
+            f"{heading}: error of {count_of(len(rows), 'prediction')} in per cent, with intervals",
+            {"rows": points, "at": 0, "xlabel": "error of the prediction, %"},
             ("measurement inside the interval", "outside"),
         ),
         f"Mean absolute error {math.fsum(off) / len(off):.2f} %, worst {max(off):.2f} %.",

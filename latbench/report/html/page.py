@@ -1,7 +1,7 @@
-"""The page that a report is: sections of figures, each a chart with the table that says the same.
+"""The page of a report: sections of figures, each a chart with a table of the same content.
 
-One file holds everything. Its Content-Security-Policy lets nothing be fetched, and runs the scripts and
-styles whose hashes it names and no other; what a LUT or a journal says is text, never markup or code.
+One file contains everything. Its Content-Security-Policy forbids all requests, and all scripts and styles
+except those whose hashes it lists; the contents of LUTs and journals are text, never markup or code.
 """
 
 import base64
@@ -20,7 +20,7 @@ Kind = Literal["heatmap", "scatter", "forest", "time", "slope", "bars"]
 
 _SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "report.js")
 
-#: What Observable Plot 0.6.17 puts into a <style> of every chart whose class is `plot`.
+#: The <style> that Observable Plot 0.6.17 adds to every chart of class `plot`.
 PLOT_STYLES = """:where(.plot) {
   --plot-background: white;
   display: block;
@@ -36,7 +36,7 @@ PLOT_STYLES = """:where(.plot) {
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows under columns; the first cell of a row names it. Right-aligned names end in '>'."""
+    """Rows of text; the first cell of a row is its heading. Names of right-aligned columns end in '>'."""
 
     caption: str
     columns: tuple[str, ...]
@@ -45,9 +45,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """What `report.js` draws: a kind, its data (JSON), and what it shows in one sentence.
+    """A chart for `report.js`: its kind, its data (JSON), and its description in one sentence.
 
-    `legend` names the series by number; a series without a name is not drawn.
+    `legend` names the series by number; series without a name are left out of the legend.
     """
 
     kind: Kind
@@ -58,7 +58,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart and its table, or a table alone, which then is open."""
+    """A chart and its table; a table without a chart is shown open."""
 
     heading: str
     table: Table
@@ -68,7 +68,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """Figures under a heading; `name` is its anchor, `warning` stands out."""
+    """Figures under a heading; `name` is the anchor, `warning` is highlighted."""
 
     name: str
     title: str
@@ -137,7 +137,7 @@ def _asset(name: str) -> str:
 
 
 def _inert(data: Any) -> str:
-    """JSON that no HTML parser sees an end tag or a comment in."""
+    """JSON without characters that an HTML parser could take for a tag or a comment."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -1,4 +1,4 @@
-"""What the report says of a run: conditions over time, from its journal, or summed up in the LUT."""
+"""The section on a run: conditions over time from its journal, and the LUT's summary of them."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,20 @@ from latbench.measure import Journal
 from latbench.measure.plan import Role
 from latbench.measure.records import Run, Trial
 from latbench.report.html.page import Chart, Figure, Section, Table
+from latbench.wording import count_of
 
-#: The series of a run's trials.
+#: The names of the series of a run's trials; see `Chart.legend`.
 _SERIES = ("sentinel", "tainted", "reference", "", "", "ops and networks")
 
-#: Points farther off than this share of their own median are left out of the picture, not of the table.
+#: Trials slower than this multiple of their workload's median are not drawn.
 _MOST = 2.0
 
 
 def conditions(luts: Mapping[str, Lut], journal: Path | None) -> Section | None:
-    """The conditions under which LUTs were measured; None where nothing is known of them.
+    """The conditions under which LUTs were measured; None if none are recorded.
 
     Raises:
-        JournalRefused, BadRequest: the journal cannot be read, holds no run, or is of another target
+        JournalRefused, BadRequest: the journal cannot be read, has no run, or belongs to another target
             than the first LUT.
     """
     figures = [] if journal is None else _of_journal(journal, next(iter(luts.values())))
@@ -35,23 +36,23 @@ def conditions(luts: Mapping[str, Lut], journal: Path | None) -> Section | None:
         "conditions",
         "Conditions of the run",
         tuple(figures),
-        "Tainted trials are those that something spoke against; they were kept, and taken again. "
-        "Shaded spans hold them.",
+        "Tainted trials, in the shaded spans, are trials with evidence against them. They were kept and "
+        "repeated.",
     )
 
 
 def _summary(name: str, lut: Lut) -> Figure:
-    rows = [(key, _told(value)) for key, value in sorted(lut.conditions.items())]
+    rows = [(key, _text(value)) for key, value in sorted(lut.conditions.items())]
     settings = lut.method.get("settings", {})
-    rows += [(f"setting {key}", _told(value)) for key, value in sorted(settings.items())]
+    rows += [(f"setting {key}", _text(value)) for key, value in sorted(settings.items())]
     return Figure(name, Table(f"conditions and settings of {name}", ("what", "value"), rows))
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_told(one)}" for key, one in sorted(value.items())) or "none"
+        return ", ".join(f"{key} {_text(one)}" for key, one in sorted(value.items())) or "none"
     if isinstance(value, list):
-        return " to ".join(map(_told, value))
+        return " to ".join(map(_text, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -64,20 +65,20 @@ def _of_journal(path: Path, lut: Lut) -> list[Figure]:
         readings = [journal.conditions(run.id)[key] for key in sorted(journal.conditions(run.id))]
     if run.target != lut.target:
         raise BadRequest(
-            f"{path} is of {run.target}, but the first LUT is of {lut.target}",
-            hint="name the journal that the LUT was built from",
+            f"the journal {path} belongs to {run.target}, but the first LUT to {lut.target}",
+            hint="give the journal that the first LUT was built from",
         )
     if not trials:
         return []
     begin = trials[0].started
     spans = _spans(trials, begin)
-    drawn = [_levels(run, trials, spans, begin), _clocks(trials, spans, begin)]
+    drawn = [_slowdowns(run, trials, spans, begin), _clocks(trials, spans, begin)]
     drawn += [_reading(readings, spans, begin, *one) for one in _READINGS]
     return [one for one in drawn if one is not None]
 
 
 def _spans(trials: Sequence[Trial], begin: float) -> list[dict[str, Any]]:
-    """Where tainted trials follow one another, seconds since the run began."""
+    """The spans of consecutive tainted trials, in seconds since the run began."""
     spans: list[dict[str, Any]] = []
     for trial in trials:
         if trial.taint is None:
@@ -97,27 +98,27 @@ def _kinds(taint: str) -> str:
     return ", ".join(sorted({reason.split(":")[0] for reason in taint.split("; ")}))
 
 
-def _levels(
+def _slowdowns(
     run: Run, trials: Sequence[Trial], spans: Sequence[Mapping[str, Any]], begin: float
 ) -> Figure:
-    """Every trial relative to the median of its workload."""
+    """Every trial's latency relative to the median of its workload."""
     medians = {
         key: statistics.median(one.median_ms for one in trials if one.workload == key)
         for key in {one.workload for one in trials}
     }
     points: list[dict[str, Any]] = []
     for trial in trials:
-        level = trial.median_ms / medians[trial.workload]
+        slowdown = trial.median_ms / medians[trial.workload]
         whole = trial.role in (Role.SENTINEL, Role.REFERENCE)
         series = {Role.SENTINEL: 0, Role.REFERENCE: 2}.get(trial.role, 1 if trial.taint else 5)
-        if level < _MOST:
+        if slowdown < _MOST:
             points.append(
                 {
                     "x": round(trial.started - begin, 3),
-                    "y": round(level, 4),
+                    "y": round(slowdown, 4),
                     "s": series,
                     "faint": not whole,
-                    "t": f"{trial.workload}\n{trial.median_ms:.4f} ms, {level:.3f} of its median"
+                    "t": f"{trial.workload}\n{trial.median_ms:.4f} ms, {slowdown:.3f} times its median"
                     + (f"\ntainted: {trial.taint}" if trial.taint else ""),
                 }
             )
@@ -128,22 +129,22 @@ def _levels(
     middle = sorted(point["y"] for point in points)
     edge = max(0.05, 1 - middle[0], middle[int(0.995 * (len(middle) - 1))] - 1)
     return Figure(
-        f"Trials of run {run.id}, begun {when}",
-        Table("tainted spans", ("from, to", "trials>", "tainted by"), rows),
+        f"Trials of run {run.id}, started {when}",
+        Table("tainted spans", ("span", "trials>", "tainted by"), rows),
         Chart(
             "time",
-            f"Level of {len(points)} trials over time, {len(spans)} tainted spans shaded",
+            f"{count_of(len(points), 'trial')} over time, {count_of(len(spans), 'tainted span')} shaded",
             {
                 "points": points,
                 "spans": [{"a": one["a"], "b": one["b"]} for one in spans],
                 "range": [max(0, 1 - edge), 1 + edge],
                 "cut": True,
                 "xlabel": "seconds since the run began",
-                "ylabel": "times its own median",
+                "ylabel": "latency / its median",
             },
             _SERIES,
         ),
-        f"{sum(one.taint is not None for one in trials)} of {len(trials)} trials are tainted.",
+        f"{sum(one.taint is not None for one in trials)} of {count_of(len(trials), 'trial')} tainted.",
     )
 
 
@@ -158,13 +159,13 @@ def _clocks(
     return _over_time("Clock while sampling", "MHz", values, spans)
 
 
-#: (heading, unit, what of a reading).
+#: (heading, unit, key of a reading).
 _READINGS = (
     ("Hottest sensor", "°C", "temperatures_c"),
     ("Thermal status", "0 none to 6 shutdown", "thermal_status"),
     ("Load average", "processes", "load_average"),
     ("Available memory", "MiB", "memory_available_mib"),
-    ("CPU time stolen by the hypervisor, since boot", "s", "stolen_s"),
+    ("CPU time stolen by the hypervisor since boot", "s", "stolen_s"),
 )
 
 
@@ -192,7 +193,7 @@ def _over_time(
     values: Sequence[tuple[float, float]],
     spans: Sequence[Mapping[str, Any]],
 ) -> Figure | None:
-    """One quantity over time; None where it was not read, or never changed."""
+    """One quantity over time; None if it was not read or never changed."""
     if len({value for _, value in values}) < 2:
         return None
     points = [

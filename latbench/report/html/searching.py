@@ -1,4 +1,4 @@
-"""What the report says of a search: its trajectory, its Pareto front, and what it found."""
+"""The section on a search: trajectory, Pareto front and the networks found."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,17 @@ from typing import Any
 
 from latbench.errors import BadRequest, CannotRead
 from latbench.lut import Lut
-from latbench.report.drift_text import milliseconds
 from latbench.report.html.luts import series_of
 from latbench.report.html.page import Chart, Figure, Section, Table
 from latbench.space import Architecture, OpSpec, read_architecture
+from latbench.wording import count_of, milliseconds
 
 
 def search(folder: Path, luts: Mapping[str, Lut]) -> Section:
-    """What `fbnet-search --out folder` left there.
+    """The section on the search that `fbnet-search --out folder` wrote.
 
     Raises:
-        LatbenchError: there is no architecture.json or events.jsonl, or they are not what they must be.
+        LatbenchError: architecture.json or events.jsonl is missing or invalid.
     """
     found = _found(folder)
     epochs, start = _events(folder / "events.jsonl")
@@ -27,18 +27,18 @@ def search(folder: Path, luts: Mapping[str, Lut]) -> Section:
             _of(epochs, tag), _target(tag, start), f", target {tag}" if tag else ""
         )
     figures += _front([one for tag in _tags(epochs) for one in _of(epochs, tag)])
-    for name, told, architecture in found:
-        figures += _latencies(name, told)
-        figures.append(_network(name, architecture, _lut_of(told, luts)))
-    text = " ".join(_told(told) for _, told, _ in found)
-    return Section("search", "Search: trajectory and what it found", tuple(figures), text)
+    for name, data, architecture in found:
+        figures += _latencies(name, data)
+        figures.append(_network(name, architecture, _lut_of(data, luts)))
+    text = " ".join(_summary(data) for _, data, _ in found)
+    return Section("search", "Search: trajectory and result", tuple(figures), text)
 
 
 Found = tuple[str, dict[str, Any], Architecture]
 
 
 def _found(folder: Path) -> list[Found]:
-    """What was found: one network, or one a target, each by the name of its target."""
+    """The networks found: one, or one for each target, with the name of the target."""
     front = folder / "front.json"
     if not front.is_file():
         return [_one_found("", folder / "architecture.json")]
@@ -46,30 +46,30 @@ def _found(folder: Path) -> list[Found]:
         rows = json.loads(front.read_text(encoding="utf-8"))
         names = [Path(row["folder"]).name for row in rows]
     except (ValueError, TypeError, KeyError) as error:
-        raise BadRequest(f"{front} is not what fbnet-search writes: {error}") from None
+        raise BadRequest(f"{front} was not written by fbnet-search: {error}") from None
     return [_one_found(name, folder / name / "architecture.json") for name in names]
 
 
 def _one_found(name: str, path: Path) -> Found:
     architecture = read_architecture(str(path))
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return name, told, architecture
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return name, data, architecture
 
 
 def _networks(folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str, Any]]) -> Figure:
-    """The networks of several targets by latency and worth, and those that no other beats in both."""
-    axis, note, worths = _worths(folder, found, epochs)
+    """The networks of several targets by latency and accuracy, and their Pareto front."""
+    axis, note, values = _ranked_by(folder, found, epochs)
     rows, points = [], []
     front = _undominated(
         [
-            (float(told["predicted_ms"]), worth)
-            for (_, told, _), worth in zip(found, worths, strict=True)
+            (float(data["predicted_ms"]), value)
+            for (_, data, _), value in zip(found, values, strict=True)
         ]
     )
-    for number, ((name, told, architecture), worth) in enumerate(zip(found, worths, strict=True)):
-        ms = float(told["predicted_ms"])
-        shown = f"{worth:.1%}" if axis == "accuracy" else f"{worth:.1f}"
-        measured = told.get("measured_ms")
+    for number, ((name, data, architecture), value) in enumerate(zip(found, values, strict=True)):
+        ms = float(data["predicted_ms"])
+        shown = f"{value:.1%}" if axis == "accuracy" else f"{value:.1f}"
+        measured = data.get("measured_ms")
         size = (f"{architecture.macs / 1e6:.1f}", f"{architecture.params / 1e6:.2f}")
         timed = "" if measured is None else milliseconds(measured)
         own = () if axis == "M MACs" else (shown,)
@@ -78,75 +78,75 @@ def _networks(folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str
         points.append(
             {
                 "x": ms,
-                "y": worth,
+                "y": value,
                 "label": name,
                 "s": 0 if number in front else 5,
                 "t": f"{name}\n{milliseconds(ms)} ms, {axis} {shown}",
             }
         )
-    worth_column = () if axis == "M MACs" else (f"{axis}>",)
+    value_column = () if axis == "M MACs" else (f"{axis}>",)
     columns = (
-        "target", "predicted ms>", "measured ms>", *worth_column, "M MACs>", "M weights>",
+        "target", "predicted ms>", "measured ms>", *value_column, "M MACs>", "M weights>",
         "on the front", "layers",
     )  # fmt: skip
     line = [[points[number]["x"], points[number]["y"]] for number in front]
     return Figure(
         "Found networks",
-        Table("networks of several targets", columns, rows),
+        Table("networks found for several targets", columns, rows),
         Chart(
             "scatter",
-            f"{axis} against predicted latency of {len(points)} found networks; "
-            f"{len(front)} are on the front",
+            f"{axis} against predicted latency of {count_of(len(points), 'network')}, "
+            f"{len(front)} on the Pareto front",
             {
                 "points": points,
                 "lines": [{"points": line, "step": True}],
                 "xlabel": "predicted ms",
                 "ylabel": axis,
             },
-            ("on the front", "", "", "", "", "beaten in both"),
+            ("on the front", "", "", "", "", "not on the front"),
         ),
         note,
     )
 
 
-def _worths(
+def _ranked_by(
     folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str, list[float]]:
-    """What the networks are held to be worth: the axis, a note on it, and a value for each."""
+    """How the networks are ranked: name of the axis, a note on it, and a value for each network."""
     trained = [
         _test_accuracy(folder / name / "training.json", architecture)
         for name, _, architecture in found
     ]
     tested = [one for one in trained if one is not None]
     if len(tested) == len(found):
-        return "accuracy", "Accuracy is that of the trained networks on the test images.", tested
+        return "accuracy", "Test accuracy of the trained networks.", tested
     last = epochs[-1] if epochs else {}
     supernet = [last.get(f"theta_accuracy@{name}") for name, _, _ in found]
-    told = [float(one) for one in supernet if one is not None]
-    if len(told) == len(found):
+    accuracies = [float(one) for one in supernet if one is not None]
+    if len(accuracies) == len(found):
         note = (
-            "Accuracy is that of the supernet in the last epoch, with networks drawn for each target, on "
-            "the images that train its choices. Train each (fbnet-train, into its own folder) and make "
-            "this page again with latbench report --search to see the networks' own."
+            "Accuracy of the supernet in the last epoch, with networks sampled for each target, on the "
+            "images that train the architecture parameters. For the networks' own accuracy, train each with "
+            "fbnet-train into its own folder, and make this page again with latbench report --search."
         )
-        return "accuracy", note, told
+        return "accuracy", note, accuracies
     return "M MACs", "", [architecture.macs / 1e6 for _, _, architecture in found]
 
 
 def _test_accuracy(path: Path, architecture: Architecture) -> float | None:
-    """What fbnet-train wrote of a network, if it has trained it, and not one of an earlier search."""
+    """The test accuracy that fbnet-train wrote; None if it has not trained this network."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        same = told["architecture"]["layers"] == architecture.notation
-        return float(told["test_accuracy"]) if same else None
+        data = json.loads(path.read_text(encoding="utf-8"))
+        same = data["architecture"]["layers"] == architecture.notation
+        return float(data["test_accuracy"]) if same else None
     except OSError:
         return None
     except (ValueError, TypeError, KeyError):
-        raise BadRequest(f"{path} is not what fbnet-train writes") from None
+        raise BadRequest(f"{path} was not written by fbnet-train") from None
 
 
 def _undominated(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The numbers of the (latency, worth) that no other beats in both, the fastest first."""
+    """The indices of the Pareto front of (latency, accuracy), the fastest first."""
     front: list[int] = []
     order = sorted(range(len(points)), key=lambda number: (points[number][0], -points[number][1]))
     for number in order:
@@ -156,13 +156,13 @@ def _undominated(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _tags(epochs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What values are tagged with: the target of each search that shares the supernet, or nothing."""
+    """The tags of values in events: the target of each search that shares the supernet, or ''."""
     tags = (key.partition("@")[2] for one in epochs for key in one if key.startswith("expected_ms"))
     return list(dict.fromkeys(tags))
 
 
 def _of(epochs: Sequence[Mapping[str, Any]], tag: str) -> list[dict[str, Any]]:
-    """The epochs of one search: what is tagged with it, and what is of all."""
+    """The epochs of one search: its own values, and those shared by all."""
     own = []
     for one in epochs:
         shared = {key: value for key, value in one.items() if "@" not in key}
@@ -174,14 +174,14 @@ def _of(epochs: Sequence[Mapping[str, Any]], tag: str) -> list[dict[str, Any]]:
 
 
 def _target(tag: str, start: Mapping[str, Any]) -> float | None:
-    """The target in milliseconds of the search that `tag` names, if it has one."""
+    """The target of the search with this tag, milliseconds; None without a target."""
     if tag:
         return float(tag.removesuffix("ms"))
     targets = start.get("targets_ms", [start.get("target_ms")])
     return targets[0] if targets else None
 
 
-def _told(found: Mapping[str, Any]) -> str:
+def _summary(found: Mapping[str, Any]) -> str:
     parts = [f"Found {found['layers']}"]
     if found.get("predicted_ms") is not None:
         parts.append(f"predicted {milliseconds(found['predicted_ms'])} ms")
@@ -195,7 +195,7 @@ def _told(found: Mapping[str, Any]) -> str:
 
 
 def _events(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The epochs of a search, and the event that it started with."""
+    """The epochs of a search, and its start event."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -221,10 +221,10 @@ def _events(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 def _trajectory(
     epochs: Sequence[Mapping[str, Any]], target_ms: float | None, of: str
 ) -> list[Figure]:
-    """Latency, certainty and accuracy by epoch; `of` says whose, after the headings."""
+    """Latency, entropy and accuracy by epoch; `of` is appended to the headings."""
     if not epochs:
         return []
-    columns = ("epoch", "phase", "expected ms>", "likeliest ms>", "entropy>", "accuracy>")
+    columns = ("epoch", "phase", "expected ms>", "most probable ms>", "entropy>", "accuracy>")
     rows = [
         (
             str(one["epoch"]),
@@ -238,11 +238,11 @@ def _trajectory(
     ]
     table = Table("epochs of the search", columns, rows)
     panels: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
-        ("Latency", "ms", (("expected_ms", "expected over all choices"),
-                           ("predicted_ms", "of the likeliest network"))),
-        ("Certainty", "entropy a layer, nats", (("entropy", "entropy"),)),
+        ("Latency", "ms", (("expected_ms", "expected over all candidates"),
+                           ("predicted_ms", "of the most probable network"))),
+        ("Entropy", "nats per layer", (("entropy", "entropy"),)),
         ("Accuracy of the supernet", "share", (("w_accuracy", "while weights train"),
-                                               ("theta_accuracy", "while choices train"))),
+                                               ("theta_accuracy", "while architecture parameters train"))),
     )  # fmt: skip
     figures = []
     for heading, unit, series in panels:
@@ -273,7 +273,7 @@ def _trajectory(
                 table,
                 Chart(
                     "time",
-                    f"{heading}{of} over {len(epochs)} epochs",
+                    f"{heading}{of} over {count_of(len(epochs), 'epoch')}",
                     {"points": points, "range": [low, high], "xlabel": "epoch", "ylabel": unit},
                     (*names, *[""] * (3 - len(names)), "target") if target else tuple(names),
                 ),
@@ -283,7 +283,7 @@ def _trajectory(
 
 
 def _front(epochs: Sequence[Mapping[str, Any]]) -> list[Figure]:
-    """Epochs by latency and accuracy, and those that no other beats in both."""
+    """Epochs by latency and accuracy, and their Pareto front."""
     searched = [one for one in epochs if "theta_accuracy" in one]
     if len(searched) < 2:
         return []
@@ -323,17 +323,17 @@ def _front(epochs: Sequence[Mapping[str, Any]]) -> list[Figure]:
             "Pareto front of the epochs",
             Table(
                 "epochs by latency and accuracy",
-                ("epoch", "expected ms>", "accuracy>", "on the front", "likeliest network"),
+                ("epoch", "expected ms>", "accuracy>", "on the front", "most probable network"),
                 rows,
             ),
             Chart(
                 "scatter",
-                f"Accuracy against expected latency of {len(searched)} epochs; "
-                f"{len(front)} are on the front",
+                f"Accuracy against expected latency of {count_of(len(searched), 'epoch')}, "
+                f"{len(front)} on the Pareto front",
                 data,
-                ("on the front", "", "", "", "", "beaten in both"),
+                ("on the front", "", "", "", "", "not on the front"),
             ),
-            "Accuracy is that of the supernet on the images that train its choices, not of a trained "
+            "Accuracy of the supernet on the images that train the architecture parameters, not of a trained "
             "network.",
         )
     ]
@@ -341,8 +341,8 @@ def _front(epochs: Sequence[Mapping[str, Any]]) -> list[Figure]:
 
 def _latencies(name: str, found: Mapping[str, Any]) -> list[Figure]:
     """The latency of a network on each of several targets, predicted and measured."""
-    told = found.get("latencies", ())
-    if len(told) < 2:
+    data = found.get("latencies", ())
+    if len(data) < 2:
         return []
     rows = [
         (
@@ -353,7 +353,7 @@ def _latencies(name: str, found: Mapping[str, Any]) -> list[Figure]:
             else milliseconds(one["measured_ms"]),
             one["lut_sha256"],
         )
-        for one in told
+        for one in data
     ]
     columns = ("target", "predicted ms>", "measured ms>", "LUT")
     of = f" for {name}" if name else ""
@@ -366,19 +366,19 @@ def _latencies(name: str, found: Mapping[str, Any]) -> list[Figure]:
 
 
 def _lut_of(found: Mapping[str, Any], luts: Mapping[str, Lut]) -> tuple[str, Lut] | None:
-    """The LUT that the search used, else the first of the same space."""
+    """The LUT that the search used, or else the first of the same space, with its name."""
     used = [one.get("lut_sha256") for one in found.get("latencies", ())]
     for name, lut in luts.items():
         if lut.content_sha256 in used:
             return f"{name}, which the search used", lut
     for name, lut in luts.items():
         if lut.space == found.get("space"):
-            return f"{name}, which is not the one that the search used", lut
+            return f"{name}, which the search did not use", lut
     return None
 
 
 def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None) -> Figure:
-    """The found network called `name`, block by block."""
+    """The network found for the target `name`, block by block."""
     title = f"The found network{f' for {name}' if name else ''}, block by block"
     ops: list[tuple[str, OpSpec | None]] = [("stem", architecture.space.stem)]
     for number, (choice, op) in enumerate(
@@ -409,18 +409,18 @@ def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None)
                 "t": f"{block}\n{op or 'the identity'}\n{amount}{' ms' if known else ' MACs'}",
             }
         )
-    by = "No LUT of its space is here."
+    by = "None of the LUTs belongs to its space, so shares are of the MACs."
     if known and lut:
         rest = lut[1].network_ms([op for _, op in ops if op]) - sum(costs)
-        besides = f" The network takes {rest:+.3f} ms besides." if rest else ""
-        by = f"Latencies are those of {lut[0]}.{besides}"
+        besides = f" Offset and boundary costs add {rest:+.3f} ms." if rest else ""
+        by = f"Latencies from {lut[0]}.{besides}"
     column = "ms>" if known else "MACs>"
     return Figure(
         title,
         Table(f"share of each block's {what}", ("block", "op", column, "share>"), rows),
         Chart(
             "bars",
-            f"Share of the {what} of {len(bars)} blocks in network order",
+            f"Share of the {what} of {count_of(len(bars), 'block')} in network order",
             {"rows": bars, "xlabel": f"share of the {what}, %"},
             ("k3", "k5", "skip projection", "stem and head", "pool, classifier", "identity"),
         ),
