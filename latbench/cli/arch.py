@@ -16,28 +16,47 @@ def command() -> None:
 @click.argument("architecture_text", metavar="NAME|NOTATION", shell_complete=complete_architectures)
 @click.option(
     "--release",
-    default="2020",
-    show_default=True,
-    help="2019 or 2020: which layers, e1 blocks and way of counting.",
+    metavar="YEAR",
+    help="Release of the published networks: sets layers, e1 blocks and the counting of MACs; 2019 or 2020.  "
+    "[default: 2020]",
 )
-@click.option("--head", type=click.IntRange(1), metavar="CHANNELS", help="Width of the head.")
-@click.option("--input", "input_size", type=int, metavar="PIXELS", help="Input height and width.")
-@click.option("--width", type=float, metavar="FACTOR", help="Channel multiplier.")
+@click.option(
+    "--head",
+    type=click.IntRange(1),
+    metavar="CHANNELS",
+    help="Width of the head.  [default: the published one]",
+)
+@click.option(
+    "--input",
+    "input_size",
+    type=int,
+    metavar="PIXELS",
+    help="Input height and width.  [default: the published one]",
+)
+@click.option(
+    "--width",
+    type=float,
+    metavar="FACTOR",
+    help="Channel multiplier.  [default: the published one]",
+)
 @json_option
 def show(
     architecture_text: str,
-    release: str,
+    release: str | None,
     head: int | None,
     input_size: int | None,
     width: float | None,
     as_json: bool,
 ) -> None:
-    """Print the layers, MACs and parameters of an architecture.
+    """Show the layers, MACs and parameters of an architecture.
 
-    It is a published name (fbnet_b), a notation ("k3e1|k3e6 skip …"), or an architecture.json.
+    Give the name of a published network (fbnet_b), a notation ("k3e1|k3e6 skip …"), or an
+    architecture.json.
     """
     from latbench.space.architecture import read_architecture, release_named
-    from latbench.space.shipped import PUBLISHED
+    from latbench.space.shipped import DEFAULT_RELEASE, PUBLISHED
+
+    release = release or DEFAULT_RELEASE
 
     architecture = read_architecture(
         architecture_text, release=release, head=head, input_size=input_size, width=width
@@ -71,9 +90,9 @@ def show(
         [
             ("notation", architecture.notation),
             ("head", architecture.head),
-            ("macs", f"{macs:,} (counted as the {release} release)"),
+            ("macs", f"{macs:,} (by the counting rule of the {release} release)"),
             ("params", f"{params:,} (weights; no bias, no BN)"),
         ]
     )
     if transcription:
-        click.echo("Layers are a third party's transcription of a figure, no official file.")
+        click.echo("note: a third party read these layers off a figure; there is no official file")

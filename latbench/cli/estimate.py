@@ -1,4 +1,4 @@
-"""latbench estimate: a LUT of a device that nobody measured, as a prior."""
+"""latbench estimate: a modelled LUT of a device that was not measured."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from latbench.cli.options import (
     target_options,
 )
 from latbench.cli.output import emit_facts, emit_json, emit_table
+from latbench.wording import count_of
 
 if TYPE_CHECKING:
     from latbench.target import Precision, Runtime
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     "--out",
     type=output_path,
     metavar="FILE",
-    help="Where the LUT goes.  [default: luts/<target>.json]",
+    help="LUT file.  [default: luts/<target>.json]",
 )
 @json_option
 def command(
@@ -39,10 +40,10 @@ def command(
     as_json: bool,
     **space: Any,
 ) -> None:
-    """Model a LUT from latencies of whole networks that others published of a device.
+    """Estimate a LUT from published latencies of whole networks.
 
-    It is a prior, wrong by tens of per cent an entry, for a first search before you have the device;
-    its provenance is `modelled`, and its intervals say how little is known.
+    For a first search before you have the device: single entries may be wrong by tens of per cent, as
+    their intervals show. The LUT's provenance is `modelled`.
     """
     from latbench.device.catalogue import find_device
     from latbench.errors import BadRequest
@@ -62,7 +63,10 @@ def command(
     stem = lut.target.file_stem(usual.runtime, usual.precision)
     path = out or Path("luts") / f"{stem}.json"
     if out is None and path.exists() and Lut.load(path).provenance == "measured":
-        raise BadRequest(f"{path} holds a measured LUT", hint="name another file: --out FILE")
+        raise BadRequest(
+            f"{path} is a measured LUT and would be replaced",
+            hint=f"write to another file: {lut.command.replace('profile', 'estimate', 1)} --out FILE",
+        )
     lut.save(path)
     click.echo(provenance_note(lut, str(path)), err=True)
     if as_json:
@@ -84,12 +88,11 @@ def command(
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
-    """One published figure beside what the model says of it."""
+    """A published figure and the model's value for it."""
     if "ratio" in one:
         name = f"{one['network']} / {one['versus']}"
         return (name, f"{one['ratio']:g} x", f"{one['modelled_ratio']:.2f} x", "yes", "")
-    threads = "" if "threads" not in one else f", {one['threads']} thread"
-    threads += "s" if one.get("threads", 1) > 1 else ""
+    threads = f", {count_of(one['threads'], 'thread')}" if "threads" in one else ""
     return (
         one["network"],
         f"{one['ms']:g} ms",
@@ -101,8 +104,8 @@ def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _facts(method: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     dense, depthwise = method["dense_efficiency"], method["depthwise_efficiency"]
-    yield "dense", f"{method['dense_gmacs']:.1f} GMAC/s, {dense:.0%} of the core's peak"
-    yield "depthwise", f"{method['depthwise_gmacs']:.1f} GMAC/s, {depthwise:.0%}"
+    yield "dense", f"{method['dense_gmacs']:.1f} GMAC/s, {dense:.0%} of peak"
+    yield "depthwise", f"{method['depthwise_gmacs']:.1f} GMAC/s, {depthwise:.0%} of peak"
     yield "memory", f"{method['bandwidth_gbps']:.1f} GB/s"
     for what in method["unknown"]:
         yield "unknown", what

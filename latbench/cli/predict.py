@@ -16,27 +16,28 @@ if TYPE_CHECKING:
 @click.command(name="predict")
 @click.argument("lut", type=lut_file, shell_complete=complete_files)
 @click.argument("architecture_text", metavar="ARCH", shell_complete=complete_architectures)
-@click.option("--head", type=click.IntRange(1), metavar="CHANNELS", help="Width of the head.")
+@click.option(
+    "--head",
+    type=click.IntRange(1),
+    metavar="CHANNELS",
+    help="Width of the head.  [default: the published one, or the first of the space]",
+)
 @json_option
 def command(lut: "Lut", architecture_text: str, head: int | None, as_json: bool) -> None:
-    """Predict the latency of ARCH from LUT.
+    """Predict the latency of the network ARCH from LUT.
 
-    ARCH is a published name (fbnet_b), a notation ("k3e1|k3e6 skip …") or an architecture.json; it
-    is built in the LUT's space.
+    ARCH is the name of a published network (fbnet_b), a notation ("k3e1|k3e6 skip …") or an
+    architecture.json. Names and notations are built in the LUT's search space.
     """
     from latbench.lut import predict_latency
     from latbench.space import read_architecture
 
-    if architecture_text.endswith(".json"):
-        architecture = read_architecture(architecture_text, lut.search_space)
-    else:
-        heads = lut.search_space.heads
-        if head not in (None, *heads):
-            raise BadRequest(
-                f"{lut.search_space} has no head of {head} channels",
-                hint=f"it has {' and '.join(map(str, heads))}",
-            )
-        architecture = read_architecture(architecture_text, lut.search_space, head=head)
+    heads = lut.search_space.heads
+    if head not in (None, *heads):
+        raise BadRequest(
+            f"head must be {' or '.join(map(str, heads))} channels in this LUT, got {head}"
+        )
+    architecture = read_architecture(architecture_text, lut.search_space, head=head)
     prediction = predict_latency(lut, architecture)
     if as_json:
         emit_json(

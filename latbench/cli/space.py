@@ -15,10 +15,10 @@ def command() -> None:
 
 @command.command()
 @space_options
-@click.option("--ops", "list_ops", is_flag=True, help="List every unique op too.")
+@click.option("--ops", "list_ops", is_flag=True, help="Also list every unique op.")
 @json_option
 def show(list_ops: bool, as_json: bool, **chosen: Any) -> None:
-    """Print the layers, candidates and unique ops of a search space."""
+    """Show the layers, candidates and unique ops of a search space."""
     from latbench.space import CANDIDATES
 
     space = read_space(**chosen)
