@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from latbench.errors import BadRequest
 from latbench.lut import Lut
 from latbench.report.html import report_html, report_sections
 from tests.report.chromium import Chromium, find_chromium
@@ -133,10 +134,10 @@ def test_a_search_for_several_targets_shows_each(tmp_path: Path) -> None:
     base = Lut.load(LUTS / "host-amd-epyc.json")
     *_, search = report_sections({"base": base}, search_folder=write_front(tmp_path, base))
     headings = [figure.heading for figure in search.figures]
-    assert headings[0] == "Found networks"
+    assert headings[0] == "Networks found"
     assert "Latency, target 6ms" in headings
     assert "Latency, target 12.5ms" in headings
-    assert "The found network for 12.5ms, block by block" in headings
+    assert "The network found for 12.5ms, block by block" in headings
     assert search.text.count("Found ") == 2
     latency = search.figures[headings.index("Latency, target 12.5ms")].chart
     assert latency is not None
@@ -157,6 +158,23 @@ def test_a_part_of_a_lut_is_drawn_with_its_gaps(browser: Chromium, small: Path) 
     browser.open(small)
     assert browser.evaluate("document.querySelectorAll('.chart svg').length") == 3
     assert browser.complaints == []
+
+
+@pytest.mark.parametrize("value", [True, "9.0", [9.0]])
+@pytest.mark.parametrize("name", ["architecture.json", "events.jsonl"])
+def test_a_search_whose_numbers_are_none_is_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    base = Lut.load(LUTS / "host-amd-epyc.json")
+    path = write_search(tmp_path, base) / name
+    text = path.read_text()
+    damaged = re.sub(
+        r'"predicted_ms": [\d.]+', f'"predicted_ms": {json.dumps(value)}', text, count=1
+    )
+    assert damaged != text
+    path.write_text(damaged)
+    with pytest.raises(BadRequest, match=rf"{name}.*predicted_ms must be a number, got"):
+        report_sections({"base": base}, search_folder=tmp_path)
 
 
 def test_a_modelled_lut_is_named_as_one() -> None:

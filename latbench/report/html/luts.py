@@ -79,7 +79,7 @@ def _facts(lut: Lut) -> dict[str, str]:
     if lut.correction is not None:
         one = lut.correction
         facts["correction"] = (
-            f"sums × {one.scale:.3f} {one.offset_ms:+.3f} ms, "
+            f"sums × {one.scale:.3f}{f' {one.offset_ms:+.3f} ms' if one.offset_ms else ''}, "
             f"{'boundary costs, ' if one.boundary_costs else ''}"
             f"from {count_of(one.networks, 'network')}, {percent(one.residual)} unexplained"
         )

@@ -1,7 +1,7 @@
-"""The section on a search: trajectory, Pareto front and the networks found."""
+"""The section on a search: trajectory, Pareto front and the resulting networks."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,54 +19,80 @@ def search(folder: Path, luts: Mapping[str, Lut]) -> Section:
     Raises:
         LatbenchError: architecture.json or events.jsonl is missing or invalid.
     """
-    found = _found(folder)
+    results = _results(folder)
     epochs, start = _events(folder / "events.jsonl")
-    figures = [_networks(folder, found, epochs)] if len(found) > 1 else []
+    figures = [_networks(folder, results, epochs)] if len(results) > 1 else []
     for tag in _tags(epochs):
         figures += _trajectory(
             _of(epochs, tag), _target(tag, start), f", target {tag}" if tag else ""
         )
     figures += _front([one for tag in _tags(epochs) for one in _of(epochs, tag)])
-    for name, data, architecture in found:
+    for name, data, architecture in results:
         figures += _latencies(name, data)
         figures.append(_network(name, architecture, _lut_of(data, luts)))
-    text = " ".join(_summary(data) for _, data, _ in found)
+    text = " ".join(_summary(data) for _, data, _ in results)
     return Section("search", "Search: trajectory and result", tuple(figures), text)
 
 
-Found = tuple[str, dict[str, Any], Architecture]
+Result = tuple[str, dict[str, Any], Architecture]
 
 
-def _found(folder: Path) -> list[Found]:
-    """The networks found: one, or one for each target, with the name of the target."""
+def _results(folder: Path) -> list[Result]:
+    """The resulting networks: one, or one for each target, with the name of the target."""
     front = folder / "front.json"
     if not front.is_file():
-        return [_one_found("", folder / "architecture.json")]
+        return [_result_at("", folder / "architecture.json")]
     try:
         rows = json.loads(front.read_text(encoding="utf-8"))
         names = [Path(row["folder"]).name for row in rows]
     except (ValueError, TypeError, KeyError) as error:
         raise BadRequest(f"{front} was not written by fbnet-search: {error}") from None
-    return [_one_found(name, folder / name / "architecture.json") for name in names]
+    return [_result_at(name, folder / name / "architecture.json") for name in names]
 
 
-def _one_found(name: str, path: Path) -> Found:
+def _result_at(name: str, path: Path) -> Result:
     architecture = read_architecture(str(path))
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    _require_numbers(path, data, ("predicted_ms", "measured_ms", "target_ms"))
+    for latency in data.get("latencies", ()):
+        _require_numbers(path, latency, ("predicted_ms", "measured_ms"))
     return name, data, architecture
 
 
-def _networks(folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str, Any]]) -> Figure:
+#: The numbers of an event, each for every target as `key@target` too.
+_EVENT_NUMBERS = frozenset(
+    {
+        *("epoch", "expected_ms", "predicted_ms", "entropy"),
+        *("w_accuracy", "theta_accuracy", "target_ms"),
+    }
+)
+
+
+def _require_numbers(where: object, data: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Check that what `data` has under `keys` are numbers; null and missing keys are allowed.
+
+    Raises:
+        BadRequest: a value is something else, such as true or text.
+    """
+    for key in keys:
+        value = data.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise BadRequest(f"{where}: {key} must be a number, got {value!r}")
+
+
+def _networks(
+    folder: Path, results: Sequence[Result], epochs: Sequence[Mapping[str, Any]]
+) -> Figure:
     """The networks of several targets by latency and accuracy, and their Pareto front."""
-    axis, note, values = _ranked_by(folder, found, epochs)
+    axis, note, values = _ranked_by(folder, results, epochs)
     rows, points = [], []
     front = _undominated(
         [
             (float(data["predicted_ms"]), value)
-            for (_, data, _), value in zip(found, values, strict=True)
+            for (_, data, _), value in zip(results, values, strict=True)
         ]
     )
-    for number, ((name, data, architecture), value) in enumerate(zip(found, values, strict=True)):
+    for number, ((name, data, architecture), value) in enumerate(zip(results, values, strict=True)):
         ms = float(data["predicted_ms"])
         shown = f"{value:.1%}" if axis == "accuracy" else f"{value:.1f}"
         measured = data.get("measured_ms")
@@ -91,7 +117,7 @@ def _networks(folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str
     )  # fmt: skip
     line = [[points[number]["x"], points[number]["y"]] for number in front]
     return Figure(
-        "Found networks",
+        "Networks found",
         Table("networks found for several targets", columns, rows),
         Chart(
             "scatter",
@@ -110,27 +136,27 @@ def _networks(folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str
 
 
 def _ranked_by(
-    folder: Path, found: Sequence[Found], epochs: Sequence[Mapping[str, Any]]
+    folder: Path, results: Sequence[Result], epochs: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str, list[float]]:
     """How the networks are ranked: name of the axis, a note on it, and a value for each network."""
     trained = [
         _test_accuracy(folder / name / "training.json", architecture)
-        for name, _, architecture in found
+        for name, _, architecture in results
     ]
     tested = [one for one in trained if one is not None]
-    if len(tested) == len(found):
+    if len(tested) == len(results):
         return "accuracy", "Test accuracy of the trained networks.", tested
     last = epochs[-1] if epochs else {}
-    supernet = [last.get(f"theta_accuracy@{name}") for name, _, _ in found]
+    supernet = [last.get(f"theta_accuracy@{name}") for name, _, _ in results]
     accuracies = [float(one) for one in supernet if one is not None]
-    if len(accuracies) == len(found):
+    if len(accuracies) == len(results):
         note = (
             "Accuracy of the supernet in the last epoch, with networks sampled for each target, on the "
             "images that train the architecture parameters. For the networks' own accuracy, train each with "
             "fbnet-train into its own folder, and make this page again with latbench report --search."
         )
         return "accuracy", note, accuracies
-    return "M MACs", "", [architecture.macs / 1e6 for _, _, architecture in found]
+    return "M MACs", "", [architecture.macs / 1e6 for _, _, architecture in results]
 
 
 def _test_accuracy(path: Path, architecture: Architecture) -> float | None:
@@ -138,6 +164,7 @@ def _test_accuracy(path: Path, architecture: Architecture) -> float | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         same = data["architecture"]["layers"] == architecture.notation
+        _require_numbers(path, data, ("test_accuracy",))
         return float(data["test_accuracy"]) if same else None
     except OSError:
         return None
@@ -181,15 +208,15 @@ def _target(tag: str, start: Mapping[str, Any]) -> float | None:
     return targets[0] if targets else None
 
 
-def _summary(found: Mapping[str, Any]) -> str:
-    parts = [f"Found {found['layers']}"]
-    if found.get("predicted_ms") is not None:
-        parts.append(f"predicted {milliseconds(found['predicted_ms'])} ms")
-    if found.get("target_ms") is not None:
-        parts.append(f"for a target of {milliseconds(found['target_ms'])} ms")
-    if found.get("measured_ms") is not None:
-        parts.append(f"measured {milliseconds(found['measured_ms'])} ms")
-    targets = [f"{one['target']} ({one['provenance']})" for one in found.get("latencies", ())]
+def _summary(result: Mapping[str, Any]) -> str:
+    parts = [f"Found {result['layers']}"]
+    if result.get("predicted_ms") is not None:
+        parts.append(f"predicted {milliseconds(result['predicted_ms'])} ms")
+    if result.get("target_ms") is not None:
+        parts.append(f"for a target of {milliseconds(result['target_ms'])} ms")
+    if result.get("measured_ms") is not None:
+        parts.append(f"measured {milliseconds(result['measured_ms'])} ms")
+    targets = [f"{one['target']} ({one['provenance']})" for one in result.get("latencies", ())]
     on = f" on {' and '.join(targets)}" if targets else ""
     return f"{', '.join(parts)}{on}."
 
@@ -211,6 +238,10 @@ def _events(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             if number == len(lines):  # cut short when the search was killed
                 break
             raise BadRequest(f"{path}, line {number}: not JSON") from None
+        if not isinstance(event, dict):
+            raise BadRequest(f"{path}, line {number}: not a JSON object")
+        numbers = (key for key in event if key.partition("@")[0] in _EVENT_NUMBERS)
+        _require_numbers(f"{path}, line {number}", event, numbers)
         if event.get("event") == "start":
             start = event
         elif event.get("event") == "epoch":
@@ -339,9 +370,9 @@ def _front(epochs: Sequence[Mapping[str, Any]]) -> list[Figure]:
     ]
 
 
-def _latencies(name: str, found: Mapping[str, Any]) -> list[Figure]:
+def _latencies(name: str, result: Mapping[str, Any]) -> list[Figure]:
     """The latency of a network on each of several targets, predicted and measured."""
-    data = found.get("latencies", ())
+    data = result.get("latencies", ())
     if len(data) < 2:
         return []
     rows = [
@@ -359,27 +390,27 @@ def _latencies(name: str, found: Mapping[str, Any]) -> list[Figure]:
     of = f" for {name}" if name else ""
     return [
         Figure(
-            f"Latency of the found network{of} on each target",
-            Table(f"latency of the found network{of}", columns, rows),
+            f"Latency of the network found{of} on each target",
+            Table(f"latency of the network found{of}", columns, rows),
         )
     ]
 
 
-def _lut_of(found: Mapping[str, Any], luts: Mapping[str, Lut]) -> tuple[str, Lut] | None:
+def _lut_of(result: Mapping[str, Any], luts: Mapping[str, Lut]) -> tuple[str, Lut] | None:
     """The LUT that the search used, or else the first of the same space, with its name."""
-    used = [one.get("lut_sha256") for one in found.get("latencies", ())]
+    used = [one.get("lut_sha256") for one in result.get("latencies", ())]
     for name, lut in luts.items():
         if lut.content_sha256 in used:
             return f"{name}, which the search used", lut
     for name, lut in luts.items():
-        if lut.space == found.get("space"):
+        if lut.space == result.get("space"):
             return f"{name}, which the search did not use", lut
     return None
 
 
 def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None) -> Figure:
     """The network found for the target `name`, block by block."""
-    title = f"The found network{f' for {name}' if name else ''}, block by block"
+    title = f"The network found{f' for {name}' if name else ''}, block by block"
     ops: list[tuple[str, OpSpec | None]] = [("stem", architecture.space.stem)]
     for number, (choice, op) in enumerate(
         zip(architecture.choices, architecture.layer_ops, strict=True), 1
