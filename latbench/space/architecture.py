@@ -94,7 +94,7 @@ class Architecture:
 
     @property
     def params(self) -> int:
-        """Convolution and linear weights, as FBNet's releases count them: no bias, no BN."""
+        """Convolution and linear weights; no bias, no BN."""
         return sum(op.params for op in self.ops)
 
     @property

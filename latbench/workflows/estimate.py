@@ -1,8 +1,8 @@
-"""A LUT of a device that nobody measured, from what others published of it; `latbench estimate`.
+"""Estimate the LUT of a device from published latencies of whole networks; `latbench estimate`.
 
-Figures stand in `devices/published/<device>.toml`, each with its source. Those of the precision that
-is asked for are fitted (`latbench.lut.roofline`): where some are of the same engine and number of
-threads, these alone; else all of them, but then for how networks compare, not for how long they take.
+The figures are in `devices/published/<device>.toml`, each with its source. Those of the requested precision
+are fitted (`latbench.lut.roofline`): only those of the same kernel library and number of threads if there are
+any; otherwise all of them, which then show how networks compare, but hardly how long they take.
 """
 
 import math
@@ -27,28 +27,29 @@ from latbench.runtime.registry import descriptor
 from latbench.space import PUBLISHED, OpKind, OpSpec, SearchSpace, published
 from latbench.target import Precision, Runtime, Target
 
-#: What a model of this kind cannot know; every modelled LUT carries it.
+#: What the model does not include; stored in every modelled LUT.
 UNKNOWN = (
-    "layout changes, caches and kernels chosen by shape: an entry may be off by itself",
-    "the unit: its clock under load, temperature, version of the system and of the runtime",
-    "how blocks add up in a network: nothing but published networks tells, and they are few",
+    "layout conversions, caches and kernels chosen by shape: single entries may be far off",
+    "the unit: its clock under load, temperature, versions of system and runtime",
+    "how ops add up in a network: known only from the few published networks",
 )
 
-#: How far the level of figures of the same engine and threads may be off, the log's deviation:
-#: on the device itself, and on another one of the same SoC.
+#: Prior deviation (logarithm) of the common factor of figures of the same engine and number of threads: on
+#: the device itself, and on another one with the same SoC.
 _SAME_DEVICE, _SAME_SOC = 0.10, 0.15
-#: The same of other engines or threads: nearly free.
+#: The same for another engine or number of threads: nearly free.
 _OTHER_LEVEL = 1.0
-#: How far the comparison of two networks carries over to another engine, the log's deviation.
+#: Deviation (logarithm) of the ratio of two networks between engines.
 _OTHER_ENGINE = 0.15
-#: A core whose clock nobody states.
+#: The clock of a core that the catalogue does not state, GHz.
 _UNKNOWN_GHZ = 2.0
 
 
 class PublishedFigure(Record):
-    """The latency of one network that somebody published, milliseconds at batch 1.
+    """A published latency of one network, milliseconds at batch 1.
 
-    `threads` is None where the source does not say. `on` names the phone if it is another one.
+    `engine` is the kernel library. `threads` is None if the source does not state it. `on` names the phone if
+    it is another one than the device.
     """
 
     network: str
@@ -62,7 +63,7 @@ class PublishedFigure(Record):
 
 
 class PublishedComparison(Record):
-    """How many times longer `network` takes than `versus`; engine and precision are not said."""
+    """A published ratio of the latencies of `network` and `versus`; engine and precision are not stated."""
 
     network: str
     versus: str
@@ -72,25 +73,28 @@ class PublishedComparison(Record):
 
 
 class PublishedCore(Record):
-    """Multiply-adds a cycle of the core that is measured by default, by precision."""
+    """Multiply-accumulates per cycle of the device's default core, by precision."""
 
     macs_per_cycle: dict[Precision, PositiveNumber]
     source: str = Field(min_length=10)
 
 
 class PublishedFigures(Record):
-    """What `devices/published/<device>.toml` holds."""
+    """The contents of `devices/published/<device>.toml`."""
 
     core: PublishedCore
     figure: tuple[PublishedFigure, ...] = ()
     comparison: tuple[PublishedComparison, ...] = ()
 
 
-def published_figures(device: str) -> PublishedFigures:
-    """Return what was published of `device`, a name of the catalogue.
+def published_figures(device: str, *, instead: str | None = None) -> PublishedFigures:
+    """Return the published figures of `device`, a name of the catalogue.
+
+    Args:
+        instead: the command that measures the device; by default `latbench profile` with default options.
 
     Raises:
-        BadRequest: nothing was, or its file is not what it must be.
+        BadRequest: there are none, or their file is invalid.
     """
     folders = [folder / "published" for folder in _folders()]
     paths = [folder / f"{device}.toml" for folder in folders]
@@ -98,20 +102,19 @@ def published_figures(device: str) -> PublishedFigures:
     if path is None:
         known = sorted({found.stem for folder in folders for found in folder.glob("*.toml")})
         raise BadRequest(
-            f"nothing published is known of {device}, so nothing can be fitted",
-            hint=f"measure it with: latbench profile --device {device} "
-            f"(estimates exist for {', '.join(known)})",
+            f"no published figures of {device}; there are some of {', '.join(known)}",
+            hint=f"measure it with: {instead or f'latbench profile --device {device}'}",
         )
     try:
         return PublishedFigures.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         reason = error.errors()[0] if isinstance(error, ValidationError) else None
-        told = f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" if reason else str(error)
-        raise BadRequest(f"{path}: {told}") from None
+        detail = f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" if reason else str(error)
+        raise BadRequest(f"{path}: {detail}") from None
 
 
 def _folders() -> tuple[Path, ...]:
-    """Where devices are looked for, what counts most first."""
+    """The folders that are searched for devices, in order of precedence."""
     return (Path.cwd() / "devices", home() / "devices", shipped("devices"))
 
 
@@ -127,16 +130,15 @@ def estimate(
     """Return a modelled LUT of `device`.
 
     Args:
-        device: a name of the catalogue of which something was published.
-        space: by default FBNet's at 224.
-        runtime, precision, threads, cores: by default the device's own.
+        device: a name of the catalogue with published figures.
+        space: by default the default search space.
+        runtime, precision, threads, cores: by default those of the device.
 
     Raises:
-        UnknownName: there is no such device.
-        BadRequest: nothing that could be fitted was published of it.
+        UnknownName: the device is unknown.
+        BadRequest: it has no published figures, or none of the precision.
     """
     entry = find_device(device)
-    known = published_figures(entry.name)
     require_runtime(entry, runtime or entry.defaults.runtime, precision or entry.defaults.precision)
     target = Target(
         device=entry.name,
@@ -147,12 +149,15 @@ def estimate(
     )
     if len(target.cores) < target.threads:
         target = target.model_copy(update={"cores": ()})
+    space = space or SearchSpace.named()
+    instead = f"latbench profile {target.arguments} {space.arguments}"
+    known = published_figures(entry.name, instead=instead)
     fitted = _fitted(known, target)
     figures = [*(_figure(one, target) for one in fitted), *map(_compared, known.comparison)]
     if not figures:
         raise BadRequest(
-            f"nothing published of {entry.name} is of {target.precision}",
-            hint=f"measure it with: latbench profile {target.arguments}",
+            f"no published figures of {entry.name} are for {target.precision}",
+            hint=f"measure it with: {instead}",
         )
     core = _core(entry, known.core, target)
     roofline = fit_roofline(core, target.precision, figures)
@@ -160,13 +165,13 @@ def estimate(
         "clock_ghz": core.ghz,
         "macs_per_cycle": core.macs_per_cycle,
         "core_source": known.core.source,
-        "published": _told(roofline, known, fitted),
+        "published": _compared_figures(roofline, known, fitted),
     }
-    return modelled_lut(target, space or SearchSpace.named(), core, roofline, figures, about)
+    return modelled_lut(target, space, core, roofline, figures, about)
 
 
 def _fitted(known: PublishedFigures, target: Target) -> list[PublishedFigure]:
-    """The figures that say most of `target`."""
+    """The figures to fit: those most like `target`."""
     same = [one for one in known.figure if one.precision is target.precision]
     return [one for one in same if _alike(one, target)] or same
 
@@ -188,28 +193,28 @@ def _compared(one: PublishedComparison) -> Figure:
 
 
 def _core(entry: CatalogueDevice, known: PublishedCore, target: Target) -> Core:
-    """The core that the target runs on: its cluster's, or the fastest."""
+    """The core that the target runs on: of its cluster, or else the fastest."""
     chosen = [one for one in entry.clusters if set(target.cores) & set(one.cores)]
     clocks = [one.peak_mhz for one in (chosen or entry.clusters[-1:]) if one.peak_mhz]
     ghz = max(clocks) / 1000 if clocks else _UNKNOWN_GHZ
     if target.precision not in known.macs_per_cycle:
         raise BadRequest(
-            f"[core] of {entry.name}'s figures says no macs_per_cycle of {target.precision}",
-            hint="add it, or choose another --precision",
+            f"[core] in the published figures of {entry.name} has no macs_per_cycle for {target.precision}",
+            hint="add it, or choose another precision with --precision",
         )
     return Core(ghz, known.macs_per_cycle[target.precision], target.threads)
 
 
-def _told(
+def _compared_figures(
     roofline: Roofline, known: PublishedFigures, fitted: Sequence[PublishedFigure]
 ) -> list[dict[str, Any]]:
-    """Every published figure beside what the model says of that network, fitted or not."""
+    """Every published figure, fitted or not, with the model's value."""
     rows: list[dict[str, Any]] = []
     for one in known.figure:
         if one.precision is roofline.precision:
-            said = roofline.ms(network_ops(one.network, one.release))
+            modelled = roofline.ms(network_ops(one.network, one.release))
             row = one.model_dump(mode="json", exclude_none=True)
-            rows.append(row | {"modelled_ms": round(said, 2), "fitted": one in fitted})
+            rows.append(row | {"modelled_ms": round(modelled, 2), "fitted": one in fitted})
     for ratio in known.comparison:
         ops = (network_ops(name, ratio.release) for name in (ratio.network, ratio.versus))
         first, second = map(roofline.ms, ops)
@@ -228,12 +233,12 @@ def modelled_lut(
 ) -> Lut:
     """Return a LUT of every op of `space` from a `roofline` of `core` that was fitted to `figures`.
 
-    An entry's interval holds what the fit leaves open and `ENTRY_DEVIATION`. What all entries share
-    is the residual of the LUT's correction, so that it does not average out in a network. `about` is
-    what else the LUT's method says.
+    The interval of an entry combines the uncertainty of the fit and `ENTRY_DEVIATION`. Errors common to all
+    entries are the residual of the LUT's correction, so that they do not average out in a network. `about` is
+    added to the LUT's method.
     """
     levels = [one.factor_spread for one in figures if not one.versus]
-    # A unit differs from the one that was published like one published unit from another.
+    # The user's unit differs from the published one as published units differ from each other.
     unit = min((level for level in levels if level < _OTHER_LEVEL), default=0.0)
     entries = {}
     for op in space.unique_ops:
@@ -272,14 +277,14 @@ def network_ops(name: str, release: str = "2019") -> tuple[OpSpec, ...]:
     """The ops of a published network: mobilenet_v1, mobilenet_v2, or one of FBNet's.
 
     Raises:
-        BadRequest: there is no such network.
+        BadRequest: the network is unknown.
     """
     if name == "mobilenet_v1":
         return _mobilenet_v1()
     if name == "mobilenet_v2":
         return _mobilenet_v2()
     if name not in PUBLISHED:
-        raise BadRequest(f"no layers are known of the network {name!r}")
+        raise BadRequest(f"unknown network {name!r} in the published figures")
     return published(name, release=release).ops
 
 

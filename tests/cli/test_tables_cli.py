@@ -185,6 +185,33 @@ def test_the_hint_for_an_architecture_of_another_space_runs(tmp_path: Path) -> N
     assert latbench("predict", HOST, notation).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("device", "options"),
+    [
+        ("pixel-4", ("--runtime", "onnx")),
+        ("galaxy-s8", ("--precision", "int8", "--space", "fbnet")),
+    ],
+)
+def test_the_hint_of_estimate_repeats_every_option(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, options: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    figures = (LUTS.parent / "devices" / "published" / "galaxy-s8.toml").read_text()
+    folder = tmp_path / "devices" / "published"
+    folder.mkdir(parents=True)
+    (folder / "galaxy-s8.toml").write_text(figures.partition("[[figure]]")[0])
+    words = (*options, "--threads", "2", "--input", "96", "--width", "0.5", "--drop-first-1x1")
+    refused = latbench("estimate", "--device", device, *words)
+    assert refused.exit_code == 2
+    hint = next(line for line in refused.stderr.splitlines() if "latbench profile" in line)
+    typed = shlex.split(hint.partition("latbench ")[2])
+    assert f"--device {device}" in hint
+    assert CliRunner().invoke(main, [*typed, "--help"]).exit_code == 0
+    for option, value in zip(words[:-1:2], words[1::2], strict=True):
+        assert f"{option} {value}" in hint
+    assert "--drop-first-1x1" in hint
+
+
 def test_the_hint_of_estimate_writes_to_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

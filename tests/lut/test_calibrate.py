@@ -1,4 +1,4 @@
-"""Calibration: what is learnt from whole networks, on latencies whose truth is known."""
+"""Calibration with whole networks, on latencies whose truth is known."""
 
 import itertools
 import math
@@ -23,15 +23,15 @@ SCALE, OFFSET, NOISE = 1.08, 0.25, 0.005
 
 
 class World:
-    """A device whose networks take scale times factor times entry, an offset, and some noise.
+    """A device whose networks take scale times factor times entry, an offset, boundary costs and some noise.
 
-    `taken` is what a million values take at each boundary, ms.
+    `costs` is the cost of a million values at each boundary, ms.
     """
 
     def __init__(
-        self, *, entry_deviation: float, seed: int = 0, taken: dict[Boundary, float] | None = None
+        self, *, entry_deviation: float, seed: int = 0, costs: dict[Boundary, float] | None = None
     ) -> None:
-        self._taken = taken or {}
+        self._costs = costs or {}
         self._rng = random.Random(seed)
         self.entries = {
             op.key: Entry(
@@ -49,7 +49,7 @@ class World:
     def ms(self, network: Architecture) -> float:
         body = sum(self._factors[op.key] * self.entries[op.key].ms for op in network.ops)
         made = boundary_values(network.ops)
-        passing = sum(ms * made[kind] / 1e6 for kind, ms in self._taken.items())
+        passing = sum(ms * made[kind] / 1e6 for kind, ms in self._costs.items())
         return (OFFSET + SCALE * body + passing) * self._rng.gauss(1, NOISE)
 
     def timed(self, networks: list[Architecture]) -> list[TimedNetwork]:
@@ -83,13 +83,13 @@ def test_scale_and_offset_are_found() -> None:
 
 
 def test_boundary_costs_are_found() -> None:
-    taken = dict(zip(Boundary, (0.9, -0.5, -0.7), strict=True))
-    world = World(entry_deviation=0.0, taken=taken)
+    costs = dict(zip(Boundary, (0.9, -0.5, -0.7), strict=True))
+    world = World(entry_deviation=0.0, costs=costs)
     timed = calibration_architectures(SPACE, 12)
     assert all(boundary_values([op for one in timed for op in one.ops])[kind] for kind in Boundary)
     lut = world.lut(timed)
     assert lut.correction is not None
-    assert lut.correction.boundary_costs == pytest.approx(taken, abs=0.4)
+    assert lut.correction.boundary_costs == pytest.approx(costs, abs=0.4)
     without = calibrate(world.entries, lut.correction.calibration, SPACE, boundary_costs=False)
     found = abs(_errors(world, lut, 5))
     left = abs(_errors(world, lut.model_copy(update={"correction": without}), 5))
@@ -98,8 +98,8 @@ def test_boundary_costs_are_found() -> None:
 
 
 def test_intervals_include_the_uncertainty_of_boundary_costs() -> None:
-    taken = dict(zip(Boundary, (0.9, -0.5, -0.7), strict=True))
-    world = World(entry_deviation=0.0, taken=taken)
+    costs = dict(zip(Boundary, (0.9, -0.5, -0.7), strict=True))
+    world = World(entry_deviation=0.0, costs=costs)
     lut = world.lut(calibration_architectures(SPACE, 12))
     assert lut.correction is not None
     (grouped,) = [n for n, one in enumerate(CANDIDATES) if str(one) == "k5e1g2"]
@@ -121,15 +121,15 @@ def test_no_boundary_costs_are_fitted_where_there_are_none() -> None:
         assert correction.boundary_costs == {}
 
 
-def test_entries_that_are_off_by_themselves_are_mended() -> None:
+def test_deviating_entries_are_corrected() -> None:
     world = World(entry_deviation=0.08)
     calibrated = abs(_errors(world, world.lut(calibration_architectures(SPACE, 20)), 5)).mean()
     scaled = abs(_errors(world, world.lut(calibration_architectures(SPACE, 1)), 5)).mean()
-    # 20 networks cannot tell 109 entries apart, but the heavy ones.
+    # 20 networks cannot determine 109 factors, but those of the expensive entries.
     assert calibrated < 0.75 * scaled
 
 
-def test_intervals_cover_networks_nobody_fitted() -> None:
+def test_intervals_cover_networks_that_were_not_fitted() -> None:
     covered, total = 0, 0
     for seed in range(6):
         world = World(entry_deviation=0.05, seed=seed)

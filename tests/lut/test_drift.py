@@ -1,9 +1,9 @@
-"""What may be relied on when two LUTs are compared: what is found, what is not, and what is told.
+"""Comparisons of two LUTs: which changes are found, which are not, and what the report says.
 
-The LUTs are drawn with a noise that is known: medians err within a run, as their intervals say, and
-processes lie elsewhere in memory. Most comparisons are told of this noise and no other, so that what
-they find does not depend on what was once measured on some machine. Seeds are fixed, so that a test
-fails always or never; the comment at an assertion says how likely the law of the noise makes it.
+The LUTs are drawn with known noise: medians vary within a run, as their intervals say, and between processes
+by memory placement. Most comparisons get exactly this noise, so that the results do not depend on constants
+measured on some machine. Seeds are fixed, so a test fails always or never; the comments at assertions give
+their probability under the noise.
 """
 
 import math
@@ -60,13 +60,13 @@ def entry(ms: float, macs: int = 1, *, within: float = WITHIN, **fields: Any) ->
     return Entry(ms=ms, macs=macs, **(made | {"spread": 0.02} | fields))
 
 
-def compare(baseline: Lut, current: Lut, **asked: Any) -> DriftReport:
-    """Compare, knowing the noise that was drawn."""
-    return compare_luts(baseline, current, **({"noise": NOISE} | asked))
+def compare(baseline: Lut, current: Lut, **options: Any) -> DriftReport:
+    """Compare with the noise that was drawn."""
+    return compare_luts(baseline, current, **({"noise": NOISE} | options))
 
 
-def any_level(rng: np.random.Generator) -> float:
-    """What the level of another run may be."""
+def any_slowdown(rng: np.random.Generator) -> float:
+    """A random slowdown of another run."""
     return math.exp(LEVEL * rng.normal())
 
 
@@ -89,7 +89,7 @@ def network(report: DriftReport, name: str) -> NetworkDrift:
 def test_unchanged_things_raise_no_more_alarms_than_promised() -> None:
     rng = np.random.default_rng(20)
     reports = [
-        compare(draw(rng), draw(rng, level=any_level(rng)), tolerance=0.01) for _ in range(100)
+        compare(draw(rng), draw(rng, level=any_slowdown(rng)), tolerance=0.01) for _ in range(100)
     ]
     # The promise is 1 %: five or more of 100 would have a probability of 0.3 %. The tolerance is so
     # small that the noise decides, not the line.
@@ -125,7 +125,7 @@ def test_a_part_of_the_ops_raises_no_more_alarms_than_promised() -> None:
     alarms = 0
     for _ in range(200):
         keys = rng.choice(KEYS, 40, replace=False).tolist()
-        before, after = draw(rng, keys=keys), draw(rng, keys=keys, level=any_level(rng))
+        before, after = draw(rng, keys=keys), draw(rng, keys=keys, level=any_slowdown(rng))
         alarms += compare(before, after, tolerance=0.02).drifted
     assert alarms <= 6  # of 1 %: seven or more have a probability of 0.4 %
 
@@ -140,7 +140,7 @@ def test_a_lut_has_not_drifted_from_itself() -> None:
     assert {one.change.ratio for one in report.networks} == {1.0}
 
 
-def test_noise_that_intervals_do_not_tell_is_taken_from_the_ops_themselves() -> None:
+def test_noise_beyond_the_intervals_is_estimated_from_the_ops() -> None:
     rng = np.random.default_rng(21)
 
     def restless(level: float) -> Lut:
@@ -150,7 +150,7 @@ def test_noise_that_intervals_do_not_tell_is_taken_from_the_ops_themselves() -> 
         }
         return make_lut(entries=entries)
 
-    reports = [compare(restless(1.0), restless(any_level(rng))) for _ in range(40)]
+    reports = [compare(restless(1.0), restless(any_slowdown(rng))) for _ in range(40)]
     # 1 % of 40: three or more have a probability of 0.7 %. Believed, the intervals would say that
     # the ops differ by five times their errors.
     assert sum(bool(moved(report)) for report in reports) <= 2
@@ -164,7 +164,7 @@ def test_noise_that_intervals_do_not_tell_is_taken_from_the_ops_themselves() -> 
 def test_one_op_5_per_cent_slower_is_found_and_nothing_else_is() -> None:
     rng = np.random.default_rng(22)
     slow = KEYS[::3]
-    reports = [compare(draw(rng), draw(rng, {key: 1.05}, level=any_level(rng))) for key in slow]
+    reports = [compare(draw(rng), draw(rng, {key: 1.05}, level=any_slowdown(rng))) for key in slow]
     found = [key in keys_of(one, Verdict.SLOWER) for key, one in zip(slow, reports, strict=True)]
     # 4.9 % are 6.2 standard errors, 4.0 are needed: 1.3 % are missed.
     assert sum(found) >= len(slow) - 2
@@ -173,7 +173,7 @@ def test_one_op_5_per_cent_slower_is_found_and_nothing_else_is() -> None:
     assert all(report.drifted for report, hit in zip(reports, found, strict=True) if hit)
 
 
-def test_what_is_detectable_is_detected_19_times_of_20() -> None:
+def test_a_detectable_change_is_found_19_times_of_20() -> None:
     rng = np.random.default_rng(23)
     key = KEYS[40]
     same = compare(draw(rng), draw(rng))
@@ -186,7 +186,7 @@ def test_what_is_detectable_is_detected_19_times_of_20() -> None:
     assert hits >= 71  # binomial of 95 %: fewer have a probability of 1 %
 
 
-def test_ops_that_became_slower_and_faster_are_told_apart() -> None:
+def test_slower_and_faster_ops_are_told_apart() -> None:
     rng = np.random.default_rng(24)
     slow, fast = dict.fromkeys(KEYS[5:13], 1.08), dict.fromkeys(KEYS[60:66], 0.92)
     report = compare(draw(rng), draw(rng, slow | fast, level=1.01))
@@ -201,7 +201,7 @@ def test_ops_that_became_slower_and_faster_are_told_apart() -> None:
     assert surest == sorted(surest)
 
 
-def test_what_changed_most_comes_first_even_where_all_is_sure() -> None:
+def test_the_largest_change_comes_first_among_equally_significant_ones() -> None:
     rng = np.random.default_rng(42)
     changed = dict(zip(KEYS[:5], (1.5, 8.0, 2.0, 20.0, 3.0), strict=True))
     report = compare(draw(rng), draw(rng, changed))
@@ -209,7 +209,7 @@ def test_what_changed_most_comes_first_even_where_all_is_sure() -> None:
     assert found == sorted(changed.values(), reverse=True)
 
 
-def test_what_is_sure_but_small_beside_the_tolerance_is_not_reported() -> None:
+def test_a_significant_change_far_below_the_tolerance_is_not_reported() -> None:
     rng = np.random.default_rng(43)
     small, large = KEYS[8], KEYS[9]
     report = compare(draw(rng), draw(rng, {small: 1.06, large: 1.15}), tolerance=0.2)
@@ -226,7 +226,7 @@ def test_a_quarter_of_all_ops_do_not_hide_one_another(factor: float) -> None:
     for _ in range(10):
         chosen = set(rng.choice(KEYS, len(KEYS) // 4, replace=False).tolist())
         changed = dict.fromkeys(chosen, factor)
-        report = compare(draw(rng), draw(rng, changed, level=any_level(rng)))
+        report = compare(draw(rng), draw(rng, changed, level=any_slowdown(rng)))
         verdict = Verdict.SLOWER if factor > 1 else Verdict.FASTER
         found, wanted = found + len(keys_of(report, verdict) & chosen), wanted + len(chosen)
         others += len(moved(report) - chosen)
@@ -239,13 +239,13 @@ def test_intervals_cover_the_change_that_was_made() -> None:
     changed = dict(zip(KEYS[::4], np.linspace(0.9, 1.1, len(KEYS[::4])).tolist(), strict=True))
     inside = []
     for _ in range(5):
-        for one in compare(draw(rng), draw(rng, changed, level=any_level(rng))).entries:
+        for one in compare(draw(rng), draw(rng, changed, level=any_slowdown(rng))).entries:
             assert one.change is not None
             inside.append(one.change.low <= changed.get(one.key, 1.0) <= one.change.high)
     assert 0.93 <= float(np.mean(inside)) <= 0.98  # 95 % of 545
 
 
-def test_a_wide_interval_is_no_drift_and_says_what_it_cannot_show() -> None:
+def test_an_op_with_a_wide_interval_does_not_drift_and_is_remarked_on() -> None:
     rng = np.random.default_rng(27)
     before, after = draw(rng), draw(rng)
     doubtful = entry(before[KEYS[3]].ms * 1.05, within=0.04)
@@ -256,7 +256,7 @@ def test_a_wide_interval_is_no_drift_and_says_what_it_cannot_show() -> None:
     assert any("too noisy" in remark for remark in remarks_on(report))
 
 
-def test_an_op_whose_runners_disagree_is_less_sure() -> None:
+def test_an_op_whose_runners_disagree_is_less_certain() -> None:
     rng = np.random.default_rng(46)
     before, after = draw(rng), draw(rng, {KEYS[3]: 1.08})
     assert keys_of(compare(before, after), Verdict.SLOWER) == {KEYS[3]}
@@ -269,7 +269,7 @@ def test_an_op_whose_runners_disagree_is_less_sure() -> None:
 # The level
 
 
-def test_a_shift_of_the_level_is_no_drift_of_an_op() -> None:
+def test_an_overall_change_is_no_drift_of_an_op() -> None:
     rng = np.random.default_rng(28)
     for level in (0.5, 0.9, 1.02, 1.1, 3.0):
         report = compare(draw(rng), draw(rng, level=level))
@@ -280,7 +280,7 @@ def test_a_shift_of_the_level_is_no_drift_of_an_op() -> None:
 
 
 @pytest.mark.parametrize(("level", "verdict"), [(1.1, Verdict.SLOWER), (0.9, Verdict.FASTER)])
-def test_a_level_10_per_cent_off_is_drift(level: float, verdict: Verdict) -> None:
+def test_an_overall_change_of_10_per_cent_is_drift(level: float, verdict: Verdict) -> None:
     rng = np.random.default_rng(29)
     report = compare(draw(rng), draw(rng, level=level))
     assert report.drifted
@@ -289,7 +289,7 @@ def test_a_level_10_per_cent_off_is_drift(level: float, verdict: Verdict) -> Non
     assert {one.change.verdict for one in report.networks} == {verdict}
 
 
-def test_everything_3_per_cent_slower_is_seen_only_where_levels_differ_by_less() -> None:
+def test_everything_3_per_cent_slower_is_found_only_if_runs_differ_by_less() -> None:
     rng = np.random.default_rng(30)
     before, after = draw(rng), draw(rng, level=1.03)
     report = compare(before, after)
@@ -305,7 +305,7 @@ def test_everything_3_per_cent_slower_is_seen_only_where_levels_differ_by_less()
 
 
 @pytest.mark.parametrize("slower", ["slower", "same"])
-def test_the_sentinel_is_the_level_of_few_ops(slower: str) -> None:
+def test_the_overall_change_of_few_ops_is_that_of_the_sentinel(slower: str) -> None:
     rng = np.random.default_rng(32)
     keys = set(KEYS[: MIN_OPS - 1])
     level = 1.2 if slower == "slower" else 1.0
@@ -332,7 +332,7 @@ def test_the_sentinel_is_the_level_of_few_ops(slower: str) -> None:
         assert alone.overall.source == "nothing"
 
 
-def test_without_any_level_it_is_taken_for_unchanged_and_never_drifts() -> None:
+def test_an_overall_change_that_cannot_be_estimated_is_assumed_to_be_none() -> None:
     rng = np.random.default_rng(33)
     keys = set(KEYS[:5])
     report = compare(draw(rng, keys=keys), draw(rng, keys=keys, level=1.5))
@@ -362,7 +362,7 @@ def test_missing_ops_are_drift_and_new_ones_are_not() -> None:
     assert any("2 ops of the current LUT are new" in remark for remark in remarks_on(report))
 
 
-def test_ops_need_not_all_be_there_if_that_is_said() -> None:
+def test_missing_ops_are_left_out_on_request() -> None:
     rng = np.random.default_rng(35)
     report = compare(draw(rng), draw(rng, keys=FBNET_KEYS), require_all=False)
     assert not report.drifted
@@ -405,7 +405,9 @@ def test_a_part_is_compared_with_a_calibrated_whole(architectures: list[Architec
         assert one.baseline_ms == pytest.approx(whole)
 
 
-def test_networks_that_both_timed_are_compared_as_timed(architectures: list[Architecture]) -> None:
+def test_networks_that_both_runs_timed_are_compared_as_timed(
+    architectures: list[Architecture],
+) -> None:
     rng = np.random.default_rng(37)
     before = calibrated(draw(rng), architectures[:9])
     after = calibrated(draw(rng), architectures[3:], level=1.1)
@@ -423,7 +425,7 @@ def reference(ms: float, workload: str = "products", share: float = 0.001) -> Re
     return Reference(workload=workload, ms=ms, ci95=interval, visits=9)
 
 
-def test_networks_that_became_slower_as_the_reference_did_have_not_drifted(
+def test_networks_that_slowed_down_as_the_reference_did_have_not_drifted(
     architectures: list[Architecture],
 ) -> None:
     rng = np.random.default_rng(40)
@@ -447,7 +449,7 @@ def test_networks_that_became_slower_as_the_reference_did_have_not_drifted(
     assert network(engine, "12 timed").change.verdict is Verdict.SLOWER
 
 
-def test_networks_of_a_restless_machine_are_less_sure(architectures: list[Architecture]) -> None:
+def test_networks_of_a_restless_machine_are_less_certain(architectures: list[Architecture]) -> None:
     rng = np.random.default_rng(44)
 
     def timed(level: float, drift: float | None) -> Lut:
@@ -466,7 +468,7 @@ def test_networks_of_a_restless_machine_are_less_sure(architectures: list[Archit
         assert verdict(*drifts) is Verdict.SAME
 
 
-def test_a_reference_is_no_surer_than_its_interval(architectures: list[Architecture]) -> None:
+def test_the_uncertainty_of_the_reference_counts(architectures: list[Architecture]) -> None:
     """Timed four times on a busy machine, it may be 5 % off, and what is divided by it with it."""
     rng = np.random.default_rng(41)
     whole = calibrated(draw(rng), architectures)
@@ -482,7 +484,7 @@ def test_a_reference_is_no_surer_than_its_interval(architectures: list[Architect
 
 
 @pytest.mark.parametrize("correction", ["none", "learnt"])
-def test_networks_move_as_their_ops_make_them(
+def test_networks_change_as_their_ops_do(
     correction: str, architectures: list[Architecture]
 ) -> None:
     before = make_lut()
@@ -502,7 +504,7 @@ def test_networks_move_as_their_ops_make_them(
     assert network(report, "fbnet_c").change.ratio > 1.005
 
 
-def test_a_network_is_no_surer_than_its_ops() -> None:
+def test_the_uncertainty_of_ops_counts_for_networks() -> None:
     rng = np.random.default_rng(44)
 
     def wide() -> Lut:
@@ -559,7 +561,7 @@ BLOCKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "intervals": ({}, with_entries(lambda one: {"ci95": (one.ms * 0.93, one.ms * 1.07)})),
 }  # fmt: skip
 
-TOLD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+REPORTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cores": ({}, {"target": target(cores=(2,))}),
     "runtime version": ({"tool": {"runtime_version": "2.1"}}, {"tool": {"runtime_version": "2.2"}}),
     "latbench version": (
@@ -596,9 +598,9 @@ def test_luts_of_different_things_are_not_compared(what: str) -> None:
     assert compare(after, after).comparable == (what != "intervals")
 
 
-@pytest.mark.parametrize("what", TOLD)
-def test_what_may_be_the_reason_is_told(what: str) -> None:
-    before, after = (make_lut(**fields) for fields in TOLD[what])
+@pytest.mark.parametrize("what", REPORTED)
+def test_other_differences_are_reported(what: str) -> None:
+    before, after = (make_lut(**fields) for fields in REPORTED[what])
     report = compare(before, after)
     (change,) = report.changes
     assert (change.what, change.blocks) == (what, False)
@@ -608,9 +610,11 @@ def test_what_may_be_the_reason_is_told(what: str) -> None:
     assert compare(after, after).changes == ()
 
 
-@pytest.mark.parametrize("what", [what for what in TOLD if what not in ("cores", "model files")])
-def test_what_one_lut_does_not_tell_is_no_difference(what: str) -> None:
-    _, after = (make_lut(**fields) for fields in TOLD[what])
+@pytest.mark.parametrize(
+    "what", [what for what in REPORTED if what not in ("cores", "model files")]
+)
+def test_what_one_lut_does_not_record_is_no_difference(what: str) -> None:
+    _, after = (make_lut(**fields) for fields in REPORTED[what])
     assert compare(make_lut(), after).changes == ()
 
 
@@ -622,7 +626,7 @@ def test_another_machine_is_another_device_only_where_machines_are_called_host()
     assert compare(*phones).changes == ()
 
 
-def test_what_makes_a_comparison_meaningless_is_told_first() -> None:
+def test_what_blocks_a_comparison_comes_first() -> None:
     before = make_lut(tool={"runtime_version": "1"}, method={"settings": {"ci": 1, "x": 2}})
     after = make_lut(
         tool={"runtime_version": "2"},

@@ -1,4 +1,4 @@
-"""Modelled LUTs: the roofline, what it is fitted to, and how little it claims to know."""
+"""Modelled LUTs: the roofline, its fit, and its intervals."""
 
 import math
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_mobilenets_are_as_large_as_their_papers_say(name: str, macs: float, par
     assert sum(op.params for op in ops) == pytest.approx(params, rel=0.03)
 
 
-def test_a_fit_finds_the_device_that_figures_were_made_by() -> None:
+def test_a_fit_recovers_the_device_that_the_figures_were_made_with() -> None:
     core = Core(2.0, 8)
     true = Roofline(
         Precision.FP32, np.log([14e6, 2e6, 9e6, 0.004]), np.zeros((4, 4))
@@ -62,7 +62,7 @@ def test_a_fit_finds_the_device_that_figures_were_made_by() -> None:
     assert found.depthwise_macs_per_ms == pytest.approx(2e6, rel=0.2)
 
 
-def test_more_figures_leave_less_open() -> None:
+def test_more_figures_narrow_the_fit() -> None:
     networks = varied_architectures(SearchSpace.named(), 12)
     core, probe = Core(2.0, 8), networks[0].ops
     prior = fit_roofline(core, Precision.FP32, [])
@@ -73,21 +73,21 @@ def test_more_figures_leave_less_open() -> None:
     assert spread[0] > spread[1] > spread[2]
 
 
-def test_figures_of_another_engine_teach_no_level() -> None:
+def test_figures_of_another_engine_do_not_set_the_speed() -> None:
     network = published("fbnet_b").ops
     core = Core(2.0, 8)
     prior = fit_roofline(core, Precision.FP32, []).ms(network)
-    told = {
+    fitted = {
         spread: fit_roofline(
             core, Precision.FP32, [Figure("b", network, 3 * prior, "g", spread)]
         ).ms(network)
         for spread in (0.05, 3.0)
     }
-    assert told[0.05] > 2 * prior
-    assert told[3.0] < 1.2 * prior
+    assert fitted[0.05] > 2 * prior
+    assert fitted[3.0] < 1.2 * prior
 
 
-def test_a_comparison_moves_what_it_compares() -> None:
+def test_a_published_ratio_moves_the_networks_that_it_compares() -> None:
     slow, fast = (network_ops(name, "2020") for name in ("fbnet_samsung_s8", "fbnet_iphonex"))
     core = Core(2.0, 8)
     ratios = []
@@ -132,16 +132,16 @@ def test_figures_of_the_same_engine_and_threads_are_fitted_alone() -> None:
     assert all(one["engine"] == "nnpack" or one["threads"] > 1 for one in others)
 
 
-def test_another_runtime_is_less_sure() -> None:
+def test_another_runtime_is_less_certain() -> None:
     widths = []
     for runtime in (Runtime.TFLITE, Runtime.ONNX):
         lut = estimate("galaxy-s8", runtime=runtime)
-        said = predict_latency(lut, published("fbnet_b", space=lut.search_space))
-        widths.append(math.log(said.high / said.low))
+        predicted = predict_latency(lut, published("fbnet_b", space=lut.search_space))
+        widths.append(math.log(predicted.high / predicted.low))
     assert widths[1] > 1.2 * widths[0]
 
 
-def test_int8_covers_what_was_published() -> None:
+def test_int8_intervals_cover_the_published_figures() -> None:
     lut = estimate("galaxy-s8", SearchSpace.named(), precision=Precision.INT8)
     figures = [
         one for one in published_figures("galaxy-s8").figure if one.precision is Precision.INT8
@@ -152,13 +152,15 @@ def test_int8_covers_what_was_published() -> None:
         assert predicted.low < figure.ms < predicted.high
 
 
-def test_nothing_published_is_refused_with_the_command_that_measures() -> None:
+def test_a_device_without_figures_is_refused_with_the_command_that_measures() -> None:
     with pytest.raises(BadRequest) as refused:
         estimate("iphone-15")
     assert "latbench profile --device iphone-15" in (refused.value.hint or "")
 
 
-def test_a_file_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_in_the_working_folder_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "devices" / "published"
     folder.mkdir(parents=True)
     (folder / "pixel-4.toml").write_text(
@@ -168,8 +170,8 @@ def test_a_file_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     )
     monkeypatch.chdir(tmp_path)
     lut = estimate("pixel-4")
-    said = predict_latency(lut, published("fbnet_b", space=lut.search_space))
-    assert said.low < 30 < said.high
+    predicted = predict_latency(lut, published("fbnet_b", space=lut.search_space))
+    assert predicted.low < 30 < predicted.high
     (folder / "pixel-4.toml").write_text("[core]\nmacs_per_cycle = { fp32 = 8 }\n")
     with pytest.raises(BadRequest, match=r"core\.source"):
         estimate("pixel-4")
