@@ -25,12 +25,12 @@ from latbench.device.host.device import HostDevice
 from latbench.lut import Lut
 from latbench.lut.drift import compare_luts
 from latbench.lut.ratios import Verdict
-from latbench.measure import Journal, Settings
-from latbench.space import SearchSpace, parse_key
+from latbench.measure import Settings
+from latbench.space import SearchSpace
 from latbench.space.design import calibration_architectures
 from latbench.target import Precision, Runtime
-from latbench.workflows.build_lut import lut_of_run
-from latbench.workflows.runs import measured, planned, silent
+from latbench.workflows.build_lut import build_lut
+from latbench.workflows.runs import Selection, measured, planned, silent
 from latbench.workflows.target import TargetRequest, open_target
 
 ON_S, OFF_S = 2.0, 5.0
@@ -57,13 +57,13 @@ def main() -> None:
 
     def profile(root: Path = Path("/")) -> Lut:
         settings = Settings(ci=options.ci, budget_s=options.budget)
-        networks, unit = calibration_architectures(space, 12), HostDevice(root)
-        plan, about = planned(
-            unit, target, space, space.unique_ops, networks, settings, silent, sandwiched=True
-        )
-        with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "j") as journal:
-            measured(plan, unit, journal, silent, about, fresh=True)
-            return lut_of_run(journal, macs=lambda key: parse_key(key).macs, partial=True)
+        networks, unit = tuple(calibration_architectures(space, 12)), HostDevice(root)
+        selection = Selection(space, space.unique_ops, networks, sandwiched=True)
+        plan, note = planned(unit, target, selection, settings, silent)
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Path(folder) / "j"
+            measured(plan, (unit,), journal, silent, note)
+            return build_lut(journal, partial=True)
 
     clean = profile()
     print(f"{'run':22} {'s':>4} {'trials':>6} {'tainted':>7} {'differ':>6} {'apart':>5} {'said':>4} "

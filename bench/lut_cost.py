@@ -56,8 +56,8 @@ def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> Lut:
     print(
         f"{space}, {runtime}: {whole:.1f} s with export, {wall:.1f} s measuring, "
         f"{timed:.1f} s inside timed inference, ratio {wall / timed:.2f}; {ops} ops, "
-        f"{wall / ops:.3f} s an op; {len(report.standings) - len(report.unconverged)} of "
-        f"{len(report.standings)} workloads within {ci:.0%}; drift {report.drift or 0:.1%}; "
+        f"{wall / ops:.3f} s an op; {len(report.statuses) - len(report.unconverged)} of "
+        f"{len(report.statuses)} workloads within {ci:.0%}; drift {report.drift or 0:.1%}; "
         f"host process at most {peak:.0f} MiB",
         flush=True,
     )

@@ -1,26 +1,23 @@
-"""What a few noisy visits say about a latency.
+"""The statistics of noisy latencies.
 
-Latencies have long right tails and visits differ more than the samples inside one, so everything
-here is built on order statistics, and a visit (a round) counts as one observation however many
-samples it holds:
+Latencies have long right tails, and visits differ more than the samples within one. So everything here is
+based on order statistics, and a visit (a round) counts as one observation, however many samples it has:
 
     ms    the median of the round medians
     ci95  a distribution-free 95 % interval of that median, over the round medians
 
-From `MIN_ROUNDS` rounds on, and if rounds are independent draws of one distribution, ci95 covers
-the median of that distribution in 93 to 97 % of all cases, however skewed it is and whatever tails
-or modes it has. Only where the median falls into a gap between two far modes of nearly equal
-shares, so that hardly any round is near it, may it cover no more than 87 %. What happens inside a
-round does not matter: its samples may depend on each other or have several modes. Where rounds
-depend on each other, or their level moves, ci95 covers far less, and
-`latbench.measure.diagnostics.warnings_of` says so as far as it can be seen. Simulated:
-`python bench/interval_coverage.py`.
+From `MIN_ROUNDS` rounds on, if rounds are independent draws from one distribution, ci95 covers the median
+of that distribution in 93 to 97 % of all cases, whatever its skewness, tails or modes. Only if the median is
+in a gap between two distant modes of nearly equal shares, so that few rounds are near it, the coverage may
+fall to 87 %. Dependence or several modes within a round have no effect. If rounds depend on each other, or
+change during the run, the coverage is much lower; `latbench.measure.diagnostics.warnings_of` warns of that
+as far as it can be detected. Simulated with `python bench/interval_coverage.py`.
 
-Sources: Hettmansperger and Sheather, "Confidence intervals based on interpolated order
-statistics", Statistics & Probability Letters 4 (1986); Nyblom, "Note on interpolated order
-statistics", Statistics & Probability Letters 14 (1992); Mann, "Nonparametric tests against trend",
-Econometrica 13 (1945), with Kendall's correction for ties; Sen, "Estimates of the regression
-coefficient based on Kendall's tau", JASA 63 (1968).
+Sources: Hettmansperger and Sheather, "Confidence intervals based on interpolated order statistics",
+Statistics & Probability Letters 4 (1986); Nyblom, "Note on interpolated order statistics", Statistics &
+Probability Letters 14 (1992); Mann, "Nonparametric tests against trend", Econometrica 13 (1945), with
+Kendall's correction for ties; Sen, "Estimates of the regression coefficient based on Kendall's tau", JASA 63
+(1968).
 """
 
 import math
@@ -31,18 +28,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: Fewer observations have no distribution-free 95 % interval of the median: the range of n covers
-#: it with probability 1 - 2 ** (1 - n), which is 93.75 % at 5 and 96.9 % at 6.
+from latbench.quantiles import student_quantile
+
+#: Fewer observations have no distribution-free 95 % interval of the median: the range of n observations
+#: covers it with probability 1 - 2 ** (1 - n), which is 93.75 % for 5 and 96.9 % for 6.
 MIN_ROUNDS = 6
 
-#: Makes the median absolute deviation estimate the standard deviation of a normal distribution.
+#: Median absolute deviation times this estimates the standard deviation of a normal distribution.
 MAD_TO_SIGMA = 1.4826
 
-#: Order is judged on at most this many points; more samples are reduced to block medians.
+#: Tests of order use at most this many points; more samples are reduced to block medians.
 _ORDERED_POINTS = 64
-
-#: 97.5 % quantiles of Student's t with 1 to 4 degrees of freedom.
-_T975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
 _NS_PER_MS = 1e6
 
@@ -51,8 +47,11 @@ _NS_PER_MS = 1e6
 class Summary:
     """The statistic of one workload's rounds; see `summarise`.
 
-    `ms` and `ci95` are milliseconds; `samples` and `rounds` are counts; `spread` is the robust
-    relative spread of single samples.
+    Attributes:
+        ms: the latency, milliseconds.
+        ci95: its 95 % interval, milliseconds.
+        samples, rounds: their numbers.
+        spread: the robust relative spread of single samples.
     """
 
     ms: float
@@ -76,8 +75,9 @@ class Summary:
 class Trend:
     """Whether values rise in the order they were taken; see `trend`.
 
-    `z` is Mann-Kendall's standardised statistic, `rise` Theil and Sen's slope times the number of
-    steps, relative to the median.
+    Attributes:
+        z: Mann-Kendall's standardised statistic.
+        rise: Theil and Sen's slope times the number of steps, relative to the median.
     """
 
     z: float
@@ -85,7 +85,7 @@ class Trend:
 
 
 def median_ci95(values: ArrayLike) -> tuple[float, float]:
-    """Return a 95 % confidence interval of the median of what `values` were drawn from.
+    """A 95 % confidence interval of the median of the distribution that `values` were drawn from.
 
     The interval [X(d), X(n-d+1)] of the sorted values covers the median with probability
     1 - 2 P(Bin(n, 1/2) < d) whatever the distribution. Coverage jumps with d, so the limits are
@@ -102,42 +102,41 @@ def median_ci95(values: ArrayLike) -> tuple[float, float]:
     n = ordered.size
     if n < MIN_ROUNDS:
         raise ValueError(f"{n} values have no distribution-free 95 % interval of the median")
-    d, wider, narrower = 0, 1.0, 1.0  # narrower is the coverage at d, wider at d - 1
-    while narrower >= 0.95:
-        wider, narrower = narrower, narrower - 2 * _binomial_half(n, d)
-        d += 1
-    d -= 1
-    share = (wider - 0.95) / (wider - narrower)
-    weight = (n - d) * share / (d + (n - 2 * d) * share)
+    d, weight = _median_order(n)
     low = (1 - weight) * ordered[d - 1] + weight * ordered[d]
     high = (1 - weight) * ordered[n - d] + weight * ordered[n - d - 1]
     return float(low), float(high)
 
 
-def _binomial_half(n: int, k: int) -> float:
-    """P(Bin(n, 1/2) = k), in logarithms so that no n overflows."""
-    log_choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    return math.exp(log_choose - n * math.log(2))
+@lru_cache(maxsize=1024)
+def _median_order(n: int) -> tuple[int, float]:
+    """The largest d whose interval covers at least 95 %, and the weight lambda, of `median_ci95`."""
+    from scipy.special import bdtr  # imported late: many commands need no statistics
+
+    coverage = 1 - 2 * bdtr(np.arange(-1, n // 2), n, 0.5)  # of [X(d), X(n-d+1)], d from 0
+    coverage[0] = 1.0
+    d = int((coverage >= 0.95).sum()) - 1
+    share = (coverage[d] - 0.95) / (coverage[d] - coverage[d + 1])
+    return d, float((n - d) * share / (d + (n - 2 * d) * share))
 
 
 def robust_spread(values: ArrayLike) -> float:
-    """Return the robust relative spread of positive `values`: 1.4826 MAD / median."""
+    """The robust relative spread of positive `values`: 1.4826 MAD / median."""
     data = np.asarray(values, dtype=np.float64)
     middle = float(np.median(data))
     return MAD_TO_SIGMA * float(np.median(np.abs(data - middle))) / middle
 
 
 def summarise(rounds: Sequence[Sequence[int] | NDArray[np.int64]]) -> Summary:
-    """Summarise a workload's rounds.
+    """The statistic of a workload's rounds.
 
     Args:
         rounds: the samples of each round, nanoseconds; neither it nor any round is empty.
 
     Returns:
-        `ms` is the median of the round medians. `ci95` is `median_ci95` of them from `MIN_ROUNDS`
-        rounds on. Two to five rounds have no such interval: theirs is Student's, on the logarithms
-        (so that it stays positive), and leans on log-normal rounds. A single round says nothing of
-        how rounds differ; its `ci95` is the range of its samples.
+        `ms` is the median of the round medians. From `MIN_ROUNDS` rounds on `ci95` is their
+        `median_ci95`. For two to five rounds it is Student's interval of their logarithms, which assumes
+        log-normal rounds. For a single round it is the range of its samples.
 
     Raises:
         ValueError: there are no rounds, or one has no samples.
@@ -154,7 +153,7 @@ def summarise(rounds: Sequence[Sequence[int] | NDArray[np.int64]]) -> Summary:
         low, high = float(pooled.min()), float(pooled.max())
     else:
         logs = np.log(medians)
-        width = _T975[logs.size - 1] * float(logs.std(ddof=1)) / math.sqrt(logs.size)
+        width = student_quantile(logs.size - 1) * float(logs.std(ddof=1)) / math.sqrt(logs.size)
         low, high = (math.exp(float(logs.mean()) + sign * width) for sign in (-1, 1))
     return Summary(
         ms=ms,
@@ -166,11 +165,10 @@ def summarise(rounds: Sequence[Sequence[int] | NDArray[np.int64]]) -> Summary:
 
 
 def block_medians(values: ArrayLike) -> tuple[NDArray[np.float64], int]:
-    """Return `values`, reduced to the medians of equal blocks where they are more than 64.
+    """`values`, reduced to the medians of equal blocks if there are more than 64.
 
     Returns:
-        at most 64 values, and how many of the original ones each stands for; what does not fill
-        the last block is left out.
+        at most 64 values, and the size of a block; an incomplete last block is left out.
     """
     data = np.asarray(values, dtype=np.float64)
     if data.size <= _ORDERED_POINTS:
@@ -180,10 +178,10 @@ def block_medians(values: ArrayLike) -> tuple[NDArray[np.float64], int]:
 
 
 def trend(samples: ArrayLike) -> Trend:
-    """Return whether `samples` (of any unit, in the order taken) trend, and by how much.
+    """Whether `samples` (of any unit, in the order taken) have a trend, and how large it is.
 
-    `z` is Mann and Kendall's S over its standard deviation, corrected for ties and continuity; it
-    is standard normal where there is no trend. Fewer than 4 samples have no trend.
+    `z` is Mann and Kendall's S over its standard deviation, corrected for ties and continuity; without a
+    trend it is standard normal. Fewer than 4 samples have no trend.
     """
     data, _ = block_medians(samples)
     n = data.size
@@ -203,18 +201,17 @@ def trend(samples: ArrayLike) -> Trend:
 
 @lru_cache(maxsize=_ORDERED_POINTS)
 def _pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """All pairs of an earlier and a later one of n values."""
+    """The indices of all pairs of an earlier and a later one of n values."""
     return np.triu_indices(n, k=1)
 
 
-def drift(levels: Sequence[float]) -> float:
-    """Return how far repeated measurements of one thing wandered, relative to their median.
+def drift(values: Sequence[float]) -> float:
+    """The drift of repeated measurements of one thing (any unit, in the order taken), relative.
 
-    A level is the median of three consecutive `levels` (a running median: a single bad visit is
-    noise, not drift); drift is the highest less the lowest. One visit has drifted by 0; two have
-    drifted by their difference.
+    It is the range of the running medians of three consecutive values, over their median; the running
+    median removes single outliers. One value has a drift of 0; two have their difference.
     """
-    data = np.asarray(levels, dtype=np.float64)
+    data = np.asarray(values, dtype=np.float64)
     if data.size >= 3:
         data = np.median(np.lib.stride_tricks.sliding_window_view(data, 3), axis=1)
     return float((data.max() - data.min()) / np.median(data))

@@ -12,27 +12,27 @@ from latbench.workflows.validate import Validation
 SHIPPED = Path(__file__).parents[1] / "luts" / "host-amd-epyc.json"
 
 
-def validation(levels: tuple[float, ...], drift: float) -> Validation:
+def validation(slowdowns: tuple[float, ...], drift: float) -> Validation:
     networks = tuple(
         Validated(f"network {number}", Prediction(ms, 0.9 * ms, 1.1 * ms), ms)
         for number, ms in enumerate((7.0, 8.0, 9.0))
     )
     figures = figures_of(networks, drift=drift, level=0.0)
-    report = cast(Any, None)  # nothing of the run itself is asked for
-    return Validation(Lut.load(SHIPPED), networks, figures, levels, report)
+    report = cast(Any, None)  # nothing of the run itself is used
+    return Validation(Lut.load(SHIPPED), networks, figures, slowdowns, report)
 
 
-@pytest.mark.parametrize("level", [0.9, 1.0, 1.3])
-def test_figures_of_a_steady_device_are_not_doubted(level: float) -> None:
-    steady = tuple(level * one for one in (1.0, 1.03, 0.98, 1.01, 1.0))
+@pytest.mark.parametrize("slowdown", [0.9, 1.0, 1.3])
+def test_figures_of_a_steady_device_have_no_warnings(slowdown: float) -> None:
+    steady = tuple(slowdown * one for one in (1.0, 1.03, 0.98, 1.01, 1.0))
     assert validation(steady, drift=0.9).warnings == ()
 
 
-def test_a_device_that_wandered_is_told() -> None:
+def test_a_drift_during_the_run_is_a_warning() -> None:
     (warning,) = validation((1.0, 1.0), drift=1.63).warnings
-    assert warning == "the device wandered by 163 % in this run"
+    assert warning == "the sentinel drifted by 163 % during this run"
 
 
-def test_networks_that_disagree_about_the_level_are_told() -> None:
+def test_anchors_with_different_slowdowns_are_a_warning() -> None:
     (warning,) = validation((1.0, 1.02, 1.21), drift=0.05).warnings
-    assert "disagree by 21%" in warning
+    assert "differ by 21%" in warning

@@ -98,7 +98,7 @@ def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
         "space": profile.space.to_dict(),
         "journal": str(profile.journal),
         "complete": report.complete,
-        "subjects": len(report.standings),
+        "subjects": len(report.statuses),
         "unconverged": list(report.unconverged),
         "given_up": list(report.given_up),
         "trials": report.trials,
@@ -118,12 +118,12 @@ def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
 
 def _print(profile: "Profile") -> None:
     report = profile.report
-    converged = len(report.standings) - len(report.unconverged)
+    converged = len(report.statuses) - len(report.unconverged)
     facts = [
         ("target", profile.target),
         ("space", profile.space),
         *(("verified", _verified(one, profile.target)) for one in profile.verified),
-        ("workloads", f"{converged} of {len(report.standings)} within their interval"),
+        ("workloads", f"{converged} of {len(report.statuses)} within their interval"),
         ("trials", f"{report.trials}, {report.tainted} tainted, {report.failed} failed"),
     ]
     if report.taken:

@@ -4,7 +4,6 @@ The slowdown varies between processes and days, and a single network misses it b
 where its memory lies. So up to five of the networks that the LUT was built from are timed again.
 """
 
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -47,8 +46,3 @@ def anchors_of(lut: Lut) -> tuple[Anchor, ...]:
 def slowdowns_of(anchors: Iterable[Anchor], latencies: Iterable[float]) -> tuple[float, ...]:
     """The slowdown that each anchor shows: `latencies` (ms, now) over the LUT's run; above 1 is slower."""
     return tuple(now / anchor.ms for anchor, now in zip(anchors, latencies, strict=True))
-
-
-def slowdown_of(anchors: Iterable[Anchor], latencies: Iterable[float]) -> float:
-    """The median of `slowdowns_of`."""
-    return statistics.median(slowdowns_of(anchors, latencies))

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latbench.lut.calibrate import Fit, fit, networks_of
-from latbench.lut.quantiles import Z975, student_quantile
 from latbench.lut.schema import Lut
+from latbench.quantiles import Z975, student_quantile
 from latbench.space.architecture import Architecture
 from latbench.space.opspec import OpSpec
 

@@ -15,8 +15,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.lut.quantiles import Z95, Z975, student_quantile, two_sided_p
 from latbench.lut.schema import Entry, Reference, Sentinel, TimedNetwork
+from latbench.quantiles import Z95, Z975, student_quantile, two_sided_p
 from latbench.statistics import MAD_TO_SIGMA
 
 #: A change is reported from this share of the tolerance on. The rest is margin for noise, which can make a

@@ -1,262 +1,228 @@
-"""What the units of a run share: the journal, the ledger, the rounds, and when it is over."""
+"""What the units of a run share, behind one lock.
+
+Lock discipline: `RunCoordinator` holds the only lock of a run, a condition that is notified of every
+change. The ledger, the scheduler, the roster, the record and the progress meter know nothing of threads;
+only methods of the coordinator reach them, with the lock held. The clock never changes, and the journal
+has a lock of its own, which is always taken last.
+"""
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 from latbench.device.base import Device
-from latbench.errors import DeviceLost, DeviceUnavailable, JournalRefused, LatbenchError
+from latbench.errors import LatbenchError
+from latbench.measure.clock import SessionClock
 from latbench.measure.journal import Journal
-from latbench.measure.ledger import ConvergenceStatus, Ledger
+from latbench.measure.ledger import MAX_FAILURES, ConvergenceStatus, Ledger
 from latbench.measure.plan import Plan
-from latbench.measure.records import Run, Trial
-from latbench.measure.report import Progress
+from latbench.measure.progress import Phase, Progress, ProgressMeter
+from latbench.measure.records import Run, RunState, Trial
+from latbench.measure.report import RunReport, report_of
+from latbench.measure.roster import UnitRoster
+from latbench.measure.run_record import RunRecord
 from latbench.measure.scheduler import Scheduler, Visit
-from latbench.target import Runtime
 
-_TELL_EVERY_S = 0.1
-
-#: How often a unit that has nothing to do looks whether the budget has ended.
-_LOOK_EVERY_S = 0.1
+#: The longest wait before a unit without work checks the budget again, seconds.
+_CHECK_EVERY_S = 0.1
 
 
 class RunCoordinator:
-    """One call of `measure_fleet`: the run, and what its units have in common.
+    """One session of a run. Its methods may be called from any thread.
 
-    Its methods may be called from any thread. Who uses `ledger` or `rounds` holds `changed`, which is
-    notified of every change.
+    Attributes:
+        plan, clock, run_id: never change.
+        journal: has its own lock.
+        over: whether all units are to stop.
+        error: what ended the run early, or None.
     """
 
     def __init__(
-        self, plan: Plan, journal: Journal, run: Run, tell: Callable[[Progress], None] | None
+        self,
+        plan: Plan,
+        journal: Journal,
+        run: Run,
+        progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.plan, self.journal, self.run = plan, journal, run
-        self.changed = threading.Condition()
-        self.ledger = Ledger(plan, journal.trials(run.id))
-        self.rounds = Scheduler(plan, self.ledger)
-        self.runners_started = 0
-        self.over = False  # whether all threads are to end
-        self.error: BaseException | None = None  # why, if something ended it
-        earlier = self.ledger.trials()
-        self.first = len(earlier)
-        self._first_visits = sum(not trial.role.watches for trial in earlier)
-        self._visits = 0  # to workloads, in this session
-        self._started = time.monotonic()
-        self._tell, self._tell_at = tell, 0.0
-        self._at_work: set[str] = set()
-        self._out: dict[str, LatbenchError] = {}  # units that tried to come (back) in vain, and why
-        self._open_brackets: set[str] = set()
-        self._sentinel_every: tuple[int, int] | None = None  # a round, and what holds in it
+        earlier = journal.trials(run.id)
+        self.plan, self.journal, self.run_id = plan, journal, run.id
+        self.clock = SessionClock(plan.settings.budget_s, run.wall_s)
+        self.over = False
+        self.error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._ledger = Ledger(plan, earlier)
+        self._scheduler = Scheduler(plan, self._ledger)
+        self._roster = UnitRoster()
+        self._record = RunRecord(journal, run)
+        visits = sum(not trial.role.watches for trial in earlier)
+        self._meter = ProgressMeter(self.clock, visits, progress)
+        self._earlier = len(earlier)
 
     # Visits
 
     def take(self, unit: str) -> Visit | None:
-        """The next visit for `unit`; None if there is none now."""
-        with self.changed:
-            return self.rounds.take(unit, self._at_work)
+        """The next visit for `unit`, or None if there is none now."""
+        with self._changed:
+            return self._scheduler.take(unit, self._roster.at_work)
 
     def give_back(self, visit: Visit) -> None:
-        """Let another unit make `visit`."""
-        with self.changed:
-            self.rounds.give_back(visit)
-            self.changed.notify_all()
+        """`visit` was not completed: another unit may make it."""
+        with self._changed:
+            self._scheduler.give_back(visit)
+            self._changed.notify_all()
 
     def end(self, visit: Visit, unit: str) -> None:
-        """Take note that `unit` made `visit`, for which its sentinel has still to speak."""
-        with self.changed:
-            self.rounds.end(visit)
-            self._visits += 1
-            self._open_brackets.add(unit)
-            self.changed.notify_all()
+        """`unit` completed `visit`; its sentinel has still to confirm it."""
+        with self._changed:
+            self._scheduler.end(visit)
+            self._meter.count_visit()
+            self._roster.open_bracket(unit)
+            self._changed.notify_all()
 
     def close_bracket(self, unit: str) -> None:
-        """Take note that the sentinel of `unit` has spoken for all its trials."""
-        with self.changed:
-            self._open_brackets.discard(unit)
-            self.journal.update_run(self.run.id, wall_s=self.wall_s)
-            self.changed.notify_all()
+        """The sentinel of `unit` was visited after all its trials."""
+        with self._changed:
+            self._roster.close_bracket(unit)
+            self._record.save(wall_s=self.clock.wall_s)
+            self._changed.notify_all()
 
     def add(self, trial: Trial) -> None:
-        """Take note of a trial that the journal holds."""
-        with self.changed:
-            self.ledger.add(trial)
+        """Add a trial that is in the journal."""
+        with self._changed:
+            self._ledger.add(trial)
 
     def taint(self, trials: list[int], reason: str) -> None:
-        """Distrust `trials`."""
-        with self.changed:
+        """Taint `trials` (ids), in the journal too."""
+        with self._changed:
             self.journal.taint(trials, reason)
-            self.ledger.taint(trials, reason)
+            self._ledger.taint(trials, reason)
+
+    @property
+    def round_number(self) -> int:
+        """The round whose visits are handed out."""
+        with self._changed:
+            return self._scheduler.number
+
+    @property
+    def sentinel_every(self) -> int:
+        """Visits of a unit between two visits to its sentinel, in this round."""
+        with self._changed:
+            return self._scheduler.sentinel_every
 
     @property
     def pending(self) -> bool:
         """Whether a workload needs more visits."""
-        with self.changed:
-            return ConvergenceStatus.PENDING in self.ledger.standings().values()
+        with self._changed:
+            return self._pending
 
     @property
-    def sentinel_every(self) -> int:
-        """Visits between two visits to a sentinel: as the plan says, or as many as workloads are left.
+    def _pending(self) -> bool:
+        return ConvergenceStatus.PENDING in self._ledger.statuses().values()
 
-        The last workloads need neighbours to tell the level by (`latbench.measure.slowdown`).
-        """
-        if self.plan.sentinel is None:
-            return self.plan.settings.sentinel_every
-        with self.changed:
-            number = self.rounds.number
-            if self._sentinel_every is None or self._sentinel_every[0] != number:
-                standings = Counter(self.ledger.standings().values())
-                left = max(1, standings[ConvergenceStatus.PENDING])
-                self._sentinel_every = number, min(self.plan.settings.sentinel_every, left)
-            return self._sentinel_every[1]
+    # Earlier trials
+
+    def visits(self, key: str, unit: str) -> int:
+        """The number of visits of `unit` to a workload, failed ones included."""
+        with self._changed:
+            return self._ledger.visits(key, unit)
+
+    def sentinel_medians(self, unit: str) -> tuple[float, ...]:
+        """The medians of all visits of `unit` to its sentinel, milliseconds."""
+        with self._changed:
+            return tuple(self._ledger.sentinel_medians(unit))
+
+    def has_given_up(self, key: str, unit: str) -> bool:
+        """Whether a workload failed too often on `unit`."""
+        with self._changed:
+            return len(self._ledger.failures(key, unit)) >= MAX_FAILURES
 
     # Units
 
     def begin(self, unit: str) -> None:
-        """Take note that `unit` is ready."""
-        with self.changed:
-            self._at_work.add(unit)
-            self._out.pop(unit, None)
+        """`unit` starts to make visits."""
+        with self._changed:
+            self._roster.begin(unit)
 
-    def drop_out(self, unit: str, error: LatbenchError) -> None:
-        """Take note that `unit` cannot go on. With the last one that tried in vain, the run is over."""
-        with self.changed:
-            self._open_brackets.discard(unit)
-            if unit in self._at_work:
-                self._at_work.remove(unit)
-                units = dict(self.run.device["units"])
-                units[unit] = units[unit] | {"dropped_out": units[unit]["dropped_out"] + 1}
-                self.run = replace(self.run, device=dict(self.run.device) | {"units": units})
-                self.journal.update_run(self.run.id, device=self.run.device)
-            else:
-                self._out[unit] = error
-            self.changed.notify_all()
-
-    def require_some(self, units: int) -> None:
-        """Make sure that one of `units` units at least is at work, or may come back.
+    def drop_out(self, unit: str, error: LatbenchError, units: int) -> None:
+        """`unit`, one of `units`, stops because of `error`.
 
         Raises:
-            DeviceLost: all tried in vain.
+            DeviceLost: no unit is left.
         """
-        with self.changed:
-            if len(self._out) < units:
-                return
-            raise DeviceLost(
-                f"all {units} units are gone:",
-                details=[f"{unit}: {error.message}" for unit, error in sorted(self._out.items())],
-            )
+        with self._changed:
+            if self._roster.drop_out(unit, error):
+                self._record.count_drop_out(unit)
+            self._changed.notify_all()
+            self._roster.require_some(units)
+
+    def add_runner(self, device: Device, hello: dict[str, Any]) -> None:
+        """Note how a runner introduced itself; raises as `RunRecord.add_runner`."""
+        with self._changed:
+            self._record.add_runner(device, self.plan.target.runtime, hello)
 
     def wait_for_work(self) -> bool:
-        """Wait until there may be something to do; False if there will be nothing more.
+        """Wait until there may be work; returns False if the run is over.
 
-        The run is over once nothing is pending, nothing is under way, and every sentinel has spoken.
+        It is over once nothing is pending or under way and every sentinel has confirmed its unit's trials.
         """
-        with self.changed:
-            if not (self.rounds.under_way or self._open_brackets or self.pending):
-                self.ledger.relevel()
-                if not self.pending:
+        with self._changed:
+            if not (self._scheduler.under_way or self._roster.has_open_brackets or self._pending):
+                self._ledger.estimate_slowdowns()
+                if not self._pending:
                     self.finish()
             if not self.over:
-                self.changed.wait(_LOOK_EVERY_S)
+                self._changed.wait(_CHECK_EVERY_S)
             return not self.over
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Let all threads end, because of `error` if there is one; the first one counts."""
-        with self.changed:
+        """End the run for all units, because of `error` if there is one; only the first call counts."""
+        with self._changed:
             if not self.over:
                 self.over, self.error = True, error
-            self.changed.notify_all()
+            self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
         """Wait for `seconds`, or until the run is over or its budget ends."""
         until = time.monotonic() + seconds
-        with self.changed:
-            while not self.over and not self.over_budget and (left := until - time.monotonic()) > 0:
-                self.changed.wait(min(left, _LOOK_EVERY_S))
+        with self._changed:
+            while not (self.over or self.clock.over_budget):
+                left = until - time.monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(min(left, _CHECK_EVERY_S))
 
-    def greet(self, device: Device, hello: dict[str, Any]) -> None:
-        """Take down what a runner says of itself; refuse to mix two versions of the runtime."""
-        runtime = self.plan.target.runtime
-        now = _engine(hello, runtime)
-        if now is None:
-            raise DeviceUnavailable(
-                f"the runner on {device.name} has no engine for {runtime}",
-                hint="install the runtime, or choose another with --runtime",
-            )
-        with self.changed:
-            self.runners_started += 1
-            if self.run.hello is None:
-                self.journal.update_run(self.run.id, hello=hello)
-                self.run = replace(self.run, hello=hello)
-                return
-        before = _engine(self.run.hello, runtime) or {}
-        if any(before.get(mark) != now.get(mark) for mark in ("version", "sha256")):
-            where = f"on {device.unit}" if len(self.run.units) > 1 else "now"
-            raise JournalRefused(
-                f"run {self.run.id} in {self.journal.path} was measured with {runtime} "
-                f"{before.get('version')}, but {_another(before, now)} is installed {where}",
-                hint="start a new run, with --fresh",
-            )
+    # Reports
 
-    # Time and progress
+    def save(self, state: RunState) -> None:
+        """Write the state of the run and the time it took into the journal."""
+        with self._changed:
+            self._record.save(state=state, wall_s=self.clock.wall_s)
 
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since this session began."""
-        return time.monotonic() - self._started
-
-    @property
-    def wall_s(self) -> float:
-        """Seconds that measuring took, those of earlier sessions included."""
-        return self.run.wall_s + self.elapsed_s
-
-    @property
-    def over_budget(self) -> bool:
-        """Whether this session has taken its time."""
-        budget = self.plan.settings.budget_s
-        return budget is not None and self.elapsed_s >= budget
-
-    def report(self, phase: Literal["prepare", "measure", "done"]) -> None:
-        """Tell how far the run is; a visit soon after another is not worth telling."""
-        now = time.monotonic()
-        if self._tell is None:
+    def tell_progress(self, phase: Phase) -> None:
+        """Report how far the run is, unless that was done just now."""
+        if self._meter.report is None:
             return
-        if phase == "measure":
-            if now < self._tell_at:
+        with self._changed:
+            if not self._meter.is_due(phase):
                 return
-            self._tell_at = now + _TELL_EVERY_S
-        with self.changed:
-            progress = self._progress(phase)
-        self._tell(progress)
+            progress = self._meter.progress(phase, self._ledger)
+        self._meter.report(progress)
 
-    def _progress(self, phase: Literal["prepare", "measure", "done"]) -> Progress:
-        standings = self.ledger.standings()
-        left = sum(map(self.ledger.visits_left, standings))
-        done = self._first_visits + self._visits
-        remaining = left * self.elapsed_s / self._visits if self._visits else None
-        budget = self.plan.settings.budget_s
-        if remaining is not None and budget is not None:
-            remaining = min(remaining, max(0.0, budget - self.elapsed_s))
-        return Progress(
-            phase=phase,
-            done=done,
-            expected=done + left,
-            settled=sum(value is not ConvergenceStatus.PENDING for value in standings.values()),
-            workloads=len(standings),
-            tainted=sum(trial.taint is not None for trial in self.ledger.trials()),
-            elapsed_s=self.elapsed_s,
-            remaining_s=remaining,
-        )
+    @property
+    def trials(self) -> int:
+        """The number of trials of the run so far."""
+        with self._changed:
+            return len(self._ledger.trials())
 
-
-def _engine(hello: Mapping[str, Any], runtime: Runtime) -> Mapping[str, Any] | None:
-    """What a runner says of its engine for `runtime`."""
-    return next((found for found in hello["engines"] if found["runtime"] == runtime), None)
-
-
-def _another(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What to call an engine that is not the one before."""
-    version = str(now["version"])
-    return version if version != before.get("version") else "another build of it"
+    def report(self) -> RunReport:
+        """The report on the run so far."""
+        with self._changed:
+            return report_of(
+                self.plan,
+                self.journal.run(self.run_id),
+                self._ledger,
+                first=self._earlier,
+                runners_started=self._record.runners_started,
+                wall_s=self.clock.elapsed_s,
+            )

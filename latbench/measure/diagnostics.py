@@ -1,11 +1,11 @@
-"""What speaks against describing a latency by one median and its interval.
+"""Evidence against describing a latency by one median and its interval.
 
-`latbench.statistics` takes a workload's rounds for independent draws of one distribution.
-Here is what shows where they are not: levels that shift, rise or linger, samples with more than
-one mode, samples that lie far out. Everything is counted or named, and nothing is removed.
+`latbench.statistics` assumes that a workload's rounds are independent draws from one distribution. This
+module detects where they are not: shifts, trends, autocorrelation, several modes, outliers. It counts and
+names them, and removes nothing.
 
-Tests of order work on ranks, so no distribution is assumed and no outlier leads them astray; each
-is told apart from chance at about 1 %. Every function takes ties and constant values.
+Tests of order use ranks, so they assume no distribution and are robust against outliers; each has a
+significance level of about 1 %. All functions accept ties and constant values.
 
 Sources: Pettitt, "A non-parametric approach to the change-point problem", Applied Statistics 28
 (1979), with the continuity correction of Siegmund, "Sequential Analysis" (1985); Bartels, "The rank
@@ -27,29 +27,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from latbench.statistics import MIN_ROUNDS, block_medians, trend
 
-#: What `warnings_of` may say.
+#: The warnings of `warnings_of`.
 WARNINGS = ("autocorrelated", "bimodal", "few-rounds", "step", "trend")
 
-#: A level shift is told from chance at this probability.
+#: Significance level of a shift.
 STEP_P = 0.01
 
-#: So is a trend of rounds, on both sides, and, on the one that matters, their autocorrelation.
+#: Critical value of the tests for a trend (two-sided, p = 0.009) and for autocorrelation (one-sided, p =
+#: 0.005).
 _Z = 2.6
 
-#: Siegmund's correction of a continuous path's maximum for being seen at discrete steps only.
+#: Siegmund's correction of a continuous path's maximum for discrete steps.
 _OVERSHOOT = 0.5826
 
-#: No mode has fewer values, nor a smaller share of all.
+#: A mode has at least this many values, and this share of all.
 _MODE_VALUES = 4
 _MODE_SHARE = 0.15
 
-#: Outliers on one side that are no more than this share of all must not blur the mode next to them.
+#: Outliers on one side up to this share of all are left out of the spread of the mode next to them.
 _RARE = 0.05
 
-#: Modes are looked for among this many order statistics at most.
+#: Modes are searched among at most this many order statistics.
 _MODE_POINTS = 64
 
-#: Fences stand this many semi-quartile distances from the median.
+#: Distance of the fences from the median, in distances of the quartile from the median.
 _FENCE = 7.0
 
 Floats = NDArray[np.float64]
@@ -58,10 +59,12 @@ Rounds = Sequence[Sequence[int] | NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class ChangePoint:
-    """The most probable level shift of an ordered sample; see `change_point`.
+    """The most probable shift of an ordered sample; see `change_point`.
 
-    `index` is the first value of the new level, `shift` how much higher the median is from there
-    on, relative to the median before, `p` how probable so clear a shift is where there is none.
+    Attributes:
+        index: of the first value after the shift.
+        shift: the difference of the medians after and before, relative to the one before.
+        p: the probability of a shift at least as clear in a sample without one.
     """
 
     index: int
@@ -71,10 +74,12 @@ class ChangePoint:
 
 @dataclass(frozen=True)
 class Autocorrelation:
-    """How much the neighbours in an ordered sample resemble each other; see `autocorrelation`.
+    """The autocorrelation of an ordered sample; see `autocorrelation`.
 
-    `lag1` is the rank autocorrelation at lag 1, `z` how many standard deviations it lies above
-    that of independent values, `n` the number of values.
+    Attributes:
+        lag1: the rank autocorrelation at lag 1.
+        z: its distance from that of independent values, in standard deviations.
+        n: the number of values.
     """
 
     lag1: float
@@ -83,10 +88,9 @@ class Autocorrelation:
 
     @property
     def effective_size(self) -> float:
-        """How many independent values say as much of the level: n (1 - lag1) / (1 + lag1).
+        """The number of independent values with an equally precise mean: n (1 - lag1) / (1 + lag1).
 
-        Exact for the mean of many values whose autocorrelation falls geometrically (AR(1)); never
-        more than `n`.
+        Exact for many values of an AR(1) process; at most `n`.
         """
         lag1 = max(self.lag1, 0.0)
         return max(1.0, self.n * (1 - lag1) / (1 + lag1)) if self.n else 0.0
@@ -94,7 +98,7 @@ class Autocorrelation:
 
 @dataclass(frozen=True)
 class Mode:
-    """One of the values that a sample gathers around: their median, and their share of all."""
+    """One mode of a sample: the median of its values, and their share of all."""
 
     centre: float
     share: float
@@ -102,29 +106,29 @@ class Mode:
 
 @dataclass(frozen=True)
 class Outliers:
-    """How many values of a sample lie far below and far above the rest; see `outliers`."""
+    """The number of values far below and far above the rest of a sample; see `outliers`."""
 
     low: int
     high: int
 
 
 def change_point(values: ArrayLike) -> ChangePoint | None:
-    """Return the most probable level shift in `values` (positive, in the order taken).
+    """The most probable shift in `values` (positive, in the order taken).
 
-    Whether it is one, its `p` says: Pettitt's statistic K = max |U(t)|, where U(t) compares the
-    ranks of the first t values with those of the others, has
+    Its `p` follows from Pettitt's statistic K = max |U(t)|, where U(t) compares the ranks of the first t
+    values with those of the others:
 
         p = 2 exp(-2 (x + 0.5826 / sqrt(n)) ** 2),   x = K / sqrt(n ** 2 (n + 1) / 3)
 
-    with the variance in x reduced for ties. Without Siegmund's 0.5826 this is Pettitt's own
-    approximation, which is far too large for short samples (a perfect shift among 12 has 0.03
-    instead of 0.002). Ranks alone say little of few values: p falls below 0.01 from 13 on.
+    with the variance in x reduced for ties. Without Siegmund's 0.5826 this is Pettitt's own approximation,
+    which is far too large for short samples (a perfect shift among 12 values has 0.03 instead of 0.002).
+    With ranks, p can fall below 0.01 from 13 values on.
 
-    More than 64 values are reduced to block medians, as in `trend`, so that a dependence of a few
-    neighbours is not taken for a shift; `index` is then the beginning of a block.
+    More than 64 values are reduced to block medians, as in `trend`, so that a dependence between a few
+    neighbours is not taken for a shift; `index` is then the start of a block.
 
     Returns:
-        None where there are fewer than 4 values, or all are equal.
+        None for fewer than 4 values, or if all are equal.
     """
     data = np.asarray(values, dtype=np.float64)
     blocks, block = block_medians(data)
@@ -140,10 +144,10 @@ def change_point(values: ArrayLike) -> ChangePoint | None:
 
 
 def change_points(values: ArrayLike, p: float = STEP_P) -> tuple[ChangePoint, ...]:
-    """Return the level shifts in `values` (positive, in the order taken) that reach `p`.
+    """The shifts in `values` (positive, in the order taken) with a probability below `p`.
 
-    Binary segmentation: the sample is cut at its change point, then each part is searched. Every
-    `p` is that of the part it was found in; every `shift` lies between neighbouring levels.
+    Binary segmentation: the sample is cut at its change point, then each part is searched. Each `p` is that
+    of the part in which the shift was found; each `shift` compares neighbouring parts.
     """
     data = np.asarray(values, dtype=np.float64)
     found = sorted(_cuts(data, 0, p), key=lambda cut: cut.index)
@@ -167,7 +171,7 @@ def _shift(before: Floats, after: Floats) -> float:
 
 
 def _ranks(data: Floats) -> tuple[Floats, float]:
-    """The ranks of values from 1 on, ties sharing theirs, and what ties leave of their variance."""
+    """The ranks of values from 1 on, equal for ties, and the share of their variance that ties leave."""
     n = data.size
     _, where, counts = np.unique(data, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[where]
@@ -176,14 +180,14 @@ def _ranks(data: Floats) -> tuple[Floats, float]:
 
 
 def autocorrelation(values: ArrayLike) -> Autocorrelation:
-    """Return how much neighbours in `values` (in the order taken) resemble each other.
+    """The autocorrelation of `values` (in the order taken).
 
-    Bartels' ratio of ranks, RVN = sum (R(i) - R(i+1)) ** 2 / sum (R(i) - mean) ** 2, is 2 on
-    average over independent values whatever their distribution, so `lag1` is 1 - RVN / 2 and
+    Bartels' ratio of ranks, RVN = sum (R(i) - R(i+1)) ** 2 / sum (R(i) - mean) ** 2, has the mean 2 for
+    independent values of any distribution, so `lag1` is 1 - RVN / 2 and
 
         z = (2 - RVN) / sqrt(4 (n - 2) (5 n ** 2 - 2 n - 9) / (5 n (n + 1) (n - 1) ** 2)).
 
-    A lasting trend or shift is autocorrelation too. Fewer than 4 values, or equal ones, have none.
+    A trend or a shift is autocorrelation too. It is 0 for fewer than 4 values, and for equal ones.
     """
     data = np.asarray(values, dtype=np.float64)
     n = data.size
@@ -196,25 +200,25 @@ def autocorrelation(values: ArrayLike) -> Autocorrelation:
 
 
 def modes(values: ArrayLike) -> tuple[Mode, ...]:
-    """Return the values that `values` gather around, in ascending order: one, two or three.
+    """The modes of `values`, in ascending order: one, two or three.
 
-    The sorted sample is cut in two, and in three, wherever that makes neighbouring parts most
-    distinct by Ashman's
+    The sorted sample is cut into two, and into three, such that neighbouring parts are most distinct by
+    Ashman's
 
         D = sqrt(2) |mean(1) - mean(2)| / sqrt(variance(1) + variance(2)),
 
-    and the parts are modes if every D exceeds sqrt(12) + 12 / sqrt(n). The halves of a uniform
-    distribution have sqrt(12), more than those of the other unimodal ones tried (so Ashman's own
-    D > 2, meant for fitted components, would not do); the rest allows for chance. False alarms are
-    about 1 % or fewer for uniform, normal, Laplace, gamma (shape 1 and up), log-normal (sigma up to
-    0.5) samples of any size, under 3 % for more skewed ones. Of samples with a fifth of the values in
-    the smaller mode, about 8 in 10 are seen through where modes are 5 standard deviations apart
-    among 100 values, or 8 among 40; among fewer than 12 values, hardly any.
+    and the parts are modes if every D exceeds sqrt(12) + 12 / sqrt(n). The halves of a uniform distribution
+    have sqrt(12), more than those of the other unimodal distributions that were tried (Ashman's own D > 2 is
+    for fitted components); the second term allows for chance. The rate of false alarms is about 1 % or less
+    for uniform, normal, Laplace, gamma (shape 1 and up) and log-normal (sigma up to 0.5) samples of any size,
+    and below 3 % for more skewed ones. Of samples with a fifth of their values in the smaller mode, 8 in 10
+    are detected if the modes are 5 standard deviations apart among 100 values, or 8 among 40; among fewer
+    than 12 values, hardly any.
 
-    A mode holds about 15 % of the values, and 4, at least. Up to 5 % beyond a fence of `outliers`
-    count to the mode next to them, but not in its D, lest they blur it. Values that a coarse clock
-    made equal are spread over its tick, taken to be the smallest difference between any two, lest
-    each tick be a mode. To look at single inferences, not at round medians, pass `within_rounds`.
+    A mode has at least 15 % of the values, and 4. Up to 5 % beyond a fence of `outliers` count to the mode
+    next to them, but not in its D. Values that a coarse clock made equal are spread over its tick, estimated
+    as the smallest difference between any two, since each tick would otherwise be a mode. For single
+    inferences instead of round medians, pass `within_rounds`.
 
     Raises:
         ValueError: there are no values.
@@ -227,14 +231,14 @@ def modes(values: ArrayLike) -> tuple[Mode, ...]:
 
 
 def _cuts_between_modes(data: Floats) -> list[int]:
-    """Where to cut sorted values into three modes, or else into two; [] if they have only one."""
+    """The indices at which sorted values are cut into three modes, or two; [] if they have one."""
     values = _untied(data)
-    first, last = (int(place) for place in np.searchsorted(values, _fences(values)))
+    first, last = (int(index) for index in np.searchsorted(values, _fences(values)))
     first = first if first <= _RARE * values.size else 0
     last = last if values.size - last <= _RARE * values.size else values.size
     n = last - first
-    places = first + np.rint(np.linspace(0, n - 1, min(n, _MODE_POINTS))).astype(np.intp)
-    points = values[places]
+    indices = first + np.rint(np.linspace(0, n - 1, min(n, _MODE_POINTS))).astype(np.intp)
+    points = values[indices]
     if n < 2 * _MODE_VALUES or points[0] == points[-1]:
         return []
     points = (points - points.mean()) / (points[-1] - points[0])
@@ -258,13 +262,13 @@ def _cuts_between_modes(data: Floats) -> list[int]:
         d = np.minimum.reduce([distinct(one, two) for one, two in pairwise(parts)])
         if d.max() > least:
             best = int(d.argmax())
-            return [int(places[end[best]]) for end in ends[1:-1]]
+            return [int(indices[end[best]]) for end in ends[1:-1]]
     return []
 
 
 @lru_cache(maxsize=256)
 def _cuts_into(parts: int, n: int) -> list[NDArray[np.intp]]:
-    """The ends of all ways to cut n values in two or three parts that are large enough."""
+    """The ends of the parts, for all ways to cut n values into two or three large enough parts."""
     least = max(_MODE_VALUES, math.ceil(_MODE_SHARE * n))
     inner = [np.arange(least, n - least + 1)]
     if parts == 3:
@@ -274,7 +278,7 @@ def _cuts_into(parts: int, n: int) -> list[NDArray[np.intp]]:
 
 
 def _untied(ordered: Floats) -> Floats:
-    """Sorted values with equal ones spread evenly over the smallest difference between any."""
+    """Sorted values, equal ones spread evenly over the smallest difference between any two."""
     _, starts, counts = np.unique(ordered, return_index=True, return_counts=True)
     if counts.size in (1, ordered.size):
         return ordered
@@ -284,19 +288,19 @@ def _untied(ordered: Floats) -> Floats:
 
 
 def _tick(ordered: Floats) -> float:
-    """The smallest difference between any two sorted values that differ."""
+    """The smallest difference between two different sorted values."""
     steps = np.diff(ordered)
     return float(steps[steps > 0].min(initial=math.inf))
 
 
 def outliers(values: ArrayLike) -> Outliers:
-    """Count the values that lie far below and far above the rest. None is removed.
+    """The number of values far below and far above the rest.
 
-    Far is beyond 7 times the distance from the median to the quartile on the same side, which for
-    a symmetric distribution are Tukey's outer fences (3 interquartile ranges beyond a quartile).
-    Each side has its own distance, after Kimber, since latencies are skewed. That counts 0.0003 %
-    of normal and 0.4 % of exponential values, more of samples of 8 (0.6 % at either end of normal
-    ones). A quartile no further than a tick, the smallest difference, counts as a tick away.
+    Far is beyond 7 times the distance from the median to the quartile on the same side; for a symmetric
+    distribution these are Tukey's outer fences (3 interquartile ranges beyond a quartile). Each side has its
+    own distance, after Kimber, since latencies are skewed. That counts 0.0003 % of normal and 0.4 % of
+    exponential values, and more in samples of 8 (0.6 % at either end of normal ones). A quartile within one
+    tick (the smallest difference) of the median counts as a tick away.
 
     Raises:
         ValueError: there are no values.
@@ -319,12 +323,12 @@ def _fences(ordered: Floats) -> tuple[float, float]:
 
 
 def within_rounds(rounds: Rounds) -> Floats:
-    """Return all samples of a workload's `rounds` (ns), each relative to its own round's centre.
+    """All samples of a workload's `rounds` (nanoseconds), relative to the centre of their own round.
 
-    What `modes` and `outliers` are to look at, since levels differ between rounds. The centre is
-    the median of the densest half of the round (its shortest half, as in the least median of
-    squares): among inferences of two speeds it is one of the two, where the median may be any
-    value between. Samples that a coarse clock made equal are spread over its tick, as in `modes`.
+    For `modes` and `outliers`, since rounds differ from each other. The centre is the median of the shortest
+    half of the round (as in the least median of squares): for inferences of two speeds it is one of the two,
+    while the median may be any value in between. Samples that a coarse clock made equal are spread over its
+    tick, as in `modes`.
 
     Raises:
         ValueError: there are no rounds, or one has no samples.
@@ -339,12 +343,12 @@ def _sorted(rounds: Rounds) -> list[Floats]:
 
 
 def _median(ordered: Floats) -> float:
-    """The median of sorted values; np.median takes many times as long."""
+    """The median of sorted values, many times as fast as np.median."""
     return float(ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2
 
 
 def _densest_half(ordered: Floats) -> Floats:
-    """The shortest run of half the values, an even number of them, lest one be the centre."""
+    """The shortest interval with half of the values; an even number, so that no single one is the centre."""
     size = min(ordered.size, 2 * math.ceil(ordered.size / 4))
     start = int((ordered[size - 1 :] - ordered[: ordered.size - size + 1]).argmin())
     return ordered[start : start + size]
@@ -355,26 +359,26 @@ def _relative(rounds: list[Floats]) -> Floats:
     centres = [_median(_densest_half(samples)) for samples in rounds]
     pooled = np.concatenate(rounds)
     sizes = [samples.size for samples in rounds]
-    # Equal samples of different rounds take turns, so that no round gets the lower ones.
+    # Equal samples of different rounds alternate, so that no round gets the lower ones.
     order = np.lexsort((np.concatenate([np.arange(size) for size in sizes]), pooled))
     return np.asarray(_untied(pooled[order]) / np.repeat(centres, sizes)[order])
 
 
 def warnings_of(rounds: Rounds) -> tuple[str, ...]:
-    """Return what speaks against the `summarise` of these rounds, sorted; () if nothing does.
+    """The warnings about the `summarise` of these rounds, sorted.
 
         few-rounds      fewer than `MIN_ROUNDS`: ci95 is not distribution-free
         trend           round medians rise or fall (Mann-Kendall, |z| > 2.6)
-        step            their level shifts once (Pettitt, p < 0.01)
-        autocorrelated  neighbouring ones resemble each other (Bartels, z > 2.6)
-        bimodal         they, or the samples inside the rounds, have several modes: ci95 covers
-                        their median, but no inference need take as long
+        step            round medians shift once (Pettitt, p < 0.01)
+        autocorrelated  round medians are autocorrelated (Bartels, z > 2.6)
+        bimodal         round medians, or samples within rounds, have several modes: ci95 covers their
+                        median, but perhaps no inference takes that long
 
-    The three tests of order say that rounds are not exchangeable: ci95 is too narrow, by
-    about sqrt(n / effective_size) if autocorrelated, and what changes may go on changing. They
-    need `MIN_ROUNDS` rounds, and a step 13; one large change may well answer to all three. Each
-    warning is false for about 1 % at most of the workloads with nothing to warn of. None is no
-    proof: of few rounds, a weak dependence is not seen (`bench/interval_coverage.py`).
+    The three tests of order show that rounds are not exchangeable: ci95 is then too narrow (by about
+    sqrt(n / effective_size) if they are autocorrelated), and the change may continue. They need `MIN_ROUNDS`
+    rounds, and a step needs 13; a large change may cause all three warnings. Each warning is false for at
+    most about 1 % of the workloads without cause. No warning proves nothing: a weak dependence between few
+    rounds is not detected (`bench/interval_coverage.py`).
 
     Args:
         rounds: the samples of each round in the order taken, nanoseconds.

@@ -1,11 +1,12 @@
-"""The measuring loop, on one unit of a device or on several at once.
+"""The measuring loop, on one unit of a device or on several.
 
-Interleaved rounds, a sentinel between them, until every interval is narrow. Everything is decided from
-the journal's trials alone; so a run that was killed continues as if it had not been.
+Rounds over all unfinished workloads, with visits to the sentinel in between, until every interval is narrow
+enough. All decisions follow from the trials in the journal, so an interrupted run continues as if it had
+not been interrupted.
 
-Each unit has a thread of its own. They share the rounds (`latbench.measure.scheduler`), the journal and
-the ledger; runners, sentinel visits and conditions are each unit's own (`latbench.measure.unit_worker`).
-A unit that drops out leaves its visit to the others, and is asked again and again whether it is back.
+Each unit has its own thread, runners, sentinel visits and conditions (`latbench.measure.unit_worker`); the
+units share the rest (`latbench.measure.coordinator`). A unit that drops out leaves its visit to the others
+and is tried again until it is back.
 """
 
 import contextlib
@@ -21,19 +22,20 @@ from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchE
 from latbench.measure.coordinator import RunCoordinator
 from latbench.measure.journal import Journal
 from latbench.measure.plan import Plan
-from latbench.measure.records import Run, RunState
-from latbench.measure.report import Progress, RunReport, report_of
+from latbench.measure.progress import Progress
+from latbench.measure.records import Run, RunNote, RunState
+from latbench.measure.report import RunReport
 from latbench.measure.unit_worker import UnitWorker
 
-#: The first pause before a unit that dropped out is asked whether it is back, seconds; each further one
-#: is twice as long.
+#: The first pause before a unit that dropped out is tried again, seconds; each further pause is twice as
+#: long.
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
 
-#: How often progress is told.
-_LOOK_EVERY_S = 0.1
+#: How often the main thread checks the progress of several units, seconds.
+_CHECK_EVERY_S = 0.1
 
-#: How long the units may take to end what they are doing once a run is given up, seconds.
+#: How long units may take to complete their visits once a run has failed, seconds.
 _GRACE_S = 3.0
 
 
@@ -43,61 +45,65 @@ def measure_fleet(
     journal: Journal,
     *,
     progress: Callable[[Progress], None] | None = None,
-    about: Mapping[str, Any] | None = None,
+    note: RunNote | None = None,
     fresh: bool = False,
 ) -> RunReport:
-    """Measure `plan` on all `devices` together until every workload is settled or the budget ends.
+    """Measure `plan` on all `devices` together until every workload is finished or the budget ends.
 
-    They are units of one device. Each visit goes to the next unit that is free, and what is made of the
-    trials is levelled by each unit's sentinel (`latbench.measure.ledger`). A run of the same plan in the
-    journal that any of the units takes part in is continued: what it holds is not measured again, units
-    that are new join it, and if nothing is left no runner is started.
+    A run of the same plan in the journal in which any of the units took part is continued: its trials are
+    not repeated, new units join it, and if nothing is left no runner is started. The trials of each unit
+    are normalised by its sentinel (`latbench.measure.slowdown`).
 
     Args:
-        progress: is told how far the run is, about ten times a second, in this thread.
-        about: what the caller wants to find in the run's record again, as JSON data.
-        fresh: start a new run, whatever the journal holds.
+        devices: units of one device. Each visit goes to the next free one.
+        progress: called about ten times a second in this thread.
+        note: what the run was for; kept in the journal.
+        fresh: start a new run even if the journal holds one of the same plan.
 
     Raises:
-        BadRequest: there are no devices, they are not of one name, or two are the same unit.
+        BadRequest: there are no devices, they differ in name, or two are the same unit.
         DeviceUnavailable: the only unit cannot be reached; `DeviceLost` if it went away meanwhile, or if
-            all of several are gone; every trial before is kept.
-        RunnerFailed: no runner can be started. What a running one fails at is journalled instead.
+            all of several are gone. Every trial before is kept.
+        RunnerFailed: no runner can be started. Failures of a running one are journalled instead.
         OutputFailed: the journal cannot be written.
         JournalRefused: the run in the journal was measured with another version of the runtime.
     """
+    coordinator = RunCoordinator(
+        plan, journal, _run_of(plan, devices, journal, note, fresh), progress
+    )
+    state = _measured(coordinator, devices) if coordinator.pending else RunState.FINISHED
+    coordinator.save(state)
+    coordinator.tell_progress("done")
+    return coordinator.report()
+
+
+def _run_of(
+    plan: Plan, devices: Sequence[Device], journal: Journal, note: RunNote | None, fresh: bool
+) -> Run:
+    """The run to continue, or a new one."""
     described = _described(devices)
     run = None if fresh else journal.find_run(plan.identity, *described["units"])
     if run is None:
-        run = journal.start_run(plan, device=described, about=about or {}, tool=__version__)
-    else:
-        run = replace(run, device=_joined(run, described))
-        journal.update_run(run.id, about=about, device=run.device)
-    shared = RunCoordinator(plan, journal, run, progress)
-    state = _measured(shared, devices) if shared.pending else RunState.FINISHED
-    journal.update_run(run.id, state=state, wall_s=shared.wall_s)
-    shared.report("done")
-    return report_of(
-        plan,
-        journal.run(run.id),
-        shared.ledger,
-        first=shared.first,
-        runners_started=shared.runners_started,
-        wall_s=shared.elapsed_s,
-    )
+        return journal.start_run(plan, device=described, note=note or RunNote(), tool=__version__)
+    run = replace(run, device=_joined(run, described))
+    journal.update_run(run.id, note=note, device=run.device)
+    return run
 
 
 def _described(devices: Sequence[Device]) -> dict[str, Any]:
-    """The devices as `Run.device` has them."""
+    """The devices as in `Run.device`."""
     names = sorted({device.name for device in devices})
     if len(names) != 1:
         raise BadRequest(
-            f"a run has units of one device, not of {', '.join(names) or 'none'}",
-            hint="profile each device by itself",
+            f"all units of a run must be of one device, got {', '.join(names) or 'no device'}",
+            hint="profile each device separately",
         )
     units = sorted(device.unit for device in devices)
     if len(set(units)) < len(units):
-        raise BadRequest("a unit takes part in a run once", hint=f"named: {', '.join(units)}")
+        raise BadRequest(
+            f"each unit may take part in a run only once, got {', '.join(units)}",
+            hint="give each --unit once",
+        )
     return {
         "name": names[0],
         "unit": ", ".join(units),
@@ -110,7 +116,7 @@ def _described(devices: Sequence[Device]) -> dict[str, Any]:
 
 
 def _joined(run: Run, described: Mapping[str, Any]) -> dict[str, Any]:
-    """What `run` says of its device, with the units that are new."""
+    """The description of the devices of `run`, with the new units added."""
     alone = {
         unit: {"description": run.device["description"], "dropped_out": 0} for unit in run.units
     }
@@ -123,78 +129,74 @@ def _joined(run: Run, described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(shared: RunCoordinator, devices: Sequence[Device]) -> RunState:
+def _measured(run: RunCoordinator, devices: Sequence[Device]) -> RunState:
     """Measure what is pending."""
-    shared.report("prepare")
-    shared.journal.update_run(shared.run.id, state=RunState.RUNNING)
+    run.tell_progress("prepare")
+    run.save(RunState.RUNNING)
     try:
         if len(devices) == 1:
-            UnitWorker(shared, devices[0], lambda: shared.report("measure")).work()
+            UnitWorker(run, devices[0], lambda: run.tell_progress("measure")).work()
         else:
-            _work_together(shared, [UnitWorker(shared, one, lambda: None) for one in devices])
-    except BaseException as error:
-        # Ctrl-C comes by here too. What ended the run matters more than a note of it that cannot be
-        # written either.
+            _work_together(run, [UnitWorker(run, device, lambda: None) for device in devices])
+    except BaseException as error:  # Ctrl-C included
+        # If the state cannot be written either, the first error matters more.
         with contextlib.suppress(LatbenchError):
-            shared.journal.update_run(shared.run.id, state=RunState.FAILED, wall_s=shared.wall_s)
+            run.save(RunState.FAILED)
         if isinstance(error, DeviceLost):
-            raise _lost(error, len(shared.ledger.trials())) from None
+            raise _lost(error, run.trials) from None
         raise
-    return RunState.STOPPED if shared.pending else RunState.FINISHED
+    return RunState.STOPPED if run.pending else RunState.FINISHED
 
 
 def _lost(error: DeviceLost, trials: int) -> DeviceLost:
-    kept = f"the {trials} trials so far are kept"
+    kept = "the 1 trial so far is kept" if trials == 1 else f"the {trials} trials so far are kept"
     message = error.message.removesuffix(":")
     return DeviceLost(
         f"{message}; {kept}:" if error.details else f"{message}; {kept}",
         details=error.details,
-        hint="check the cable and that the device is on, then type the same command again: it goes on "
-        "from there",
+        hint="check the cable and that the device is on, then repeat the command: it continues the run",
     )
 
 
 # Several units
 
 
-def _work_together(shared: RunCoordinator, units: Sequence[UnitWorker]) -> None:
-    """Let every unit work in a thread of its own, and end them all, whatever happens."""
+def _work_together(run: RunCoordinator, workers: Sequence[UnitWorker]) -> None:
+    """Let every unit work in its own thread; all threads have ended when this returns or raises."""
     threads = {
-        unit: threading.Thread(
-            target=_keep_at_work, args=(shared, unit, len(units)), name=unit.name, daemon=True
+        worker: threading.Thread(
+            target=_keep_at_work, args=(run, worker, len(workers)), name=worker.name, daemon=True
         )
-        for unit in units
+        for worker in workers
     }
-    with _ended(shared, threads):
+    with _ending(run, threads):
         for thread in threads.values():
             thread.start()
         for thread in threads.values():
             while thread.is_alive():
-                thread.join(_LOOK_EVERY_S)
-                shared.report("measure")
-    if shared.error is not None:
-        raise shared.error
+                thread.join(_CHECK_EVERY_S)
+                run.tell_progress("measure")
+    if run.error is not None:
+        raise run.error
 
 
 @contextlib.contextmanager
-def _ended(
-    shared: RunCoordinator, threads: Mapping[UnitWorker, threading.Thread]
-) -> Iterator[None]:
-    """End the threads and their runners in the end: once they have done what they are at, or by force."""
+def _ending(run: RunCoordinator, threads: Mapping[UnitWorker, threading.Thread]) -> Iterator[None]:
+    """End the threads and their runners: after their current visits, or by force after `_GRACE_S`."""
     try:
         yield
     except BaseException as error:
-        shared.finish(error)
+        run.finish(error)
         raise
     finally:
-        running = [(unit, thread) for unit, thread in threads.items() if thread.is_alive()]
+        alive = [(worker, thread) for worker, thread in threads.items() if thread.is_alive()]
         try:
-            _join([thread for _, thread in running])
-        finally:  # who presses Ctrl-C twice does not want to wait
-            for unit, thread in running:
+            _join([thread for _, thread in alive])
+        finally:  # a second Ctrl-C ends the grace period
+            for worker, thread in alive:
                 if thread.is_alive():
-                    unit.abandon()
-            _join([thread for _, thread in running])
+                    worker.abandon()
+            _join([thread for _, thread in alive])
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:
@@ -203,24 +205,24 @@ def _join(threads: Sequence[threading.Thread]) -> None:
         thread.join(max(0.0, until - time.monotonic()))
 
 
-def _keep_at_work(shared: RunCoordinator, unit: UnitWorker, units: int) -> None:
-    """Let `unit` work, and come back whenever it drops out, until the run is over."""
+def _keep_at_work(run: RunCoordinator, worker: UnitWorker, units: int) -> None:
+    """Let a unit work, and start it again whenever it drops out, until the run is over."""
     try:
         pause = _FIRST_RETRY_S
         while True:
-            worked = unit.begun
+            starts = worker.starts
             try:
-                unit.work()
+                worker.work()
             except (DeviceUnavailable, RunnerFailed) as error:
-                if shared.over:
+                if run.over:
                     return
-                pause = _FIRST_RETRY_S if unit.begun > worked else min(2 * pause, _LONGEST_RETRY_S)
-                shared.drop_out(unit.name, error)
-                shared.require_some(units)
-                shared.pause(pause)
-                if shared.over_budget:
+                retried_in_vain = worker.starts == starts
+                pause = min(2 * pause, _LONGEST_RETRY_S) if retried_in_vain else _FIRST_RETRY_S
+                run.drop_out(worker.name, error, units)
+                run.pause(pause)
+                if run.clock.over_budget:
                     return
             else:
                 return
-    except BaseException as error:  # noqa: BLE001  it goes on in the thread that waits for this one
-        shared.finish(error)
+    except BaseException as error:  # noqa: BLE001  raised again in the main thread
+        run.finish(error)

@@ -1,38 +1,42 @@
-"""The journal: every trial in SQLite before anything is made of it.
+"""The journal: an SQLite file that holds every trial before it is used.
 
-A run that is killed loses at most the trial in flight, and is continued where it was. One process
-writes a journal at a time, from as many threads as it likes; any number may read it meanwhile.
-`latbench.measure.journal_file` says how it is locked, versioned and kept safe.
+A run that is killed loses at most the trial in flight, and continues where it stopped. One process writes
+a journal at a time, from any number of threads; any number of processes may read it meanwhile. Locking,
+versions and durability: `latbench.measure.journal_file`.
 """
 
 import json
+import shlex
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from pydantic import BaseModel, StrictInt, ValidationError
 
-from latbench.errors import BadRequest
+from latbench.device.conditions import Conditions
+from latbench.errors import BadRequest, JournalRefused
 from latbench.measure.journal_file import JournalFile
-from latbench.measure.plan import Plan, Role, Workload
-from latbench.measure.records import Failure, Run, RunState, Samples, Trial, workload_of
+from latbench.measure.plan import Plan, Role, Settings, Workload
+from latbench.measure.records import Failure, Run, RunNote, RunState, Samples, Trial, workload_of
 from latbench.target import Target
 
 
 class Journal:
-    """An open journal. A context manager; `close` it, or the lock stays until the process ends.
+    """An open journal. Use it as a context manager, or close it: the lock is held until then.
 
     Args:
         path: the file; it is created unless `readonly`.
         readonly: only read it; another process may be writing.
 
     Raises:
-        JournalRefused: there is none to read, it is no journal, is damaged, of a newer version, or
-            another process is writing it (the message says which).
-        OutputFailed: the folder cannot be written, or the disk is full. So does every method that
-            writes; what was committed before is intact.
+        JournalRefused: the file does not exist (`readonly`), is not a journal, is damaged, is of a newer
+            version, or is being written by another process.
+        OutputFailed: the folder cannot be written, or the disk is full. Every method that writes may raise
+            it; what was committed before is intact.
     """
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
@@ -57,12 +61,10 @@ class Journal:
 
     # Runs
 
-    def start_run(
-        self, plan: Plan, *, device: Mapping[str, Any], about: Mapping[str, Any], tool: str
-    ) -> Run:
-        """Start a run of `plan`; arguments as the fields of `Run`."""
+    def start_run(self, plan: Plan, *, device: Mapping[str, Any], note: RunNote, tool: str) -> Run:
+        """Start a run of `plan`. Arguments are fields of `Run`."""
         now = time.time()
-        with self._file.told(), self._file.transaction():
+        with self._file.guarded(), self._file.transaction():
             cursor = self._db.execute(
                 "INSERT INTO runs (identity, unit, target, settings, about, device, tool, created,"
                 " updated, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -71,7 +73,7 @@ class Journal:
                     device["unit"],
                     plan.target.model_dump_json(),
                     json.dumps(plan.settings.determining),
-                    json.dumps(about),
+                    note.to_json(),
                     json.dumps(device),
                     tool,
                     now,
@@ -95,33 +97,36 @@ class Journal:
         return self.run(int(cursor.lastrowid or 0))
 
     def run(self, number: int | None = None) -> Run:
-        """Return run `number`; without one, the run that was measured last.
+        """Run `number`, or the run that was measured last.
 
         Raises:
             BadRequest: there is no such run.
+            JournalRefused: its row holds values of wrong types.
         """
-        wanted, values = ("id = ?", (number,)) if number is not None else ("1", ())
-        runs = self._runs(wanted, values)
-        if not runs:
-            what = "any run" if number is None else f"a run {number}"
+        runs = self._runs("1", ()) if number is None else self._runs("id = ?", (number,))
+        if runs:
+            return runs[0]
+        if number is None:
             raise BadRequest(
-                f"{self.path} does not hold {what}", hint="measure first, with: latbench profile"
+                f"{self.path} holds no run",
+                hint=f"measure one with: latbench profile --journal {shlex.quote(str(self.path))}",
             )
-        return runs[0]
+        known = ", ".join(str(run.id) for run in self.runs()) or "none"
+        raise BadRequest(f"{self.path} holds no run {number}", hint=f"runs in it: {known}")
 
     def runs(self) -> tuple[Run, ...]:
-        """Every run, the one that was measured last first."""
+        """All runs, the last measured first."""
         return self._runs("1", ())
 
     def find_run(self, identity: str, *units: str) -> Run | None:
-        """The newest run of the plan `identity` that any of `units` takes part in."""
+        """The newest run of the plan `identity` in which any of `units` took part, or None."""
         runs = self._runs("identity = ?", (identity,), newest="id")
         return next((run for run in runs if set(run.units) & set(units)), None)
 
     def _runs(
         self, where: str, values: tuple[Any, ...], *, newest: str = "updated"
     ) -> tuple[Run, ...]:
-        with self._file.told():
+        with self._file.guarded():
             rows = self._db.execute(
                 "SELECT id, identity, target, settings, about, device, hello, tool, created,"
                 f" updated, state, wall_s FROM runs WHERE {where} ORDER BY {newest} DESC, id DESC",
@@ -130,26 +135,32 @@ class Journal:
             return tuple(self._run_of(row) for row in rows)
 
     def _run_of(self, row: tuple[Any, ...]) -> Run:
-        number, identity, target, settings, about, device, hello, tool, *rest = row
+        number, identity, target, settings, note, device, hello, tool, *rest = row
         created, updated, state, wall_s = rest
         workloads = self._db.execute(
             "SELECT key, role, sha256, path FROM subjects WHERE run = ? ORDER BY key", (number,)
         )
-        return Run(
-            id=number,
-            identity=identity,
-            target=Target.model_validate_json(target),
-            workloads={key: workload_of(key, *columns) for key, *columns in workloads},
-            settings=json.loads(settings),
-            about=json.loads(about),
-            device=json.loads(device),
-            hello=None if hello is None else json.loads(hello),
-            tool=tool,
-            created=created,
-            updated=updated,
-            state=RunState(state),
-            wall_s=wall_s,
-        )
+        try:
+            return Run(
+                id=number,
+                identity=identity,
+                target=Target.model_validate_json(target),
+                workloads={key: workload_of(key, *columns) for key, *columns in workloads},
+                settings=_settings_of(settings),
+                note=RunNote.model_validate_json(note),
+                device=_device_of(device),
+                hello=None if hello is None else json.loads(hello),
+                tool=tool,
+                created=created,
+                updated=updated,
+                state=RunState(state),
+                wall_s=wall_s,
+            )
+        except ValueError as error:  # pydantic's included
+            raise JournalRefused(
+                f"run {number} in {self.path} is damaged: {_first_problem(error)}",
+                hint="name another journal with --journal; this one was not changed",
+            ) from None
 
     def update_run(
         self,
@@ -158,22 +169,22 @@ class Journal:
         state: RunState | None = None,
         wall_s: float | None = None,
         hello: Mapping[str, Any] | None = None,
-        about: Mapping[str, Any] | None = None,
+        note: RunNote | None = None,
         device: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write what is given to `run`, as the fields of `Run`; the rest stays."""
+        """Change the given fields of `run` (see `Run`)."""
         columns = {
             "state": state,
             "wall_s": wall_s,
             "hello": None if hello is None else json.dumps(hello),
-            "about": None if about is None else json.dumps(about),
+            "about": None if note is None else note.to_json(),
             "device": None if device is None else json.dumps(device),
             "unit": None if device is None else device["unit"],
         }
         given = {name: value for name, value in columns.items() if value is not None}
         given["updated"] = time.time()
         assignments = ", ".join(f"{name} = ?" for name in given)
-        with self._file.told():
+        with self._file.guarded():
             self._db.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*given.values(), run))
 
     # Trials and conditions
@@ -189,18 +200,15 @@ class Journal:
         duration_s: float,
         warmups: int,
         unit: str | None = None,
-        place: int | None = None,
+        slot: int | None = None,
         clocks_khz: Samples | None = None,
         before: int | None = None,
         taint: str | None = None,
         failure: Failure | None = None,
     ) -> Trial:
-        """Commit one trial and return it; arguments as the fields of `Trial`.
-
-        Without `unit` it is the run's own.
-        """
+        """Commit one trial and return it. Arguments are fields of `Trial`; `unit` defaults to the run's."""
         failed = (None,) * 3 if failure is None else (failure.stage, failure.kind, failure.reason)
-        with self._file.told():
+        with self._file.guarded():
             cursor = self._db.execute(
                 "INSERT INTO trials (run, subject, role, round, samples, clocks, warmups, started,"
                 " duration, before, taint, failure_stage, failure_kind, failure_reason, place, unit)"
@@ -219,7 +227,7 @@ class Journal:
                     before,
                     taint,
                     *failed,
-                    place,
+                    slot,
                     unit,
                     run,
                 ),
@@ -227,11 +235,15 @@ class Journal:
         return self._trials("id = ?", (cursor.lastrowid,))[0]
 
     def add_conditions(self, run: int, moment: float, data: str, unit: str | None = None) -> int:
-        """Commit conditions (JSON text, read at Unix time `moment`) and return their id.
+        """Commit conditions and return their id.
 
-        Without `unit` they are those of the run's own.
+        Args:
+            run: the id of the run.
+            moment: Unix time of the reading, seconds.
+            data: the conditions, as JSON text.
+            unit: by default the run's.
         """
-        with self._file.told():
+        with self._file.guarded():
             cursor = self._db.execute(
                 "INSERT INTO conditions (run, time, data, unit)"
                 " VALUES (?, ?, ?, coalesce(?, (SELECT unit FROM runs WHERE id = ?)))",
@@ -240,26 +252,26 @@ class Journal:
         return int(cursor.lastrowid or 0)
 
     def close_trials(self, trials: Iterable[int], after: int) -> None:
-        """Say which conditions were read first after `trials`."""
-        with self._file.told(), self._file.transaction():
+        """Set the conditions that were read first after `trials` (ids)."""
+        with self._file.guarded(), self._file.transaction():
             self._db.executemany(
                 "UPDATE trials SET after = ? WHERE id = ?", [(after, trial) for trial in trials]
             )
 
     def taint(self, trials: Iterable[int], reason: str) -> None:
-        """Distrust `trials`; a reason that is there already stays, and `reason` joins it."""
-        with self._file.told(), self._file.transaction():
+        """Taint `trials` (ids); `reason` is appended to earlier ones."""
+        with self._file.guarded(), self._file.transaction():
             self._db.executemany(
                 "UPDATE trials SET taint = coalesce(taint || '; ', '') || ? WHERE id = ?",
                 [(reason, trial) for trial in trials],
             )
 
     def trials(self, run: int) -> list[Trial]:
-        """Every trial of `run` in the order taken."""
+        """All trials of `run` in the order taken."""
         return self._trials("run = ?", (run,))
 
     def _trials(self, where: str, values: tuple[Any, ...]) -> list[Trial]:
-        with self._file.told():
+        with self._file.guarded():
             rows = self._db.execute(
                 "SELECT id, run, subject, role, round, samples, clocks, warmups, started, duration,"
                 " before, after, taint, failure_stage, failure_kind, failure_reason, unit, place"
@@ -269,14 +281,68 @@ class Journal:
         return [_trial_of(row) for row in rows]
 
     def conditions(self, run: int, unit: str | None = None) -> dict[int, dict[str, Any]]:
-        """Every reading of the conditions during `run`, by id; those of one unit, if it is given."""
-        with self._file.told():
+        """All conditions read during `run`, by id, as JSON data; if `unit` is given, only those of it.
+
+        Raises:
+            JournalRefused: one holds values of wrong types.
+        """
+        with self._file.guarded():
             rows = self._db.execute(
                 "SELECT id, data FROM conditions WHERE run = ? AND unit = coalesce(?, unit)"
                 " ORDER BY id",
                 (run, unit),
             ).fetchall()
-        return {number: json.loads(data) for number, data in rows}
+        try:
+            return {number: _reading_of(data) for number, data in rows}
+        except ValueError as error:
+            raise JournalRefused(
+                f"the conditions of run {run} in {self.path} are damaged: {_first_problem(error)}",
+                hint="name another journal with --journal; this one was not changed",
+            ) from None
+
+
+class _UnitRow(BaseModel):
+    """The description of one unit in `Run.device`."""
+
+    dropped_out: StrictInt
+
+
+class _DeviceRow(BaseModel):
+    """`Run.device`, as far as numbers in it are used."""
+
+    units: dict[str, _UnitRow] = {}
+
+
+def _device_of(text: str) -> dict[str, Any]:
+    """The device in a journal's row, checked, and otherwise as it is."""
+    _DeviceRow.model_validate_json(text)
+    device: dict[str, Any] = json.loads(text)
+    return device
+
+
+def _settings_of(text: str) -> dict[str, Any]:
+    """The settings in a journal's row: a number is required where `Settings` has one."""
+    settings: dict[str, Any] = json.loads(text)
+    for field in fields(Settings):
+        value = settings.get(field.name)
+        if field.type is not bool and isinstance(value, bool):
+            raise ValueError(f"settings.{field.name} must be a number, got {json.dumps(value)}")
+    return settings
+
+
+def _reading_of(text: str) -> dict[str, Any]:
+    """Conditions in a journal's row, checked, and otherwise as they are."""
+    Conditions.model_validate_json(text, strict=True)
+    reading: dict[str, Any] = json.loads(text)
+    return reading
+
+
+def _first_problem(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    where = ".".join(map(str, problem["loc"]))
+    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
 
 
 def _blob(values: Samples) -> bytes:
@@ -285,7 +351,7 @@ def _blob(values: Samples) -> bytes:
 
 def _trial_of(row: tuple[Any, ...]) -> Trial:
     number, run, workload, role, round_number, samples, clocks, warmups, started, *rest = row
-    duration, before, after, taint, stage, kind, reason, unit, place = rest
+    duration, before, after, taint, stage, kind, reason, unit, slot = rest
     return Trial(
         id=number,
         run=run,
@@ -293,7 +359,7 @@ def _trial_of(row: tuple[Any, ...]) -> Trial:
         role=Role(role),
         round=round_number,
         unit=unit,
-        place=place,
+        slot=slot,
         samples_ns=np.frombuffer(samples, dtype="<i8"),
         clocks_khz=None if clocks is None else np.frombuffer(clocks, dtype="<i8"),
         warmups=warmups,

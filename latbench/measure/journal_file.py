@@ -1,24 +1,25 @@
-"""The file under a journal: an SQLite database with a lock, a version, and errors one can act on.
+"""The file of a journal: an SQLite database with a lock, a version, and errors that a user can act on.
 
-The write-ahead log runs with `synchronous = NORMAL`: a commit is in the operating system's hands
-when it returns, so no kill of this process can lose it. A power cut may lose the last few trials
-(never the journal), and they are measured again. A flush to disk after every trial (`FULL`) would
-buy those few, and pay with disk writes right between the timings.
+The write-ahead log runs with `synchronous = NORMAL`: a commit is in the operating system's hands when it
+returns, so a killed process loses nothing that it committed. A power cut may lose the last few trials, never
+the journal; they are measured again. Flushing to disk after every trial (`FULL`) would save those few at the
+price of disk writes between the timings.
 
-The lock is that of SQLite on `<journal>.lock`, an empty database beside the journal: it works the
-same on every system, and the operating system releases it when its owner dies, however it dies.
+The lock is SQLite's own on `<journal>.lock`, an empty database beside the journal: it works the same on
+every system, and the operating system releases it when its owner ends for any reason.
 
 History of the schema (`user_version`):
     1  (2026-11-24)  the first.
     2  (2026-11-24)  the reference, too, may be visited more than once a round.
-    3  (2026-11-24)  trials and conditions name their unit, trials their place, too.
+    3  (2026-11-24)  trials and conditions name their unit, trials their runner slot (`place`), too.
 
-An older journal is brought up to date when it is opened for writing. Opened for reading it stays as it
-is: a copy in memory is brought up to date, and read.
+An older journal is upgraded when it is opened for writing. Opened for reading it is not changed: a copy in
+memory is upgraded and read.
 """
 
 import contextlib
 import os
+import shlex
 import socket
 import sqlite3
 import threading
@@ -57,7 +58,7 @@ UPDATES: dict[int, tuple[str, ...]] = {
             started REAL NOT NULL, duration REAL NOT NULL,
             before INTEGER REFERENCES conditions, after INTEGER REFERENCES conditions, taint TEXT,
             failure_stage TEXT, failure_kind TEXT, failure_reason TEXT)""",
-        # Nothing is measured twice: a subject has one visit a round. The sentinel has many.
+        # A workload has one visit a round; the sentinel has many.
         """CREATE UNIQUE INDEX one_visit_a_round ON trials (run, subject, round)
             WHERE role <> 'sentinel'""",
         "CREATE INDEX trials_of_run ON trials (run)",
@@ -72,7 +73,7 @@ UPDATES: dict[int, tuple[str, ...]] = {
         "ALTER TABLE trials ADD COLUMN unit TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE trials ADD COLUMN place INTEGER",
         "ALTER TABLE conditions ADD COLUMN unit TEXT NOT NULL DEFAULT ''",
-        # A run had one unit; subjects took turns at its runners by their rounds, the sentinel none.
+        # A run had one unit; workloads alternated between its runners by round, the sentinel did not.
         """UPDATE trials SET unit = runs.unit, place = CASE role
             WHEN 'sentinel' THEN 0
             WHEN 'reference' THEN NULL
@@ -84,34 +85,34 @@ UPDATES: dict[int, tuple[str, ...]] = {
 
 
 class JournalFile:
-    """An open journal file; `db` is its connection, for one thread at a time: inside `told`.
+    """An open journal file. Its connection `db` may be used inside `guarded` only.
 
-    Arguments and errors as those of `Journal`.
+    Arguments and errors are those of `Journal`.
     """
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
         self.path, self._readonly = path, readonly
         self._lock: sqlite3.Connection | None = None
         self._turn = threading.RLock()
-        with self.told():
+        with self.guarded():
             if readonly:
                 self.db = self._open_reading()
-                self._close_unless(self._read_up_to_date)
+                self._close_on_error(self._read_up_to_date)
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size:
-                # A file that is no journal is refused before a lock lies beside it.
+                # Refuse a file that is no journal before a lock is created beside it.
                 self.db = self._open_reading()
-                self._close_unless(self._check)
+                self._close_on_error(self._check)
                 self.db.close()
             self._lock = self._acquire()
             self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._close_unless(self._prepare)
+            self._close_on_error(self._prepare)
 
     def close(self) -> None:
         """Close the file and release the lock. Closing twice does nothing."""
         if self._lock is not None:
-            # On a full disk the row stays; the lock, not the row, is what keeps others out.
+            # On a full disk the row stays; the lock, not the row, excludes other processes.
             with contextlib.suppress(sqlite3.Error):
                 self.db.execute("DELETE FROM owner")
         self.db.close()
@@ -121,7 +122,7 @@ class JournalFile:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit what is written inside, all of it or nothing."""
+        """Commit everything written inside, or nothing."""
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -133,11 +134,8 @@ class JournalFile:
             raise
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """Raise what SQLite or the operating system refuses as an error the user can act on.
-
-        One thread at a time is inside; others wait.
-        """
+    def guarded(self) -> Iterator[None]:
+        """Let one thread at a time in, and translate errors of SQLite and the operating system."""
         try:
             with self._turn:
                 yield
@@ -146,12 +144,12 @@ class JournalFile:
         except OSError as error:
             raise OutputFailed(
                 f"cannot open {self.path}: {error.strerror}",
-                hint="name a place that can be written, with --journal",
+                hint="name a writable file with --journal",
             ) from None
 
     # Opening
 
-    def _close_unless(self, step: Callable[[], object]) -> None:
+    def _close_on_error(self, step: Callable[[], object]) -> None:
         try:
             step()
         except BaseException:
@@ -159,7 +157,7 @@ class JournalFile:
             raise
 
     def _check(self) -> int:
-        """Refuse what is no journal of ours; returns its version, 0 for one that is still empty."""
+        """Refuse a file that is no journal; returns its version, 0 if it is empty."""
         version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
         marked = self.db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
         tables = self.db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -213,7 +211,7 @@ class JournalFile:
                 raise
             raise JournalInUse(
                 f"{self.path} is being written by {self._owner()}",
-                hint="wait for it to end, stop it, or name another file with --journal",
+                hint="wait until it ends, stop it, or name another file with --journal",
             ) from None
         return lock
 
@@ -231,7 +229,8 @@ class JournalFile:
     def _open_reading(self) -> sqlite3.Connection:
         if not self.path.exists():
             raise JournalRefused(
-                f"there is no journal at {self.path}", hint="measure first, with: latbench profile"
+                f"there is no journal at {self.path}",
+                hint=f"measure one with: latbench profile --journal {shlex.quote(str(self.path))}",
             )
         uri = self.path.resolve().as_uri()
         reader = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None)
@@ -239,8 +238,8 @@ class JournalFile:
             reader.execute("PRAGMA schema_version")
         except sqlite3.OperationalError:
             reader.close()
-            # A reader shares memory with writers through a file beside the journal. Where none can
-            # be made nobody writes either, so the file is as good as immutable once its log is in.
+            # A reader shares memory with writers through a file beside the journal. If that file cannot be
+            # created, nobody writes either, so the journal is immutable once its log is merged.
             log = self.path.with_name(f"{self.path.name}-wal")
             if log.exists() and log.stat().st_size:
                 raise
@@ -251,7 +250,7 @@ class JournalFile:
 
     def _refused(self, what: str) -> JournalRefused:
         return JournalRefused(
-            f"{self.path} {what}", hint="name another file with --journal; this one is as it was"
+            f"{self.path} {what}", hint="name another file with --journal; this one was not changed"
         )
 
     def _translated(self, error: sqlite3.Error) -> LatbenchError:
@@ -261,13 +260,13 @@ class JournalFile:
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             why = "the disk is full" if code == sqlite3.SQLITE_FULL else str(error)
             return OutputFailed(
-                f"cannot write {self.path}: {why}; every trial before is kept",
-                hint="free some space and give the same command again; it continues",
+                f"cannot write {self.path}: {why}; all earlier trials are kept",
+                hint="free some space and repeat the command: it continues the run",
             )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             return OutputFailed(
                 f"cannot open {self.path}: the file or its folder is read-only",
-                hint="name a place that can be written, with --journal",
+                hint="name a writable file with --journal",
             )
         if code == sqlite3.SQLITE_NOTADB:
             return self._refused("is not a latbench journal")

@@ -1,7 +1,7 @@
-"""Where each workload of a run stands, computed from its trials alone.
+"""The convergence status of each workload of a run, computed from its trials alone.
 
-Every trial is brought to the calm level of the run (`latbench.measure.slowdown`) before it is made anything
-of. Levels follow from later trials too, so while a run lasts they are found anew now and then.
+Every trial is normalised to the run's baseline quarter (`latbench.measure.slowdown`) before anything is
+computed from it. Slowdowns depend on later trials too, so they are estimated again now and then.
 """
 
 import math
@@ -13,24 +13,24 @@ from enum import StrEnum
 
 from latbench.measure.plan import Plan, Role
 from latbench.measure.records import Trial
-from latbench.measure.slowdown import Levels
+from latbench.measure.slowdown import Slowdowns
 from latbench.statistics import Summary, drift, median_ci95, summarise
 
 #: A workload that failed this often is given up.
 MAX_FAILURES = 3
 
-#: Trials after which levels are found anew within a round, and in another one.
-_LEVELLED_EVERY = 128
-_LEVELLED_LEAST = 16
-_LEVELLED_SHARE = 50  # and no fewer than one in so many, since many take long
+#: New trials after which slowdowns are estimated again: within a round, and in a later one.
+_ESTIMATE_EVERY = 128
+_ESTIMATE_MIN = 16
+_ESTIMATE_SHARE = 50  # and at least one in this many, since an estimate over many trials is slow
 
 
 class ConvergenceStatus(StrEnum):
     """Whether a workload needs more visits, or why it gets none.
 
-    pending: it does; converged: its interval is narrow enough; exhausted: it was visited as often
-    as a plan allows; noisy: its trials were tainted more often than a plan allows; given up: it
-    failed `MAX_FAILURES` times.
+    pending: it does. converged: its interval is narrow enough. exhausted: it had the largest number of
+    visits that the plan allows. noisy: the plan's limit of tainted trials is reached. given up: it failed
+    `MAX_FAILURES` times.
     """
 
     PENDING = "pending"
@@ -42,19 +42,21 @@ class ConvergenceStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Result(Summary):
-    """The statistic of one workload's best trials; `tainted` counts those that are distrusted.
+    """The statistic of one workload's best trials.
 
-    `distrusted` says that no other trials were left to make it of.
+    Attributes:
+        tainted: number of tainted trials.
+        distrusted: whether the statistic had to be computed from tainted trials.
     """
 
     tainted: int
     distrusted: bool
 
 
-def result_of(trials: Iterable[Trial], levels: Levels) -> Result | None:
-    """Return the statistic of one workload's trials at the calm level, or None where none succeeded."""
+def result_of(trials: Iterable[Trial], slowdowns: Slowdowns) -> Result | None:
+    """The statistic of one workload's trials at the baseline, or None if all trials failed."""
     trials = list(trials)
-    best = levels.best(trials)
+    best = slowdowns.best(trials)
     if not best:
         return None
     summary = summarise([trial.samples_ns for trial in best])
@@ -66,7 +68,7 @@ def result_of(trials: Iterable[Trial], levels: Levels) -> Result | None:
 
 
 class Ledger:
-    """The trials of a run so far, by workload."""
+    """The trials of a run so far, by workload. Not thread-safe."""
 
     def __init__(self, plan: Plan, trials: Iterable[Trial]) -> None:
         self._settings = plan.settings
@@ -75,9 +77,9 @@ class Ledger:
         self._medians: dict[int, float] = {}  # by trial, milliseconds
         self._rounds: set[tuple[str, int]] = set()
         self._visits: Counter[tuple[str, str]] = Counter()  # by workload and unit
-        self._half_widths: dict[str, float] = {}  # forgotten whenever a workload's trials change
-        self._levels = Levels()
-        self._levelled_at = 0, 0  # how many trials there were, and in which round
+        self._half_widths: dict[str, float] = {}  # dropped whenever a workload's trials change
+        self._slowdowns = Slowdowns()
+        self._estimated_at = 0, 0  # the number of trials, and the round
         self._tainted_since = False
         self._sentinel: dict[str, list[float]] = {}  # medians of all its visits, by unit, ms
         self.last_round = 0
@@ -85,7 +87,7 @@ class Ledger:
             self.add(trial)
 
     def add(self, trial: Trial) -> None:
-        """Take note of a trial that the journal holds."""
+        """Add a trial that is in the journal."""
         self._trials[trial.workload][trial.id] = trial
         self._rounds.add((trial.workload, trial.round))
         self._visits[trial.workload, trial.unit] += 1
@@ -97,7 +99,7 @@ class Ledger:
         self._half_widths.pop(trial.workload, None)
 
     def taint(self, trials: Collection[int], reason: str) -> None:
-        """Take note that `trials` (ids) are distrusted."""
+        """Taint `trials` (ids)."""
         self._tainted_since = True
         for key, by_id in self._trials.items():
             for number in by_id.keys() & set(trials):
@@ -107,38 +109,38 @@ class Ledger:
                 self._half_widths.pop(key, None)
 
     @property
-    def levels(self) -> Levels:
-        """The levels that all trials so far tell."""
-        self.relevel()
-        return self._levels
+    def slowdowns(self) -> Slowdowns:
+        """The slowdowns estimated from all trials so far."""
+        self.estimate_slowdowns()
+        return self._slowdowns
 
-    def _relevel_now_and_then(self) -> None:
-        """Find the levels anew, where enough trials came since that was done."""
-        trials, in_round = self._levelled_at
-        more = len(self._medians) - trials
-        least = max(_LEVELLED_LEAST, trials // _LEVELLED_SHARE)
-        if more >= (_LEVELLED_EVERY if in_round == self.last_round else least):
-            self.relevel()
-
-    def relevel(self) -> None:
-        """Find the levels anew, from all trials; whether a run is over is decided by these alone."""
-        if self._levelled_at[0] == len(self._medians) and not self._tainted_since:
+    def estimate_slowdowns(self) -> None:
+        """Estimate the slowdowns from all trials; only these decide whether a run is complete."""
+        if self._estimated_at[0] == len(self._medians) and not self._tainted_since:
             return
-        self._levelled_at, self._tainted_since = (len(self._medians), self.last_round), False
-        self._levels = Levels.of(self.trials())
+        self._estimated_at, self._tainted_since = (len(self._medians), self.last_round), False
+        self._slowdowns = Slowdowns.of(self.trials())
         self._half_widths.clear()
 
-    def sentinel_levels(self, unit: str) -> list[float]:
+    def _estimate_if_due(self) -> None:
+        """Estimate the slowdowns again if there are enough new trials."""
+        trials, in_round = self._estimated_at
+        new = len(self._medians) - trials
+        due_in_later_round = max(_ESTIMATE_MIN, trials // _ESTIMATE_SHARE)
+        if new >= (_ESTIMATE_EVERY if in_round == self.last_round else due_in_later_round):
+            self.estimate_slowdowns()
+
+    def sentinel_medians(self, unit: str) -> list[float]:
         """The medians of all visits to the sentinel on `unit`, milliseconds."""
         return self._sentinel.get(unit, [])
 
     @property
     def drift(self) -> float | None:
-        """How far the sentinel's level wandered, on the unit where it did most; None without one."""
+        """The largest drift of the sentinel on any unit, relative; None without a sentinel."""
         return max(map(drift, self._sentinel.values()), default=None)
 
     def visits(self, key: str, unit: str) -> int:
-        """How often a workload was visited on `unit`, whatever came of it."""
+        """The number of visits to a workload on `unit`, failed ones included."""
         return self._visits[key, unit]
 
     def visited(self, key: str, round_number: int) -> bool:
@@ -152,16 +154,16 @@ class Ledger:
         return [trial for by_id in self._trials.values() for trial in by_id.values()]
 
     def failures(self, key: str, unit: str | None = None) -> list[Trial]:
-        """The trials of a workload that failed; those on one unit, if it is given."""
+        """The failed trials of a workload; if `unit` is given, only those on it."""
         failed = [trial for trial in self.trials(key) if trial.failure is not None]
         return [trial for trial in failed if unit is None or trial.unit == unit]
 
     def half_width(self, key: str) -> float:
-        """Half the width of a workload's interval relative to its median, over trusted rounds.
+        """Half the width of a workload's 95 % interval relative to its median, over trusted rounds.
 
-        Infinite as long as there are fewer of them than the plan asks for at least.
+        Infinite while there are fewer of them than the plan's `min_rounds`.
         """
-        self._relevel_now_and_then()
+        self._estimate_if_due()
         if key not in self._half_widths:
             self._half_widths[key] = self._computed_half_width(key)
         return self._half_widths[key]
@@ -171,14 +173,14 @@ class Ledger:
         if sum(trial.trusted for trial in trials) < self._settings.min_rounds:
             return math.inf
         medians = [
-            self._medians[trial.id] / self._levels.factor(trial)
-            for trial in self._levels.chosen(trials)
+            self._medians[trial.id] / self._slowdowns.factor(trial)
+            for trial in self._slowdowns.chosen(trials)
         ]
         low, high = median_ci95(medians)
         return (high - low) / 2 / statistics.median(medians)
 
-    def standing(self, key: str) -> ConvergenceStatus:
-        """Where a workload stands."""
+    def status(self, key: str) -> ConvergenceStatus:
+        """The convergence status of a workload."""
         settings, trials = self._settings, self.trials(key)
         if self.half_width(key) <= settings.ci:
             return ConvergenceStatus.CONVERGED
@@ -196,17 +198,17 @@ class Ledger:
             return ConvergenceStatus.NOISY
         return ConvergenceStatus.PENDING
 
-    def standings(self) -> dict[str, ConvergenceStatus]:
-        """Where each workload of the plan stands, the sentinel excepted."""
-        return {key: self.standing(key) for key in self._keys}
+    def statuses(self) -> dict[str, ConvergenceStatus]:
+        """The convergence status of each workload of the plan, without sentinel and reference."""
+        return {key: self.status(key) for key in self._keys}
 
     def visits_left(self, key: str) -> int:
-        """How many more visits a workload will probably need: intervals narrow as 1 / sqrt(n)."""
-        if self.standing(key) is not ConvergenceStatus.PENDING:
+        """The expected number of further visits to a workload: intervals narrow as 1 / sqrt(n)."""
+        if self.status(key) is not ConvergenceStatus.PENDING:
             return 0
         settings, trials = self._settings, self.trials(key)
         half_width = self.half_width(key)
-        counted = sum(trial.trusted for trial in self._levels.chosen(trials))
+        counted = sum(trial.trusted for trial in self._slowdowns.chosen(trials))
         if math.isinf(half_width):
             needed = settings.min_rounds - counted
         else:

@@ -1,9 +1,8 @@
-"""What is to be measured, and in which order.
+"""What a run measures, and in which order.
 
-Workloads are visited in rounds. Every round visits each workload that is not done once, in an order
-of its own, shuffled by the plan's seed, so that whatever drifts while a run lasts spreads over all
-workloads instead of settling on some. The sentinel, one whole network, is visited between them, and so
-is the reference, a workload of the runner that no engine takes part in.
+Workloads are visited in rounds. Every round visits each unfinished workload once in its own random order,
+seeded by the plan, so that a drift of the machine affects all workloads alike. The sentinel, a whole
+network, is visited throughout the run, and so is the reference, a workload that uses no runtime.
 """
 
 import json
@@ -24,9 +23,9 @@ from latbench.target import Target
 class Role(StrEnum):
     """Why a workload is measured.
 
-    op: for its own entry; frame: to be taken off the ops it stood beside; network: to calibrate or
-    validate sums, or for its own sake; sentinel: to watch the run; reference: to tell a changed machine
-    from a changed engine.
+    op: for its entry. frame: to be subtracted from the ops in its sandwich. network: for calibration,
+    validation, or its own latency. sentinel: to detect drift during the run. reference: to tell a changed
+    machine from a changed runtime.
     """
 
     OP = "op"
@@ -37,15 +36,14 @@ class Role(StrEnum):
 
     @property
     def watches(self) -> bool:
-        """Whether it is visited again and again, for the sake of the others."""
+        """Whether it is visited throughout the run, more than once a round."""
         return self in (Role.SENTINEL, Role.REFERENCE)
 
 
 def loads_cheaply(target: Target) -> bool:
-    """Whether a model of `target` can be loaded anew for every visit.
+    """Whether loading a model of `target` is cheap enough to repeat it for every visit.
 
-    TorchScript's first runs compile, and so do Core ML's loads and bringing a model to an accelerator:
-    what is loaded there stays loaded.
+    TorchScript compiles in its first runs; Core ML and accelerators compile when they load.
     """
     return descriptor(target.runtime).loads_cheaply and target.accelerator == "cpu"
 
@@ -55,9 +53,9 @@ _WHOLE = frozenset({Role.NETWORK, Role.SENTINEL, Role.REFERENCE})
 
 @dataclass(frozen=True)
 class Workload:
-    """One artifact that a plan measures: its key in the journal, its role, its file, its hash.
+    """What a plan times: its key in the journal, its role, its file and that file's hash.
 
-    `input_shapes` are for files that do not say theirs. The reference has no file.
+    `input_shapes` are given for files that do not state theirs. The reference has no file.
     """
 
     key: str
@@ -68,7 +66,7 @@ class Workload:
 
 
 def reference_workload(workload: str) -> Workload:
-    """The workload that a runner's own `workload` is; see `latbench.device.base.Device.reference`."""
+    """The reference: a runner's own `workload` (`latbench.device.base.Device.reference`)."""
     return Workload(f"reference:{workload}", Role.REFERENCE, None, sha256_of(workload.encode()))
 
 
@@ -76,31 +74,29 @@ def reference_workload(workload: str) -> Workload:
 class Settings:
     """How a plan measures.
 
-    Args:
-        ci: a workload is done once the 95 % interval of its median is this narrow: half its width
-            relative to the median (0.01 is 1 %).
-        min_rounds: and it has this many trusted rounds.
-        max_rounds: it is visited at most this often.
-        max_retakes: it is given no more rounds once this many of its trials are tainted and they
-            outnumber the trusted ones (a machine that is never quiet must not measure for ever).
-        budget_s: seconds one call of `measure` may take; None sets no limit.
-        seconds: a visit takes samples for at least this long,
-        min_samples, max_samples: and no fewer and no more samples than these.
-        warmups: untimed inferences that open a visit.
+    Attributes:
+        ci: target half-width of the 95 % interval of a workload's median, relative (0.01 is 1 %).
+        min_rounds: trusted rounds that a workload needs at least.
+        max_rounds: the most visits to a workload.
+        max_retakes: a workload gets no more visits once this many of its trials are tainted and they
+            outnumber the trusted ones (on a machine that is never quiet the run must end).
+        budget_s: time limit of one call of `measure`, seconds; None for no limit.
+        seconds: a visit takes samples for at least this long.
+        min_samples, max_samples: limits of the number of samples of a visit.
+        warmups: untimed inferences at the start of a visit.
         sentinel_every: visits between two visits to the sentinel.
-        network_min_samples: samples a visit to a whole network takes at least; it is slow, and a
-            level needs few.
-        runners: runner processes that share the rounds, each in its turn. How fast a model is
-            depends on where its memory happens to lie, and stays so while it is loaded.
-        reload: so it is loaded anew for every visit, where that is cheap (`Plan.reloads`): then the
-            rounds of a workload are rounds over placements, and its interval holds their spread.
-        cool_down_s: seconds a call of `measure` may wait, all in all, for a sentinel that stays off
-            its level; after them it goes on, and what it takes is tainted.
+        network_min_samples: minimum number of samples of a visit to a whole network, which is slow.
+        runners: runner processes that take turns. The speed of a model depends on its placement in memory,
+            which is fixed while it is loaded.
+        reload: load a model again for every visit if it is cheap (`Plan.reloads`). The rounds of a
+            workload are then rounds over placements, and its interval includes their spread.
+        cool_down_s: the longest wait of one call of `measure` for a deviating sentinel, seconds; after
+            that, trials are tainted.
         seed: of the orders of the rounds.
-        timeout_s: seconds after which a load or a visit counts as hung.
+        timeout_s: time limit of a load or a visit, seconds.
 
     Raises:
-        BadRequest: a value makes no sense.
+        BadRequest: a value is out of range.
     """
 
     ci: float = 0.01
@@ -123,42 +119,48 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.ci < 1:
             raise BadRequest(
-                f"a relative confidence interval of {self.ci:g} makes no sense",
-                hint="give a share between 0 and 1; 0.01 is 1 %",
+                f"ci must be between 0 and 1, got {self.ci:g}", hint="0.01 is 1 % of the median"
             )
         if self.min_rounds < MIN_ROUNDS:
             raise BadRequest(
-                f"{self.min_rounds} rounds have no 95 % interval of the median; "
-                f"{MIN_ROUNDS} is the least"
+                f"min_rounds must be at least {MIN_ROUNDS}, which a 95 % interval of the median needs, "
+                f"got {self.min_rounds}"
             )
         if self.max_rounds < self.min_rounds:
             raise BadRequest(
-                f"max_rounds ({self.max_rounds}) is less than min_rounds ({self.min_rounds})"
+                f"max_rounds must be at least min_rounds ({self.min_rounds}), got {self.max_rounds}"
             )
         if self.budget_s is not None and self.budget_s <= 0:
-            raise BadRequest(f"a budget of {self.budget_s:g} s makes no sense")
-        if not 1 <= self.min_samples <= self.max_samples or self.network_min_samples < 1:
+            raise BadRequest(f"budget_s must be more than 0 seconds, got {self.budget_s:g}")
+        if not 1 <= self.min_samples <= self.max_samples:
             raise BadRequest(
-                f"{self.min_samples} to {self.max_samples} samples a visit make no sense"
+                f"min_samples must be between 1 and max_samples ({self.max_samples}), "
+                f"got {self.min_samples}"
             )
         if not 1 <= self.runners <= 16:
-            raise BadRequest(f"{self.runners} runners make no sense", hint="3 is a good number")
-        if self.sentinel_every < 1 or self.max_retakes < 1 or self.warmups < 0:
-            raise BadRequest("sentinel_every, max_retakes and warmups must be positive")
-        if self.seconds < 0 or self.cool_down_s < 0 or self.timeout_s <= 0:
-            raise BadRequest("seconds, cool_down_s and timeout_s must be positive")
+            raise BadRequest(
+                f"runners must be between 1 and 16, got {self.runners}", hint="3 is usual"
+            )
+        for name in ("network_min_samples", "sentinel_every", "max_retakes"):
+            if getattr(self, name) < 1:
+                raise BadRequest(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("warmups", "seconds", "cool_down_s"):
+            if getattr(self, name) < 0:
+                raise BadRequest(f"{name} must be at least 0, got {getattr(self, name):g}")
+        if self.timeout_s <= 0:
+            raise BadRequest(f"timeout_s must be more than 0 seconds, got {self.timeout_s:g}")
 
     def warmups_of(self, role: Role) -> int:
-        """Untimed inferences that open a visit; a whole network is warm after one."""
+        """Untimed inferences at the start of a visit; a whole network needs one."""
         return min(1, self.warmups) if role in _WHOLE else self.warmups
 
     def min_samples_of(self, role: Role) -> int:
-        """Samples a visit takes at least."""
+        """The minimum number of samples of a visit."""
         return self.network_min_samples if role in _WHOLE else self.min_samples
 
     @property
     def determining(self) -> dict[str, Any]:
-        """The settings that a measurement depends on: neither budget, waiting nor timeout."""
+        """The settings that results depend on: all but time limits and waiting times."""
         settings = asdict(self)
         del settings["budget_s"], settings["cool_down_s"], settings["timeout_s"]
         return settings
@@ -166,10 +168,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """A target, the workloads to measure on it, and how; `sentinel` and `reference` are two more.
+    """A target, the workloads to measure on it, the sentinel and reference of the run, and settings.
 
     Raises:
-        BadRequest: there is nothing to measure, two workloads share a key, or a role is wrong.
+        BadRequest: there are no workloads, two share a key, or a role is wrong.
     """
 
     target: Target
@@ -180,37 +182,39 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.workloads:
-            raise BadRequest("there is nothing to measure")
+            raise BadRequest("a plan must have at least 1 workload, got 0")
         keys = [workload.key for workload in self.all_workloads]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise BadRequest(f"two workloads share the key {twice[0]!r}")
+            raise BadRequest(f"keys of workloads must differ, but two are {twice[0]!r}")
         for role, watching in ((Role.SENTINEL, self.sentinel), (Role.REFERENCE, self.reference)):
             if any(workload.role is role for workload in self.workloads) or (
                 watching is not None and watching.role is not role
             ):
-                raise BadRequest(f"the {role}, and no other workload, has the role of a {role}")
+                raise BadRequest(
+                    f"the {role} of a plan, and no other workload, must have the role of a {role}"
+                )
         if any(
             workload.path is None for workload in self.all_workloads if workload != self.reference
         ):
-            raise BadRequest("only the reference has no file")
+            raise BadRequest("every workload but the reference must have a file")
 
     @property
     def all_workloads(self) -> tuple[Workload, ...]:
-        """The workloads, and the sentinel and the reference last if there are any."""
+        """The workloads, followed by the sentinel and the reference if there are any."""
         watching = (self.sentinel, self.reference)
         return (*self.workloads, *(workload for workload in watching if workload is not None))
 
     @property
     def reloads(self) -> bool:
-        """Whether models are loaded anew for every visit."""
+        """Whether models are loaded again for every visit."""
         return self.settings.reload and loads_cheaply(self.target)
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of everything that determines what is measured, as 64 hexadecimal digits.
+        """The SHA-256 of everything that results depend on, 64 hexadecimal digits.
 
-        Neither the order of the workloads, nor where their files lie, nor the budget is part of it.
+        The order of the workloads, the paths of their files, and time limits are not part of it.
         """
         content = {
             "target": self.target.model_dump(mode="json"),
@@ -228,7 +232,7 @@ class Plan:
         return sha256_of(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
     def order(self, round_number: int) -> tuple[Workload, ...]:
-        """The workloads in the order of round `round_number`: the same whenever it is asked for."""
+        """The workloads in the order of a round, which depends on the seed and the number only."""
         ordered = sorted(self.workloads, key=lambda workload: workload.key)
         random.Random(f"{self.settings.seed}:{round_number}").shuffle(ordered)
         return tuple(ordered)

@@ -1,14 +1,16 @@
-"""What a journal holds, as data: runs and trials."""
+"""The records of a journal: runs, the notes on them, and trials."""
 
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from latbench.measure.plan import Role, Workload
 from latbench.target import Target
@@ -17,10 +19,10 @@ Samples = NDArray[np.int64]
 
 
 class RunState(enum.StrEnum):
-    """How far a run is. A run whose process was killed stays `running` until it is continued.
+    """The state of a run. A run whose process was killed stays `running` until it is continued.
 
-    running: being measured; finished: every workload is done, or was given up; stopped: the budget
-    ended first; failed: an error or Ctrl-C ended it.
+    running: being measured. finished: no workload needs more visits. stopped: the budget ended first.
+    failed: an error or Ctrl-C ended it.
     """
 
     RUNNING = "running"
@@ -31,7 +33,7 @@ class RunState(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a trial has no samples; the fields are those of `latbench.errors.RunnerFailed`."""
+    """Why a trial has no samples, with the fields of `latbench.errors.RunnerFailed`."""
 
     stage: str
     kind: str
@@ -43,21 +45,20 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One timed visit to one workload, as the journal holds it.
+    """One timed visit to one workload.
 
-    Args:
+    Attributes:
         id: its row in the journal.
-        run: the run it belongs to.
-        workload, role, round: what was visited why, and in which round.
-        unit, place: the physical device it ran on, and at which of its runners; None where an older
-            journal does not tell.
-        samples_ns: every sample in the order taken, nanoseconds; empty if it failed.
-        clocks_khz: the core's clock at each sample, where the runner could read it.
+        run: the id of its run.
+        workload, role, round: what was visited, as what, and in which round.
+        unit, slot: the unit and the runner slot; the slot is None if an older journal lacks it.
+        samples_ns: all samples in the order taken, nanoseconds; empty if it failed.
+        clocks_khz: the core's clock at each sample, if the runner could read it.
         warmups: untimed inferences before the first sample.
-        started: Unix time.
-        duration_s: seconds from asking the runner to its answer, loading excluded.
-        before, after: ids of the conditions read last before and first after it.
-        taint: why it is distrusted ('kind: detail', several joined by '; '), or None.
+        started: Unix time, seconds.
+        duration_s: seconds from the request to the reply, loading excluded.
+        before, after: ids of the last conditions read before it, and of the first read after it.
+        taint: the evidence against it ('kind: detail', several joined by '; '), or None.
         failure: why it has no samples, or None.
     """
 
@@ -67,7 +68,7 @@ class Trial:
     role: Role
     round: int
     unit: str
-    place: int | None
+    slot: int | None
     samples_ns: Samples
     clocks_khz: Samples | None
     warmups: int
@@ -80,7 +81,7 @@ class Trial:
 
     @property
     def trusted(self) -> bool:
-        """Whether it has samples that nothing speaks against."""
+        """Whether it has samples and is not tainted."""
         return self.failure is None and self.taint is None
 
     @cached_property
@@ -90,28 +91,88 @@ class Trial:
 
     @property
     def timed_s(self) -> float:
-        """Seconds that its samples add up to."""
+        """The sum of its samples, seconds."""
         return float(self.samples_ns.sum()) / 1e9
+
+
+class NetworkNote(BaseModel):
+    """A whole network of a run: the key of its workload, its notation, and the width of its head."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    workload: str = Field(default="", alias="subject")  # early journals lack that of the sentinel
+    layers: str
+    head: StrictInt
+
+
+class DelegationNote(BaseModel):
+    """What the accelerator of a unit leaves to the CPU in part, by workload, of so many workloads."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    unit: str
+    workloads: StrictInt = Field(alias="subjects")
+    fell_back: dict[str, str]
+
+
+class NumericsNote(BaseModel):
+    """The errors of a unit's outputs against PyTorch's, by op, and the op with the largest error.
+
+    In fp32 an error is the largest deviation over the largest value; in int8 a signal-to-noise ratio, dB.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    unit: str
+    errors: dict[str, StrictFloat]
+    worst: str
+
+
+class RunNote(BaseModel):
+    """What a run was for, as its journal holds it. A LUT can be built from a run with a space.
+
+    Attributes:
+        space: the search space of its ops, as `SearchSpace.to_dict` writes it; None if there is none.
+        context: how its ops are timed.
+        sentinel: the network that is its sentinel.
+        calibration: the networks timed in its rounds.
+        delegated: what accelerators leave to the CPU.
+        verified: the numerics checks that preceded it.
+    """
+
+    # Other versions of latbench, and callers of `measure`, may note more.
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    space: dict[str, Any] | None = None
+    context: Literal["alone", "sandwich"] = "alone"
+    sentinel: NetworkNote | None = None
+    calibration: tuple[NetworkNote, ...] = ()
+    delegated: tuple[DelegationNote, ...] = ()
+    verified: tuple[NumericsNote, ...] = ()
+
+    def to_json(self) -> str:
+        """The text that a journal holds: what was set, and nothing else."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
 
 @dataclass(frozen=True)
 class Run:
     """One run of one plan, on one unit or on several of one device.
 
-    Args:
+    Attributes:
         id: its row in the journal.
         identity: that of its plan.
         target: what was measured on.
-        workloads: every workload by key, the sentinel included.
+        workloads: all workloads by key, sentinel and reference included.
         settings: those of its plan, as JSON data.
-        about: what the caller had to say of it, as JSON data.
-        device: name, unit, description, and whether it is emulated; `units` says of each unit its
-            description and how often it dropped out.
-        hello: what the runner said of itself, as JSON data; None until one was started.
+        note: what the run was for.
+        device: name, unit, description, and whether it is emulated; `units` holds the description of each
+            unit and how often it dropped out.
+        hello: how the first runner introduced itself, as JSON data; None until one was started.
         tool: the version of latbench that started it.
-        created, updated: Unix times.
-        state: how far it is.
-        wall_s: seconds that measuring it took so far, in all its sessions.
+        created, updated: Unix times, seconds.
+        state: see `RunState`.
+        wall_s: seconds that all its sessions took.
     """
 
     id: int
@@ -119,7 +180,7 @@ class Run:
     target: Target
     workloads: Mapping[str, Workload]
     settings: Mapping[str, Any]
-    about: Mapping[str, Any]
+    note: RunNote
     device: Mapping[str, Any]
     hello: Mapping[str, Any] | None
     tool: str
@@ -130,22 +191,22 @@ class Run:
 
     @property
     def unit(self) -> str:
-        """The physical device it was measured on; of several, all names, sorted."""
+        """The name of its unit; the sorted names of several, joined by commas."""
         return ", ".join(self.units)
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The physical devices that take part in it, sorted."""
+        """The names of its units, sorted."""
         return tuple(sorted(self.device.get("units", (str(self.device["unit"]),))))
 
     @property
     def sentinel(self) -> Workload | None:
-        """The sentinel of its plan."""
+        """The sentinel of its plan, or None."""
         return self._one(Role.SENTINEL)
 
     @property
     def reference(self) -> Workload | None:
-        """The reference of its plan."""
+        """The reference of its plan, or None."""
         return self._one(Role.REFERENCE)
 
     def _one(self, role: Role) -> Workload | None:
@@ -153,5 +214,5 @@ class Run:
 
 
 def workload_of(key: str, role: str, sha256: str, path: str) -> Workload:
-    """A workload from a journal's row."""
+    """The workload in a row of a journal."""
     return Workload(key, Role(role), Path(path) if path else None, sha256)

@@ -1,8 +1,7 @@
-"""What `measure` tells while it runs, and when it ends."""
+"""The report on a run."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from latbench.errors import LatbenchError, RunnerFailed
 from latbench.measure.ledger import ConvergenceStatus, Ledger, Result, result_of
@@ -13,39 +12,14 @@ from latbench.measure.taint import tally
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Args:
-        phase: prepare (a runner starts, artifacts are sent), measure, or done.
-        done: visits to workloads so far, those of earlier sessions included.
-        expected: `done` and the visits that are probably still needed.
-        settled: workloads that need no more visits.
-        workloads: how many there are, the sentinel excepted.
-        tainted: trials distrusted so far.
-        elapsed_s: seconds since this session began.
-        remaining_s: seconds that are probably left, None before the first visit.
-    """
-
-    phase: Literal["prepare", "measure", "done"]
-    done: int
-    expected: int
-    settled: int
-    workloads: int
-    tainted: int
-    elapsed_s: float
-    remaining_s: float | None
-
-
-@dataclass(frozen=True)
 class UnitPart:
-    """What one unit did in a run.
+    """The part of one unit in a run.
 
-    Args:
-        trials, tainted, failed: how many trials it took, and how many are distrusted or failed.
-        factor: how slow it is relative to the middle of all units; its trials were divided by it. None
-            where no sentinel told, so they were taken as they are.
-        dropped_out: how often it went away, or could not go on, and others got its work.
+    Attributes:
+        trials, tainted, failed: number of its trials, of the tainted ones, of the failed ones.
+        factor: its slowdown relative to the median unit, by which its trials were divided. None without a
+            sentinel; its trials were then used unchanged.
+        dropped_out: how often it dropped out.
     """
 
     trials: int
@@ -56,7 +30,7 @@ class UnitPart:
 
 
 def unit_parts(run: Run, trials: Iterable[Trial]) -> dict[str, UnitPart]:
-    """What each unit that takes part in `run` did; `trials` are those of the run, as journalled."""
+    """The part of each unit of `run`, whose trials are `trials`."""
     trials = list(trials)
     factors = unit_factors(trials)
     noted = run.device.get("units", {})
@@ -75,28 +49,27 @@ def unit_parts(run: Run, trials: Iterable[Trial]) -> dict[str, UnitPart]:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What came of a plan.
+    """The outcome of a run.
 
-    Args:
+    Attributes:
         run: the run as the journal now holds it.
-        standings: where each workload stands (`latbench.measure.ledger.ConvergenceStatus`).
-        results: the statistic of each workload that has one, the sentinel included.
-        units: what each unit did.
-        drift: how far the sentinel's level wandered, relative, on the unit where it did most; None
-            without one.
-        failures: why workloads failed last, by key; those given up are among them.
-        trials: trials in the journal, those of earlier sessions included.
-        taken: how many of them this session took; 0 if there was nothing left to measure.
-        tainted: how many are distrusted.
-        taints: how many for each kind of reason, the commonest first.
-        failed: how many failed.
-        runners_started: runners that this session started.
-        timed_s: seconds that the samples of all trials add up to.
-        session_timed_s, session_wall_s: samples and wall time of this session alone.
+        statuses: the convergence status of each workload.
+        results: the statistic of each workload that has one, sentinel and reference included.
+        units: the part of each unit.
+        drift: the largest drift of the sentinel on any unit, relative; None without one.
+        failures: the last failure of each workload that failed.
+        trials: number of trials, those of earlier sessions included.
+        taken: number of trials of this session; 0 if nothing was left to measure.
+        tainted: number of tainted trials.
+        taints: number of trials per kind of taint, the most frequent first.
+        failed: number of failed trials.
+        runners_started: number of runners that this session started.
+        timed_s: sum of the samples of all trials, seconds.
+        session_timed_s, session_wall_s: sum of the samples, and wall time, of this session, seconds.
     """
 
     run: Run
-    standings: Mapping[str, ConvergenceStatus]
+    statuses: Mapping[str, ConvergenceStatus]
     results: Mapping[str, Result]
     units: Mapping[str, UnitPart]
     drift: float | None
@@ -120,8 +93,8 @@ class RunReport:
         """The statistic of the workload `key`.
 
         Raises:
-            RunnerFailed: it failed at every visit; this is why it did the last time.
-            LatbenchError: the budget ended before it was visited.
+            RunnerFailed: all its visits failed; the error is that of the last one.
+            LatbenchError: the time limit was reached before it was visited.
         """
         if key in self.results:
             return self.results[key]
@@ -129,27 +102,29 @@ class RunReport:
             failure = self.failures[key]
             raise RunnerFailed(failure.stage, failure.kind, failure.reason)
         raise LatbenchError(
-            f"{key} was not measured before the budget ended", hint="allow more, with --budget"
+            f"{key} was not measured within the time limit", hint="allow more time with --budget"
         )
 
-    def standing(self, *which: ConvergenceStatus) -> tuple[str, ...]:
-        """The keys of the workloads that stand so, sorted."""
-        return tuple(sorted(key for key, value in self.standings.items() if value in which))
+    def with_status(self, *which: ConvergenceStatus) -> tuple[str, ...]:
+        """The keys of the workloads that have one of these statuses, sorted."""
+        return tuple(sorted(key for key, status in self.statuses.items() if status in which))
 
     @property
     def unconverged(self) -> tuple[str, ...]:
-        """The workloads whose interval is wider than the plan asks for, whatever the reason."""
-        return tuple(sorted(set(self.standings) - set(self.standing(ConvergenceStatus.CONVERGED))))
+        """The workloads whose interval is wider than the plan's target."""
+        return tuple(
+            sorted(set(self.statuses) - set(self.with_status(ConvergenceStatus.CONVERGED)))
+        )
 
     @property
     def distrusted(self) -> tuple[str, ...]:
-        """The workloads that only tainted trials tell of."""
+        """The workloads that have tainted trials only."""
         return tuple(sorted(key for key, result in self.results.items() if result.distrusted))
 
     @property
     def given_up(self) -> tuple[str, ...]:
         """The workloads that failed too often."""
-        return self.standing(ConvergenceStatus.GIVEN_UP)
+        return self.with_status(ConvergenceStatus.GIVEN_UP)
 
 
 def report_of(
@@ -161,18 +136,18 @@ def report_of(
     runners_started: int = 0,
     wall_s: float = 0.0,
 ) -> RunReport:
-    """Report on `run`; `first` trials of it were there before this session."""
-    levels = ledger.levels
+    """The report on `run`, of which `first` trials are of earlier sessions."""
+    slowdowns = ledger.slowdowns
     trials = sorted(ledger.trials(), key=lambda trial: trial.id)
     results = {
         workload.key: result
         for workload in plan.all_workloads
-        if (result := result_of(ledger.trials(workload.key), levels)) is not None
+        if (result := result_of(ledger.trials(workload.key), slowdowns)) is not None
     }
     failures = {trial.workload: trial.failure for trial in trials if trial.failure is not None}
     return RunReport(
         run=run,
-        standings=ledger.standings(),
+        statuses=ledger.statuses(),
         results=results,
         units=unit_parts(run, trials),
         drift=ledger.drift,

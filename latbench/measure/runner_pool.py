@@ -1,4 +1,4 @@
-"""The runners on one unit with what is loaded in each, and a new one when one dies."""
+"""The runners on one unit and the models loaded in each; a runner that dies is replaced."""
 
 import contextlib
 from collections import OrderedDict
@@ -15,38 +15,40 @@ from latbench.measure.plan import Plan, Role, Workload
 if TYPE_CHECKING:
     from latbench.device.protocol.client import RunnerClient, RunReply
 
-#: Models kept loaded at once, in all runners, where a plan does not reload; beyond it the one visited
-#: longest ago is unloaded.
+#: The most models kept loaded in all runners of a plan that does not reload; beyond it the least recently
+#: visited one is unloaded.
 MAX_LOADED = 512
 
 
 @dataclass
-class _Place:
-    """One runner, if it lives, and the handles of what it has loaded."""
+class _Slot:
+    """One runner, if it is alive, and the handles of its loaded models, by workload."""
 
     runner: "RunnerClient | None" = None
     handles: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
 
 class RunnerPool:
-    """Runs a plan's workloads on a device. `close` it, whatever happens.
+    """Runs a plan's workloads on a device. The caller closes it.
 
-    It has several places, each a runner of its own. Every method may raise `RunnerFailed`; a runner that
-    crashed or hung is replaced at the next request, with nothing loaded. If the unit itself is gone it is
-    `DeviceLost`.
+    It has several slots, each with its own runner. Every method may raise `RunnerFailed`; a runner that
+    crashed or hung is replaced at the next request, with nothing loaded. If the unit itself is gone,
+    methods raise `DeviceLost`.
 
     Args:
-        greet: gets what each new runner says of itself, as JSON data.
+        add_runner: called with the introduction of each new runner, as JSON data.
     """
 
-    def __init__(self, plan: Plan, device: Device, greet: Callable[[dict[str, Any]], None]) -> None:
-        self._plan, self._device, self._greet = plan, device, greet
+    def __init__(
+        self, plan: Plan, device: Device, add_runner: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._plan, self._device, self._add_runner = plan, device, add_runner
         self._paths: dict[str, str] = {}
-        self._places = [_Place() for _ in range(plan.settings.runners)]
+        self._slots = [_Slot() for _ in range(plan.settings.runners)]
         self._abandoned = False
 
     def send(self) -> None:
-        """Bring the plan's files to the unit. It must be called before anything is loaded.
+        """Copy the plan's files to the unit, which must happen before anything is loaded.
 
         Raises:
             DeviceUnavailable: the unit cannot be reached.
@@ -55,24 +57,24 @@ class RunnerPool:
         paths = self._device.send(list(files.values()))
         self._paths = {key: paths[path] for key, path in files.items()}
 
-    def load(self, workload: Workload, place: int) -> str:
-        """Return the handle of `workload` in the runner at `place`, loading it if it is not.
+    def load(self, workload: Workload, slot: int) -> str:
+        """Load `workload` in a slot unless it is loaded; returns its handle.
 
-        Where the plan reloads, it is loaded anew; all that stays loaded is the sentinel, whose level is
-        that of one placement.
+        If the plan reloads, it is always loaded again, except for the sentinel: its latency is that of one
+        placement in memory.
         """
-        handles = self._places[place].handles
+        handles = self._slots[slot].handles
         if workload.role is Role.REFERENCE:
-            if not handles:  # a runner takes on its cores when it first loads something
-                self.load(self._plan.workloads[0], place)
+            if not handles:  # a runner pins itself to its cores at its first load
+                self.load(self._plan.workloads[0], slot)
             return REFERENCE_HANDLE
-        with self._replacing(place) as runner:
+        with self._replacing(slot) as runner:
             if workload.key in handles and (workload.role.watches or not self._plan.reloads):
                 handles.move_to_end(workload.key)
                 return handles[workload.key]
             for key in self._to_unload(handles):
                 handle = handles.pop(key, None)
-                if handle is not None:  # nothing is left where another thread ended the runner
+                if handle is not None:  # another thread may have ended the runner
                     runner.unload(handle)
             target = self._plan.target
             loaded = runner.load(
@@ -88,16 +90,16 @@ class RunnerPool:
             return loaded.handle
 
     def _to_unload(self, handles: "OrderedDict[str, str]") -> list[str]:
-        """What has to go before a place loads one more model."""
+        """The workloads to unload before a slot loads one more model."""
         if self._plan.reloads:
             sentinel = self._plan.sentinel
             return [key for key in handles if sentinel is None or key != sentinel.key]
-        return list(handles)[: max(0, len(handles) + 1 - MAX_LOADED // len(self._places))]
+        return list(handles)[: max(0, len(handles) + 1 - MAX_LOADED // len(self._slots))]
 
-    def run(self, workload: Workload, handle: str, place: int) -> "RunReply":
-        """Time `workload` once at `place`, as the plan's settings say."""
+    def run(self, workload: Workload, handle: str, slot: int) -> "RunReply":
+        """Time `workload` once in a slot, with the plan's settings."""
         settings = self._plan.settings
-        with self._replacing(place) as runner:
+        with self._replacing(slot) as runner:
             return runner.run(
                 handle,
                 warmups=settings.warmups_of(workload.role),
@@ -108,24 +110,24 @@ class RunnerPool:
             )
 
     def conditions(self) -> Conditions:
-        """What state the unit is in, as the first runner sees it."""
+        """The conditions of the unit, read by the first runner."""
         with self._replacing(0) as runner:
             return runner.conditions()
 
     def close(self, *, by_force: bool) -> None:
-        """End the runners: gently, or whatever they are doing."""
-        for place in self._places:
-            self._end(place, by_force=by_force)
+        """End the runners; by force if they may be busy."""
+        for slot in self._slots:
+            self._end(slot, by_force=by_force)
 
     def abandon(self) -> None:
-        """End the runners now, whatever another thread asks them, and start no more."""
+        """Kill the runners, even if another thread uses them, and start no more."""
         self._abandoned = True
         self.close(by_force=True)
 
     @staticmethod
-    def _end(place: _Place, *, by_force: bool) -> None:
-        runner, place.runner = place.runner, None
-        place.handles.clear()
+    def _end(slot: _Slot, *, by_force: bool) -> None:
+        runner, slot.runner = slot.runner, None
+        slot.handles.clear()
         if runner is not None and by_force:
             runner.kill()
         elif runner is not None:
@@ -133,19 +135,19 @@ class RunnerPool:
 
     @contextlib.contextmanager
     def _replacing(self, number: int) -> "Iterator[RunnerClient]":
-        """The runner at a place, started if there is none; dropped if it does not survive."""
-        place = self._places[number]
-        runner, is_new = place.runner, place.runner is None
+        """The runner of a slot, started if there is none, and dropped if it dies meanwhile."""
+        slot = self._slots[number]
+        runner, is_new = slot.runner, slot.runner is None
         if runner is None and not self._abandoned:
-            runner = place.runner = self._device.open_runner()
-        if runner is None or self._abandoned:  # perhaps only just now
-            self._end(place, by_force=True)
+            runner = slot.runner = self._device.open_runner()
+        if runner is None or self._abandoned:  # another thread may have abandoned it meanwhile
+            self._end(slot, by_force=True)
             raise RunnerFailed("start", "refused", "the run is over")
         if is_new:
-            self._greet(runner.hello().model_dump(mode="json"))
+            self._add_runner(runner.hello().model_dump(mode="json"))
         try:
             yield runner
         except RunnerFailed:
             if not runner.alive:
-                self._end(place, by_force=True)
+                self._end(slot, by_force=True)
             raise

@@ -1,25 +1,25 @@
-"""How slow a unit was at each trial of a run, so that trials of different moments can be compared.
+"""The slowdown of a unit at each trial of a run, so that trials of different moments can be compared.
 
-A machine changes its speed while it is measured: with its clock, its heat, its neighbours. It does so for
-everything at a time, for some things more than for others, and all trials show it:
+The speed of a machine changes while it is measured: clocks, heat, other processes. A change affects
+everything that runs at that moment, some workloads more than others:
 
-    ln(trial) = ln(workload) + sensitivity of the workload * level at that moment + noise.
+    ln(trial) = ln(workload) + sensitivity of the workload * ln(slowdown at that moment) + noise
 
-The level at a trial is what its nearest neighbours in time, of other workloads, deviate from their own
-workloads: their median, nearer ones weighing more, each divided by its sensitivity. A workload's
-sensitivity is the slope of its trials over their levels, drawn towards 1 as far as the levels do not
-tell it (a ridge regression whose prior is `_SENSITIVITY_SD`). Workloads, levels and sensitivities are
-found in turn, each from the others. Rounds visit workloads in orders of their own, so what stands beside
-a trial is another choice each time, and no workload's own share of a change settles on another.
+Noise is correlated in time, so each trial is normalised by its neighbours' slowdown: the weighted median
+of how far the nearest trials of other workloads deviate from their own workloads' medians, each divided
+by its sensitivity. Weights decay with distance and grow with sensitivity. A workload's sensitivity is
+the slope of its trials over the slowdowns, shrunk towards 1 (ridge prior with standard deviation
+`_SENSITIVITY_SD`). Medians, slowdowns and sensitivities are estimated alternately. Every round has its own
+random order, so a trial's neighbours differ from round to round.
 
-Levels are told from the calm one, which a quarter of a run's moments reach. What disturbs a machine
-makes it slower, never faster, so how fast the calm quarter is hardly depends on how much of the rest
-was disturbed, as the middle does: over five runs of which one had a busy neighbour for most of its time,
-the entries' common level moved by 3.1 % (standard deviation) where the middle was made 1, and by 0.6 %
-where the calm quarter is.
+Slowdowns are relative to the baseline quarter: the fastest quarter of a run's trusted trials. Disturbances
+make a machine slower, never faster, so the speed of that quarter hardly depends on how much of the run
+was disturbed; the median's does. Over five runs, one of them with a busy neighbour for most of its time,
+the common factor of all entries had a standard deviation of 3.1 % relative to the median, and of 0.6 %
+relative to the baseline quarter. `bench/additivity.py` shows the effect.
 
-`bench/additivity.py` shows what it does. Where several units take part, one may be faster than another,
-all the time and at everything. How much is what their sentinels say.
+If several units take part, one may be faster than another at everything. The ratio is that of their
+sentinels.
 """
 
 import math
@@ -36,76 +36,73 @@ from latbench.measure.plan import Role
 from latbench.measure.records import Trial
 from latbench.statistics import MAD_TO_SIGMA, MIN_ROUNDS
 
-#: Neighbours on either side of a trial that tell its level, if they are that near; the weight of one falls by
-#: e with every `_REACH` further visits. A level changes within tenths of a second, and a visit takes some
-#: hundredths. In restless runs twice as many neighbours made no difference.
+#: Neighbours on either side of a trial that estimate its slowdown, if they are near enough; weights fall by
+#: a factor of e with every `_DECAY_VISITS` visits. Slowdowns change within tenths of a second, and a visit
+#: takes some hundredths. In noisy runs twice as many neighbours made no difference.
 _NEIGHBOURS = 6
-_REACH = 3.0
+_DECAY_VISITS = 3.0
 _NEAR_S = 5.0
 _NEAR_VISITS = 4.5
 
-#: Fewer than so many cannot tell a level from their own noise.
-_LEAST = 4
+#: Fewer neighbours cannot separate a slowdown from their own noise.
+_MIN_NEIGHBOURS = 4
 
-#: The share of a unit's trusted trials that are at its calm level, or faster.
-_CALM_SHARE = 0.25
+#: The share of a unit's trusted trials that forms its baseline.
+_BASELINE_SHARE = 0.25
 
-#: Moments that are slower than the calm level by more are disturbed: what is off in an op's sensitivity
-#: counts the more, the further its trials are brought. In eight runs on a restless machine two ops of 109
-#: were 6 and 10 % off with disturbed trials, and not without. Whole networks keep them: they differ more from
-#: moment to moment than ops can tell, and have too few rounds to do without half.
-_CALM_REACH = 1.1
-_KEEPING = (Role.NETWORK, Role.SENTINEL)
+#: A slowdown above this, relative to the baseline, marks a trial as disturbed: an error in an op's
+#: sensitivity grows with the correction. In eight runs on a noisy machine two ops of 109 were 6 and 10 %
+#: off with disturbed trials, and not without. Whole networks keep theirs: their sensitivity differs more
+#: from moment to moment, and they have too few rounds to lose half of them.
+_DISTURBED_FACTOR = 1.1
+_KEEPING_ROLES = (Role.NETWORK, Role.SENTINEL)
 
-#: How much sensitivities differ. In restless runs nine in ten lay between 0.75 and 1.35 (TFLite fp32), and
+#: Standard deviation of sensitivities. In noisy runs nine in ten were between 0.75 and 1.35 (TFLite fp32), or
 #: between 0.6 and 1.6 (int8).
 _SENSITIVITY_SD = 0.2
-_SENSITIVITIES = (0.2, 5.0)
+_SENSITIVITY_BOUNDS = (0.2, 5.0)
 
-#: No trial is repeatable to better than this.
-_LEAST_NOISE = 1e-4
+#: No trial is repeatable to better than this, relative.
+_MIN_NOISE = 1e-4
 
-#: Deviations beyond so many times the noise count less (Huber's weights).
-_USUAL = 2.0
+#: Deviations beyond this many times the noise are down-weighted (Huber's weights).
+_HUBER = 2.0
 
-_TURNS = 6  # of finding workloads, levels and sensitivities from one another; the last change hardly anything
+_ITERATIONS = 6  # the last one changes hardly anything
 
 
 def unit_factors(trials: Iterable[Trial]) -> dict[str, float]:
-    """How slow each unit of a run is, relative to the middle of them all, as its sentinel says.
+    """The slowdown of each unit of a run relative to the median unit, estimated from its sentinel.
 
-    It is the median of a unit's best visits to the sentinel over the median of all units' medians: 1 for
-    a unit that is alone. A unit whose sentinel was never timed is left out.
+    It is the median of a unit's best visits to the sentinel over the median of all units' medians, so 1
+    for a single unit. A unit whose sentinel was never timed is left out.
     """
     visits: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         if trial.role is Role.SENTINEL and trial.failure is None:
             visits[trial.unit].append(trial)
-    levels = {
+    medians = {
         unit: statistics.median(trial.median_ms for trial in best_trials(of_unit))
         for unit, of_unit in visits.items()
     }
-    middle = statistics.median(levels.values()) if levels else 1.0
-    return {unit: level / middle for unit, level in levels.items()}
+    middle = statistics.median(medians.values()) if medians else 1.0
+    return {unit: median / middle for unit, median in medians.items()}
 
 
 def best_trials(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials of one workload that its statistic is made of.
-
-    They are those that nothing speaks against; where there are none, those that are tainted.
-    """
+    """The successful trials of one workload that are trusted, or all successful ones if none is."""
     timed = [trial for trial in trials if trial.failure is None]
     return [trial for trial in timed if trial.taint is None] or timed
 
 
 @dataclass(frozen=True)
-class Levels:
-    """What the moments of a run's trials were like.
+class Slowdowns:
+    """The slowdown at each trial of a run.
 
-    Args:
-        factors: how slow its unit was at each trial, by its id (`trial_factors`).
-        disturbed: the trials of ops and the like, whose unit was slower than calm by more than `_CALM_REACH`.
-        latest: the factor of each unit's last trial, which newer ones have for the time being.
+    Attributes:
+        factors: the slowdown at each trial, by its id (`trial_slowdowns`).
+        disturbed: ids of trials of ops, frames and the reference with a slowdown above `_DISTURBED_FACTOR`.
+        latest: the slowdown at each unit's last trial; newer trials have it until the next estimate.
     """
 
     factors: Mapping[int, float] = field(default_factory=dict)
@@ -113,20 +110,21 @@ class Levels:
     latest: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, trials: Iterable[Trial]) -> "Levels":
-        """The levels that all trials of a run tell together."""
+    def of(cls, trials: Iterable[Trial]) -> "Slowdowns":
+        """Estimate the slowdowns from all trials of a run."""
         timed = [trial for trial in trials if trial.failure is None]
-        factors = trial_factors(timed)
+        factors = trial_slowdowns(timed)
         by_unit: dict[str, list[Trial]] = defaultdict(list)
         for trial in timed:
             by_unit[trial.unit].append(trial)
         disturbed: set[int] = set()
         for of_unit in by_unit.values():
-            calm = np.quantile([factors[trial.id] for trial in best_trials(of_unit)], _CALM_SHARE)
+            trusted = [factors[trial.id] for trial in best_trials(of_unit)]
+            limit = _DISTURBED_FACTOR * float(np.quantile(trusted, _BASELINE_SHARE))
             disturbed |= {
                 trial.id
                 for trial in of_unit
-                if trial.role not in _KEEPING and factors[trial.id] > _CALM_REACH * float(calm)
+                if trial.role not in _KEEPING_ROLES and factors[trial.id] > limit
             }
         last = {
             unit: max(of_unit, key=lambda trial: (trial.started, trial.id))
@@ -136,139 +134,138 @@ class Levels:
         return cls(factors, frozenset(disturbed), latest)
 
     def factor(self, trial: Trial) -> float:
-        """How slow its unit was at `trial`, relative to the calm level."""
+        """The slowdown at `trial`."""
         return self.factors.get(trial.id, self.latest.get(trial.unit, 1.0))
 
     def chosen(self, trials: Iterable[Trial]) -> list[Trial]:
-        """The trials of one workload that its statistic is made of, as they are.
+        """The trials of one workload that its statistic is computed from, not normalised.
 
-        They are the best (`best_trials`), without the disturbed if `MIN_ROUNDS` others are left.
+        They are the best (`best_trials`), without the disturbed ones if `MIN_ROUNDS` others are left.
         """
         best = best_trials(trials)
-        calm = [trial for trial in best if trial.id not in self.disturbed]
-        return calm if len(calm) >= MIN_ROUNDS else best
+        undisturbed = [trial for trial in best if trial.id not in self.disturbed]
+        return undisturbed if len(undisturbed) >= MIN_ROUNDS else best
 
     def best(self, trials: Iterable[Trial]) -> list[Trial]:
-        """Those `chosen`, as they would have been at the calm level."""
-        return [levelled(trial, self.factors) for trial in self.chosen(trials)]
+        """The trials of `chosen`, normalised to the baseline quarter."""
+        return [normalised(trial, self.factors) for trial in self.chosen(trials)]
 
 
-def trial_factors(trials: Iterable[Trial]) -> dict[int, float]:
-    """How slow its unit was at each trial that did not fail, by the trial's id, relative to the calm level.
+def trial_slowdowns(trials: Iterable[Trial]) -> dict[int, float]:
+    """The slowdown at each successful trial, by the trial's id, relative to the baseline quarter.
 
-    That is the unit's factor times its level at that moment. Tainted trials tell of levels too. The
-    reference, in which no engine takes part, has levels as its neighbours tell them, and tells none.
+    It is the product of the unit's factor and the unit's slowdown at that moment. Tainted trials count. The
+    reference uses no runtime: its neighbours estimate its slowdown, and it does not estimate theirs.
     """
     timed = [trial for trial in trials if trial.failure is None]
     timed.sort(key=lambda trial: (trial.unit, trial.started, trial.id))
     units = unit_factors(timed)
     factors = {trial.id: units.get(trial.unit, 1.0) for trial in timed}
-    telling = [trial for trial in timed if trial.role is not Role.REFERENCE]
-    levels, sensitivities = _levels(telling, factors)
-    for trial, shift in zip(telling, np.exp(sensitivities * levels), strict=True):
-        factors[trial.id] *= float(shift)
-    watching = [trial for trial in timed if trial.role is Role.REFERENCE]
-    for trial, level in zip(watching, _levels_beside(watching, telling, levels), strict=True):
-        factors[trial.id] *= math.exp(level)
-    # A unit's calm level may be another state than its sentinel's middle was. Units are compared once more,
-    # by sentinels that are levelled.
-    left = unit_factors(levelled(trial, factors) for trial in timed)
+    ordinary = [trial for trial in timed if trial.role is not Role.REFERENCE]
+    logs, sensitivities = _log_slowdowns(ordinary, factors)
+    for trial, factor in zip(ordinary, np.exp(sensitivities * logs), strict=True):
+        factors[trial.id] *= float(factor)
+    references = [trial for trial in timed if trial.role is Role.REFERENCE]
+    for trial, log in zip(references, _interpolated(references, ordinary, logs), strict=True):
+        factors[trial.id] *= math.exp(log)
+    # A unit's baseline may be another state than its sentinel's median. Compare the units once more, by
+    # normalised sentinels.
+    left = unit_factors(normalised(trial, factors) for trial in timed)
     return {trial.id: factors[trial.id] * left.get(trial.unit, 1.0) for trial in timed}
 
 
-def levelled(trial: Trial, factors: Mapping[int, float]) -> Trial:
-    """`trial` as it would have been at the calm level of the run, to the nanosecond."""
+def normalised(trial: Trial, factors: Mapping[int, float]) -> Trial:
+    """`trial` with its samples divided by its slowdown, rounded to the nanosecond."""
     factor = factors.get(trial.id, 1.0)
     if factor == 1:
         return trial
     return replace(trial, samples_ns=np.rint(trial.samples_ns / factor).astype(np.int64))
 
 
-def _levels_beside(
-    watching: Sequence[Trial], telling: Sequence[Trial], levels: NDArray[np.float64]
+def _interpolated(
+    references: Sequence[Trial], ordinary: Sequence[Trial], logs: NDArray[np.float64]
 ) -> list[float]:
-    """The levels at trials that tell none: what lies between those before and after each in time."""
-    told: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([0.0], [0.0]))
+    """The log slowdown at each reference trial, linear in time between the ordinary trials of its unit."""
+    known: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([0.0], [0.0]))
     for unit, of_unit in groupby(
-        zip(telling, levels.tolist(), strict=True), lambda one: one[0].unit
+        zip(ordinary, logs.tolist(), strict=True), lambda pair: pair[0].unit
     ):
-        beside = list(of_unit)
-        told[unit] = [trial.started for trial, _ in beside], [level for _, level in beside]
-    return [float(np.interp(trial.started, *told[trial.unit])) for trial in watching]
+        pairs = list(of_unit)
+        known[unit] = [trial.started for trial, _ in pairs], [log for _, log in pairs]
+    return [float(np.interp(trial.started, *known[trial.unit])) for trial in references]
 
 
-def _levels(
+def _log_slowdowns(
     trials: Sequence[Trial], factors: Mapping[int, float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The level at each trial, which is 0 where its unit is calm, and its workload's sensitivity.
+    """The log slowdown at each trial (0 at the baseline), and its workload's sensitivity.
 
-    `factors` are divided out first. The trials stand by units, and in the order taken.
+    `factors` are divided out first. `trials` are sorted by unit, then by time.
     """
     if not trials:
         return np.zeros(0), np.zeros(0)
-    logs = np.log([trial.median_ms / factors[trial.id] for trial in trials])
+    values = np.log([trial.median_ms / factors[trial.id] for trial in trials])
     workloads = _groups([trial.workload for trial in trials])
     units = _groups([trial.unit for trial in trials])
     roles = _groups([trial.role for trial in trials])
     trusted = np.array([trial.taint is None for trial in trials])
-    places, weights = _neighbours(trials, workloads)
-    told = (weights > 0).sum(axis=1) >= _LEAST
-    levels, sensitivities = np.zeros(logs.size), np.ones(logs.size)
-    for turn in range(_TURNS):
-        deviations = logs.copy()
+    neighbours, weights = _neighbours(trials, workloads)
+    known = (weights > 0).sum(axis=1) >= _MIN_NEIGHBOURS
+    logs, sensitivities = np.zeros(values.size), np.ones(values.size)
+    for iteration in range(_ITERATIONS):
+        deviations = values.copy()
         for group in workloads:
-            deviations[group] -= np.median((logs - sensitivities * levels)[group])
-        if turn > 1:
-            sensitivities = _sensitivities(
-                deviations, levels, sensitivities, told, workloads, roles
-            )
-        seen = deviations / sensitivities
-        # What a neighbour says errs the less, the more sensitive it is.
-        heard = weights * sensitivities[places]
-        levels = np.where(told, _weighted_medians(seen[places], heard), 0.0)
+            deviations[group] -= np.median((values - sensitivities * logs)[group])
+        if iteration > 1:
+            sensitivities = _sensitivities(deviations, logs, sensitivities, known, workloads, roles)
+        estimates = (deviations / sensitivities)[neighbours]
+        # The error of a neighbour's estimate is inversely proportional to its sensitivity.
+        medians = _weighted_medians(estimates, weights * sensitivities[neighbours])
+        logs = np.where(known, medians, 0.0)
         for group in units:
-            known, unknown = group[told[group]], group[~told[group]]
-            if known.size:
-                calm = known[trusted[known]] if trusted[known].any() else known
-                levels[known] -= np.quantile(levels[calm], _CALM_SHARE)
-                levels[unknown] = np.median(levels[known])
-    return levels, sensitivities
+            inside, outside = group[known[group]], group[~known[group]]
+            if inside.size:
+                baseline = inside[trusted[inside]] if trusted[inside].any() else inside
+                logs[inside] -= np.quantile(logs[baseline], _BASELINE_SHARE)
+                logs[outside] = np.median(logs[inside])
+    return logs, sensitivities
 
 
 def _sensitivities(
     deviations: NDArray[np.float64],
-    levels: NDArray[np.float64],
+    logs: NDArray[np.float64],
     before: NDArray[np.float64],
-    told: NDArray[np.bool_],
+    known: NDArray[np.bool_],
     workloads: Sequence[NDArray[np.intp]],
     roles: Sequence[NDArray[np.intp]],
 ) -> NDArray[np.float64]:
-    """For each trial, how much of a level its workload shows; the middle workload shows it as it is.
+    """For each trial, the sensitivity of its workload, scaled so that the median workload has 1.
 
-    Only trials whose level is `told` count. Whole networks err more than ops do, so noise is that of a role.
+    Only trials whose slowdown is `known` count. Noise is estimated per role, since whole networks have
+    more of it than ops.
     """
-    left = np.abs(deviations - before * levels)
-    noise = np.empty_like(left)
+    residuals = np.abs(deviations - before * logs)
+    noise = np.empty_like(residuals)
     for group in roles:
-        noise[group] = max(_LEAST_NOISE, MAD_TO_SIGMA * float(np.median(left[group])))
-    weights = told * np.minimum(1.0, _USUAL * noise / np.maximum(left, 1e-12))
+        noise[group] = max(_MIN_NOISE, MAD_TO_SIGMA * float(np.median(residuals[group])))
+    weights = known * np.minimum(1.0, _HUBER * noise / np.maximum(residuals, 1e-12))
     slopes = []
     for group in workloads:
         prior = (noise[group[0]] / _SENSITIVITY_SD) ** 2
         weight = weights[group] / max(weights[group].sum(), 1e-12)
-        level = levels[group] - (weight * levels[group]).sum()
-        deviation = deviations[group] - (weight * deviations[group]).sum()
-        along, across = weights[group] * level * deviation, weights[group] * level**2
-        slopes.append((along.sum() + prior) / (across.sum() + prior))
-    bounded = np.clip(slopes, *_SENSITIVITIES)
-    found = np.empty_like(before)
+        x = logs[group] - (weight * logs[group]).sum()
+        y = deviations[group] - (weight * deviations[group]).sum()
+        xy, xx = weights[group] * x * y, weights[group] * x**2
+        slopes.append((xy.sum() + prior) / (xx.sum() + prior))
+    bounded = np.clip(slopes, *_SENSITIVITY_BOUNDS)
+    sensitivities = np.empty_like(before)
     for group, slope in zip(workloads, bounded / np.median(bounded), strict=True):
-        found[group] = slope
-    return found
+        sensitivities[group] = slope
+    return sensitivities
 
 
 def _groups(names: Sequence[str]) -> list[NDArray[np.intp]]:
-    """Where each name stands."""
+    """The indices of each distinct name."""
     codes = np.unique(names, return_inverse=True)[1]
     return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
 
@@ -276,36 +273,37 @@ def _groups(names: Sequence[str]) -> list[NDArray[np.intp]]:
 def _neighbours(
     trials: Sequence[Trial], workloads: Sequence[NDArray[np.intp]]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Where the neighbours of each trial stand, and what each weighs: 0 where it cannot tell a level."""
+    """The indices of each trial's neighbours, and their weights: 0 for those that do not count."""
     workload = np.empty(len(trials), np.intp)
     for number, group in enumerate(workloads):
         workload[group] = number
     unit = np.unique([trial.unit for trial in trials], return_inverse=True)[1]
     times = np.array([trial.started for trial in trials])
     steps = np.array([step for step in range(-_NEIGHBOURS, _NEIGHBOURS + 1) if step])
-    places = np.arange(len(trials))[:, None] + steps
-    there = (places >= 0) & (places < len(trials))
-    places = np.clip(places, 0, len(trials) - 1)
-    near = np.abs(times[places] - times[:, None]) <= _reach_s(times, unit)[:, None]
-    others = (workload[places] != workload[:, None]) & (unit[places] == unit[:, None])
-    return places, np.where(there & near & others, np.exp(-np.abs(steps) / _REACH), 0.0)
+    indices = np.arange(len(trials))[:, None] + steps
+    exists = (indices >= 0) & (indices < len(trials))
+    indices = np.clip(indices, 0, len(trials) - 1)
+    near = np.abs(times[indices] - times[:, None]) <= _reach_s(times, unit)[:, None]
+    others = (workload[indices] != workload[:, None]) & (unit[indices] == unit[:, None])
+    weights = np.exp(-np.abs(steps) / _DECAY_VISITS)
+    return indices, np.where(exists & near & others, weights, 0.0)
 
 
 def _reach_s(times: NDArray[np.float64], unit: NDArray[np.intp]) -> NDArray[np.float64]:
-    """How far, in seconds, a trial's neighbours may be: a few visits of its unit, where those take long."""
-    found = np.full(times.size, _NEAR_S)
+    """The largest distance of a neighbour, seconds: a few visits of the unit where visits are long."""
+    reach = np.full(times.size, _NEAR_S)
     for number in range(int(unit.max()) + 1):
         of_unit = np.flatnonzero(unit == number)
         if of_unit.size > 1:
             visit = float(np.median(np.diff(times[of_unit])))
-            found[of_unit] = max(_NEAR_S, _NEAR_VISITS * visit)
-    return found
+            reach[of_unit] = max(_NEAR_S, _NEAR_VISITS * visit)
+    return reach
 
 
 def _weighted_medians(
     values: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The median of each row: the middle between what half of its weight lies below, and what above."""
+    """The weighted median of each row; the mean of two values if exactly half the weight is below."""
     order = np.argsort(values, axis=1)
     values = np.take_along_axis(values, order, axis=1)
     below = np.take_along_axis(weights, order, axis=1).cumsum(axis=1)

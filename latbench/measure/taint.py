@@ -1,6 +1,6 @@
-"""What makes a trial distrusted. Each reason reads 'kind: detail'; several are joined by '; '.
+"""The evidence against a trial. A reason reads 'kind: detail'; several are joined by '; '.
 
-A tainted trial stays in the journal and the workload is visited again; nothing is dropped silently.
+A tainted trial stays in the journal, and its workload is visited again.
 """
 
 from collections import Counter
@@ -12,51 +12,52 @@ from latbench.device.conditions import Conditions
 from latbench.measure.records import Samples
 from latbench.statistics import trend
 
-#: How far the sentinel may be off its level, relative. What is common to all trials of a moment is taken
-#: off them (`latbench.measure.slowdown`); that it is common is seen up to about here: in a run whose machine
-#: went back and forth between two speeds 28 % apart, ops stayed within 0.3 % of their common level.
+#: The largest deviation of the sentinel from its median, relative. Trials are normalised by their slowdown
+#: (`latbench.measure.slowdown`), which was seen to be common to all workloads up to about here: in a run
+#: whose machine alternated between two speeds 28 % apart, ops stayed within 0.3 % of their common slowdown.
 SENTINEL_TOLERANCE = 0.35
 
-#: Samples rise clearly if Mann-Kendall's statistic says so (one-sided p = 0.0013, about one false
-#: alarm in a whole run) and they do it by this much.
+#: Samples rise if Mann-Kendall's statistic exceeds this (one-sided p = 0.0013, about one false alarm in a
+#: run) and Theil-Sen's slope gives at least this relative rise.
 _TREND_Z = 3.0
 _TREND_RISE = 0.05
 
-#: A core's clock may fall by this much inside a visit; readings jitter by a few per cent.
+#: The largest fall of a core's clock within a visit; readings jitter by a few per cent.
 _CLOCK_FALL = 0.10
 
-#: The share of a window that the CPU may be stolen or throttled, and the least that counts: stolen time
-#: is told in ticks of 10 ms over all cores, so one or two say nothing of a window of a tenth of a second.
+#: The largest share of a window in which the CPU may be stolen or throttled, and the smallest amount that
+#: counts: stolen time is reported in ticks of 10 ms over all cores, so one or two tell nothing about a
+#: window of a tenth of a second.
 _LOST_SHARE = 0.05
-_LOST_LEAST_S = 0.025
+_MIN_LOST_S = 0.025
 
-#: The share of a visit that its threads may wait for a core, and the least that counts. The kernel's own
-#: threads take some hundredths of a millisecond now and then.
+#: The largest share of a visit in which its threads may wait for a core, and the smallest amount that
+#: counts. The kernel's own threads take some hundredths of a millisecond now and then.
 _WAITED_SHARE = 0.1
-_WAITED_LEAST_MS = 1.0
+_MIN_WAITED_MS = 1.0
 
 
 def joined(reasons: Iterable[str]) -> str | None:
-    """Several reasons as one text; None if there is none."""
+    """The reasons as one text, or None without any."""
     return "; ".join(reasons) or None
 
 
 def kinds(taint: str) -> tuple[str, ...]:
-    """The kinds among the reasons of a taint."""
+    """The kinds of the reasons in a taint."""
     return tuple(reason.partition(":")[0] for reason in taint.split("; "))
 
 
 def tally(taints: Iterable[str | None]) -> dict[str, int]:
-    """How many trials each kind of reason tainted, the commonest first."""
+    """The number of trials per kind of reason, the most frequent first."""
     counts = Counter(kind for taint in taints if taint is not None for kind in kinds(taint))
     return dict(counts.most_common())
 
 
 def of_samples(samples_ns: Samples, clocks_khz: Samples | None) -> list[str]:
-    """Reasons that lie in the samples themselves, in the order taken."""
+    """Evidence in the samples (nanoseconds) and clocks (kHz) of a visit, in the order taken."""
     reasons = []
     third = max(2, samples_ns.size // 3)
-    # The test costs more than a fast visit, and is spared where there is plainly nothing to find.
+    # The test takes longer than a fast visit, so it is skipped where the thirds of the samples agree.
     if np.median(samples_ns[-third:]) > (1 + _TREND_RISE / 2) * np.median(samples_ns[:third]):
         found = trend(samples_ns)
         if found.z > _TREND_Z and found.rise > _TREND_RISE:
@@ -68,25 +69,25 @@ def of_samples(samples_ns: Samples, clocks_khz: Samples | None) -> list[str]:
     return reasons
 
 
-def of_cores(wanted: Sequence[int], observed: Sequence[int] | None) -> list[str]:
-    """Reasons that lie in the cores a visit ran on; `wanted` is empty where any will do."""
-    if wanted and observed is not None and sorted(wanted) != sorted(observed):
-        return [f"affinity: on cores {_listed(observed)} instead of {_listed(wanted)}"]
+def of_cores(expected: Sequence[int], observed: Sequence[int] | None) -> list[str]:
+    """Evidence in the cores that a visit ran on; `expected` is empty if any are allowed."""
+    if expected and observed is not None and sorted(expected) != sorted(observed):
+        return [f"affinity: on cores {_listed(observed)} instead of {_listed(expected)}"]
     return []
 
 
 def of_waiting(waited_ms: float | None, duration_s: float) -> list[str]:
-    """Reasons that lie in how long the runner waited for a core in a visit of `duration_s`."""
+    """Evidence in how long the runner waited for a core during a visit."""
     duration_ms = 1e3 * duration_s
-    if waited_ms is None or waited_ms <= max(_WAITED_LEAST_MS, _WAITED_SHARE * duration_ms):
+    if waited_ms is None or waited_ms <= max(_MIN_WAITED_MS, _WAITED_SHARE * duration_ms):
         return []
     return [f"waiting: others had the core for {waited_ms:.0f} of {duration_ms:.0f} ms"]
 
 
 def of_conditions(before: Conditions, after: Conditions, cores: Sequence[int]) -> list[str]:
-    """Reasons that lie in the conditions read before and after; `cores` are those measured on.
+    """Evidence in the conditions read before and after a visit on `cores`.
 
-    What a unit cannot tell is no reason.
+    Unavailable values are no evidence.
     """
     reasons = []
     status = max(before.thermal_status or 0, after.thermal_status or 0)
@@ -95,7 +96,7 @@ def of_conditions(before: Conditions, after: Conditions, cores: Sequence[int]) -
     capped = _capped(before, cores) or _capped(after, cores)
     if capped:
         reasons.append(capped)
-    # Before its first load a runner is not pinned yet; then the visit itself is checked.
+    # A runner is not pinned before its first load; `of_cores` checks pinned visits.
     first, last = before.affinity, after.affinity
     if not cores and first is not None and last is not None and first != last:
         reasons.append(f"affinity: allowed on cores {_listed(last)}, before on {_listed(first)}")
@@ -103,7 +104,7 @@ def of_conditions(before: Conditions, after: Conditions, cores: Sequence[int]) -
     for kind in ("stolen", "throttled"):
         start, end = getattr(before, f"{kind}_s"), getattr(after, f"{kind}_s")
         lost = 0.0 if start is None or end is None else end - start
-        if lost > max(_LOST_LEAST_S, _LOST_SHARE * window):
+        if lost > max(_MIN_LOST_S, _LOST_SHARE * window):
             reasons.append(f"{kind}: the CPU was taken away for {lost:.2f} s of {window:.2f} s")
     return reasons
 

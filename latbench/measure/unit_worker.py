@@ -1,8 +1,8 @@
-"""What one unit does in a run: visits, between visits to its sentinel, and readings of its conditions.
+"""The work of one unit in a run: visits to workloads, to its sentinel, and readings of its conditions.
 
-Every trial is committed to the journal before anything is made of it. A runner's crash costs the trial in
-flight. A trial that something speaks against is tainted: it stays in the journal and its workload is
-visited again in a later round, up to the plan's bounds.
+Every trial is committed to the journal before it is used, so a crash of a runner costs the trial in flight
+only. A trial with evidence against it is tainted: it stays in the journal, and its workload is visited
+again in a later round, within the plan's limits.
 """
 
 import statistics
@@ -13,69 +13,73 @@ import numpy as np
 
 from latbench.device.base import Device
 from latbench.device.conditions import Conditions
+from latbench.device.protocol.messages import RunReply
 from latbench.errors import RunnerFailed
 from latbench.measure import taint
 from latbench.measure.coordinator import RunCoordinator
 from latbench.measure.ledger import MAX_FAILURES
 from latbench.measure.plan import Role, Workload
-from latbench.measure.records import Failure, Trial
+from latbench.measure.records import Failure, Samples, Trial
 from latbench.measure.runner_pool import RunnerPool
 from latbench.measure.scheduler import Visit
 
-#: A level needs a few visits before anything can be off it.
+#: Visits to the sentinel before the first workload: its median needs a few before a visit can deviate from
+#: it.
 _OPENING_VISITS = 3
 
-#: The first pause before a sentinel that is off its level is visited again, seconds; each further one
-#: is twice as long. What is short is over after a few; a hot phone needs the long ones.
+#: The first pause before a deviating sentinel is visited again, seconds; each further pause is twice as
+#: long. A short disturbance ends within the first few; a hot phone needs the long ones.
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 16.0
 
-#: Conditions are read after every trial where a reading is faster than this, else at the sentinel.
+#: Conditions are read after every trial if a reading is faster than this, otherwise with the sentinel.
 _CHEAP_READING_S = 0.001
 _PROBE_READINGS = 3
 
-#: The reference may take this share of a unit's time, once its visits took longer than these seconds: a slow
-#: phone, or an emulated one, would do little else.
+#: The reference may take this share of a unit's time once its visits took longer than this many seconds: a
+#: slow or emulated phone would do little else.
 _REFERENCE_SHARE = 0.25
 _REFERENCE_FREE_S = 2.0
 
-#: The stages at which a runner fails before it can be asked for anything.
+#: The stages at which a runner fails before it accepts requests.
 _NOT_STARTED = ("start", "hello")
+
+_NO_SAMPLES: Samples = np.empty(0, np.int64)
 
 
 class UnitWorker:
-    """One unit of a run; see `work`. What it knows of itself it keeps while it is away.
+    """One unit of a run; see `work`. Its state survives an absence of the unit.
 
     Args:
-        visited: is called after every visit to a workload.
+        visited: called after every visit to a workload.
     """
 
-    def __init__(self, shared: RunCoordinator, device: Device, visited: Callable[[], None]) -> None:
+    def __init__(self, run: RunCoordinator, device: Device, visited: Callable[[], None]) -> None:
         self.name = device.unit
-        self._shared, self._visited = shared, visited
-        self._plan = shared.plan
-        self._bench = RunnerPool(shared.plan, device, lambda hello: shared.greet(device, hello))
-        self.begun = 0  # how often it got so far as to visit workloads
+        self._run, self._visited = run, visited
+        self._plan = run.plan
+        self._pool = RunnerPool(run.plan, device, lambda hello: run.add_runner(device, hello))
+        self.starts = 0  # how often it got as far as visiting workloads
         self._since_sentinel: list[int] = []  # ids of trials
         self._visits_since_sentinel = 0
         self._visits_since_reference = 0
-        self._reference_s = 0.0  # what its visits took
+        self._reference_s = 0.0  # that its visits took
         self._opened = time.monotonic()
         self._since_reading: list[int] = []
         self._cooled_s = 0.0
-        self._off: str | None = None  # why trials are distrusted as they are taken
+        self._deviation: str | None = None  # why trials are tainted when they are taken
         self._reading: tuple[int, Conditions] | None = None  # the last one, and its id
         self._reads_every_trial = False
         self._reading_failures = 0
 
     def work(self) -> None:
-        """Take visits and make them until the run needs none, is over, or its budget ends.
+        """Make visits until the run needs no more, is over, or its budget ends.
 
-        A visit that cannot be ended is given back.
+        A visit that cannot be completed is given back.
 
         Raises:
             DeviceUnavailable: the unit cannot be reached; `DeviceLost` if it went away meanwhile.
-            RunnerFailed: no runner can be started. What a running one fails at is journalled instead.
+            RunnerFailed: no runner can be started. Failures of a running one are journalled instead.
             OutputFailed: the journal cannot be written.
             JournalRefused: the run was measured with another version of the runtime.
         """
@@ -83,86 +87,80 @@ class UnitWorker:
         try:
             self._open()
             self._visit_until_done()
-            by_force = self._shared.over and self._shared.error is not None
+            by_force = self._run.over and self._run.error is not None
         finally:
-            self._bench.close(by_force=by_force)
+            self._pool.close(by_force=by_force)
 
     def abandon(self) -> None:
-        """End what runs on the unit now, from another thread; `work` then raises what comes of it."""
-        self._bench.abandon()
+        """Kill the unit's runners from another thread; `work` then raises."""
+        self._pool.abandon()
 
     def _open(self) -> None:
-        self._bench.send()
+        self._pool.send()
         self._probe()
-        with self._shared.changed:
-            known = len(self._shared.ledger.sentinel_levels(self.name))
+        known = len(self._run.sentinel_medians(self.name))
         for _ in range(max(1, _OPENING_VISITS - known)):
-            if not self._shared.over:
+            if not self._run.over:
                 self._close_bracket()
-        self._shared.begin(self.name)
-        self.begun += 1
+        self._run.begin(self.name)
+        self.starts += 1
 
     def _visit_until_done(self) -> None:
-        while not self._shared.over:
-            if self._shared.over_budget:
+        while not self._run.over:
+            if self._run.clock.over_budget:
                 if self._visits_since_sentinel:
                     self._close_bracket()
                 return
-            if self._visits_since_sentinel >= self._shared.sentinel_every:
+            if self._visits_since_sentinel >= self._run.sentinel_every:
                 self._close_bracket()
-            visit = self._shared.take(self.name)
+            visit = self._run.take(self.name)
             if visit is not None:
                 self._make(visit)
             elif self._visits_since_sentinel:
-                # The last trials count only once the sentinel has spoken for them.
+                # The last trials count only once the sentinel has confirmed them.
                 self._close_bracket()
-            elif not self._shared.wait_for_work():
+            elif not self._run.wait_for_work():
                 return
 
     def _make(self, visit: Visit) -> None:
         try:
             self._visit(visit.workload, visit.round)
         except BaseException:
-            self._shared.give_back(visit)
+            self._run.give_back(visit)
             raise
         self._visits_since_sentinel += 1
         self._visits_since_reference += 1
-        self._shared.end(visit, self.name)
+        self._run.end(visit, self.name)
         self._visited()
 
     def _visit(self, workload: Workload, round_number: int) -> Trial:
-        """Time `workload` once and commit what came of it."""
-        # The sentinel's level is that of one place; workloads take turns at all of them.
-        watching = workload.role is Role.SENTINEL
-        with self._shared.changed:
-            turn = self._shared.ledger.visits(workload.key, self.name)
-        place = 0 if watching else turn % self._plan.settings.runners
-        reasons = [self._off] if self._off and not watching else []
-        samples, clocks, failure = np.empty(0, np.int64), None, None
+        """Time `workload` once and commit the trial."""
+        slot = self._slot_of(workload)
+        is_sentinel = workload.role is Role.SENTINEL
+        reasons = [self._deviation] if self._deviation and not is_sentinel else []
+        samples, clocks, failure = _NO_SAMPLES, None, None
         started, clock = time.time(), time.perf_counter()
         try:
-            handle = self._bench.load(workload, place)
+            handle = self._pool.load(workload, slot)
             clock = time.perf_counter()
-            reply = self._bench.run(workload, handle, place)
+            reply = self._pool.run(workload, handle, slot)
         except RunnerFailed as error:
-            if error.stage in _NOT_STARTED or self._shared.over:
+            if error.stage in _NOT_STARTED or self._run.over:
                 raise
             failure = Failure(error.stage, error.kind, error.reason)
             reasons = []
         else:
-            samples = np.array(reply.samples_ns, np.int64)
-            if reply.clocks_khz is not None:
-                clocks = np.array(reply.clocks_khz, np.int64)
+            samples, clocks = _arrays_of(reply)
             reasons += taint.of_cores(self._plan.target.cores, reply.cores_observed)
             reasons += taint.of_samples(samples, clocks)
             reasons += taint.of_waiting(reply.waited_ms, time.perf_counter() - clock)
         duration_s = time.perf_counter() - clock
-        trial = self._shared.journal.add_trial(
-            self._shared.run.id,
+        trial = self._run.journal.add_trial(
+            self._run.run_id,
             workload,
             round_number,
             unit=self.name,
-            place=place,
+            slot=slot,
             samples_ns=samples,
             clocks_khz=clocks,
             started=started,
@@ -172,73 +170,76 @@ class UnitWorker:
             taint=taint.joined(reasons),
             failure=failure,
         )
-        self._shared.add(trial)
+        self._run.add(trial)
         self._since_reading.append(trial.id)
-        if not watching:
+        if not is_sentinel:
             self._since_sentinel.append(trial.id)
         if self._reads_every_trial:
             self._read()
         return trial
 
-    # The sentinel
+    def _slot_of(self, workload: Workload) -> int:
+        """The runner slot of the next visit: workloads alternate between all, the sentinel keeps one."""
+        if workload.role is Role.SENTINEL:
+            return 0
+        return self._run.visits(workload.key, self.name) % self._plan.settings.runners
+
+    # The sentinel and the reference
 
     def _close_bracket(self) -> None:
-        """Visit the sentinel, and distrust the trials around it if it is off its level.
+        """Visit the sentinel, and taint the trials since its last visit if it deviates from its median.
 
-        A sentinel that is off is visited again at once: one bad visit is a blip, of which a round
-        median takes care; two in a row are a state, and taint the trials since the visit before.
-        Then the unit waits, each time longer, until it is back; once `cool_down_s` is spent it goes on,
-        and the trials that follow are tainted as long as the sentinel stays off.
+        A deviating sentinel is visited again at once: a single bad visit is an outlier that the median of
+        rounds tolerates; two in a row are a state, which taints the trials since the visit before. Then
+        the unit pauses, each time longer, until the sentinel is back. Once `cool_down_s` is spent it goes
+        on, and further trials are tainted as long as the sentinel deviates.
         """
-        with self._shared.changed:
-            round_number = self._shared.rounds.number
-        off, confirmed = self._sentinel_off(round_number), None
+        round_number = self._run.round_number
+        deviation, confirmed = self._sentinel_deviation(round_number), None
         pause = 0.0
-        while off is not None and not self._shared.over:
-            self._shared.pause(pause)
+        while deviation is not None and not self._run.over:
+            self._run.pause(pause)
             self._cooled_s += pause
-            off = self._sentinel_off(round_number)
-            confirmed = off or confirmed
+            deviation = self._sentinel_deviation(round_number)
+            confirmed = deviation or confirmed
             left = self._plan.settings.cool_down_s - self._cooled_s
-            if left <= 0 or self._shared.over_budget:
+            if left <= 0 or self._run.clock.over_budget:
                 break
             pause = min(max(_FIRST_PAUSE_S, 2 * pause), _LONGEST_PAUSE_S, left)
         if confirmed is not None:
-            self._shared.taint(self._since_sentinel, confirmed)
-        self._off = off
+            self._run.taint(self._since_sentinel, confirmed)
+        self._deviation = deviation
         self._since_sentinel = []
         self._visit_reference(round_number)
         self._visits_since_sentinel = 0
         if not self._reads_every_trial:
             self._read()
-        self._shared.close_bracket(self.name)
+        self._run.close_bracket(self.name)
 
-    def _sentinel_off(self, round_number: int) -> str | None:
-        """Visit the sentinel once; returns how far it is off the median of its visits before."""
+    def _sentinel_deviation(self, round_number: int) -> str | None:
+        """Visit the sentinel once; returns the taint if it deviates from the median of earlier visits."""
         sentinel = self._plan.sentinel
-        if sentinel is None or self._given_up(sentinel):
+        if sentinel is None or self._run.has_given_up(sentinel.key, self.name):
             return None
-        with self._shared.changed:
-            levels = self._shared.ledger.sentinel_levels(self.name)
-            level = statistics.median(levels) if levels else None
+        medians = self._run.sentinel_medians(self.name)
         trial = self._visit(sentinel, round_number)
-        if trial.failure is not None or level is None:
+        if trial.failure is not None or not medians:
             return None
-        deviation = trial.median_ms / level - 1
+        deviation = trial.median_ms / statistics.median(medians) - 1
         if abs(deviation) <= taint.SENTINEL_TOLERANCE:
             return None
-        reason = f"sentinel: {deviation:+.0%} off its level"
-        self._shared.taint([trial.id], reason)
+        reason = f"sentinel: {deviation:+.0%} from its median"
+        self._run.taint([trial.id], reason)
         return reason
 
     def _visit_reference(self, round_number: int) -> None:
-        """Visit the reference, in the next place each time; what taints its neighbours taints it.
+        """Visit the reference, in the next slot each time; what taints its neighbours taints it.
 
-        It is as long in coming back as the sentinel is where much is left to visit, and longer where it
-        would take more than its share of the unit's time.
+        It is due as often as the sentinel while many workloads are pending, and less often if it would
+        take more than its share of the unit's time.
         """
         reference, since = self._plan.reference, self._visits_since_reference
-        if reference is None or self._given_up(reference):
+        if reference is None or self._run.has_given_up(reference.key, self.name):
             return
         share_s = _REFERENCE_SHARE * (time.monotonic() - self._opened)
         if self._reference_s > max(_REFERENCE_FREE_S, share_s):
@@ -248,14 +249,10 @@ class UnitWorker:
             self._reference_s += trial.duration_s
             self._visits_since_reference = 0
 
-    def _given_up(self, watching: Workload) -> bool:
-        with self._shared.changed:
-            return len(self._shared.ledger.failures(watching.key, self.name)) >= MAX_FAILURES
-
     # Conditions
 
     def _probe(self) -> None:
-        """See what a reading costs, and take the first."""
+        """Measure how long a reading takes, and take the first."""
         costs = []
         for _ in range(_PROBE_READINGS):
             clock = time.perf_counter()
@@ -264,24 +261,31 @@ class UnitWorker:
         self._reads_every_trial = statistics.median(costs) < _CHEAP_READING_S
 
     def _read(self) -> None:
-        """Read the conditions and judge the trials since the last reading by both."""
+        """Read the conditions, and check the trials since the last reading against both readings."""
         if self._reading_failures >= MAX_FAILURES:
             return
         try:
-            now = self._bench.conditions()
+            now = self._pool.conditions()
         except RunnerFailed as error:
             if error.stage in _NOT_STARTED:
                 raise
             self._reading_failures += 1
             return
-        number = self._shared.journal.add_conditions(
-            self._shared.run.id, now.time, now.model_dump_json(exclude_none=True), self.name
+        journal = self._run.journal
+        number = journal.add_conditions(
+            self._run.run_id, now.time, now.model_dump_json(exclude_none=True), self.name
         )
         if self._since_reading and self._reading is not None:
-            self._shared.journal.close_trials(self._since_reading, number)
+            journal.close_trials(self._since_reading, number)
             cores = self._plan.target.cores
             reason = taint.joined(taint.of_conditions(self._reading[1], now, cores))
             if reason is not None:
-                self._shared.taint(self._since_reading, reason)
+                self._run.taint(self._since_reading, reason)
         self._since_reading = []
         self._reading = (number, now)
+
+
+def _arrays_of(reply: RunReply) -> tuple[Samples, Samples | None]:
+    """The samples of a reply, nanoseconds, and the clock at each, kHz, if it was readable."""
+    clocks = None if reply.clocks_khz is None else np.array(reply.clocks_khz, np.int64)
+    return np.array(reply.samples_ns, np.int64), clocks

@@ -19,9 +19,9 @@ from latbench._version import __version__
 from latbench.device.catalogue import CatalogueDevice, find_device, require_runtime
 from latbench.errors import BadRequest
 from latbench.files import home, shipped
-from latbench.lut.quantiles import Z975
 from latbench.lut.roofline import ENTRY_DEVIATION, Core, Figure, Roofline, fit_roofline
 from latbench.lut.schema import Correction, Entry, Lut
+from latbench.quantiles import Z975
 from latbench.record import Integer, PositiveNumber, Record
 from latbench.runtime.registry import descriptor
 from latbench.space import PUBLISHED, OpKind, OpSpec, SearchSpace, published
@@ -243,7 +243,8 @@ def modelled_lut(
     entries = {}
     for op in space.unique_ops:
         ms = roofline.ms([op])
-        factor = math.exp(Z975 * math.hypot(ENTRY_DEVIATION, roofline.deviation([op]), unit))
+        deviation = math.hypot(ENTRY_DEVIATION, roofline.deviation([op]), unit)
+        factor = math.exp(Z975 * deviation)
         entries[op.key] = Entry(
             ms=ms, ci95=(ms / factor, ms * factor), samples=0, rounds=0, spread=0.0, macs=op.macs
         )

@@ -1,7 +1,7 @@
-"""Time one model file or architecture on a device; `latbench measure` is `measure_latency`."""
+"""Time one model file or architecture on a target: `latbench measure`."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -11,25 +11,18 @@ from latbench.export import ArtifactStore, export_architecture
 from latbench.export.metadata import read_metadata
 from latbench.files import sha256_of
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
-from latbench.lut.anchor import Anchor, anchors_of, slowdown_of
-from latbench.measure import (
-    Journal,
-    Plan,
-    Result,
-    Role,
-    Settings,
-    Workload,
-)
+from latbench.lut.anchor import anchors_of
+from latbench.measure import Result, Role, Settings, Workload
 from latbench.runtime.registry import descriptor, runtime_of
 from latbench.space import Architecture, parse_key
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.delegation import Delegation, require_delegations
 from latbench.workflows.runs import (
     Progress,
+    anchor_slowdown,
     journals,
     measured,
-    network_workload,
-    sentinel_workload,
+    plan_with_anchors,
     silent,
 )
 from latbench.workflows.target import TargetRequest, open_target
@@ -37,10 +30,17 @@ from latbench.workflows.target import TargetRequest, open_target
 
 @dataclass(frozen=True)
 class Measurement:
-    """The latency of one model, milliseconds at batch 1.
+    """The latency of one model at batch 1.
 
-    `predicted` is what a LUT said, at its own level, if one was given; `anchor` is how much slower
-    (above 1) networks that it was made from ran beside this model (`latbench.lut.anchor`).
+    Attributes:
+        name: the file name, or the notation.
+        target: what it was measured on.
+        ms, ci95: median latency and its 95 % interval, milliseconds.
+        samples, rounds, tainted: number of samples and rounds in it, and of tainted trials.
+        predicted: the LUT's prediction, at the slowdown of the LUT's run; None without a LUT.
+        anchor: the device's slowdown relative to the LUT's run (above 1 is slower), measured with
+            networks that the LUT was built from; None without them.
+        delegated: what the accelerator runs; empty if the target is the CPU.
     """
 
     name: str
@@ -55,15 +55,20 @@ class Measurement:
     delegated: tuple[Delegation, ...] = ()
 
     @property
-    def level(self) -> float:
-        """How much slower the device is than in the LUT's run; 1 where nothing tells."""
+    def slowdown(self) -> float:
+        """The device's slowdown relative to the LUT's run; 1 if it is unknown."""
         return self.anchor or 1.0
 
+    @property
+    def level(self) -> float:
+        """`slowdown` by its earlier name."""
+        return self.slowdown
+
     @classmethod
-    def of(cls, name: str, target: Target, result: Result, **facts: Any) -> "Measurement":
-        """What a run says of the model `name`; `facts` are the fields that it does not know."""
-        told = (result.ms, result.ci95, result.samples, result.rounds, result.tainted)
-        return cls(name, target, *told, **facts)
+    def of(cls, name: str, target: Target, result: Result, **others: Any) -> "Measurement":
+        """The measurement of the model `name` with a run's `result` and the `others` of its fields."""
+        statistic = (result.ms, result.ci95, result.samples, result.rounds, result.tainted)
+        return cls(name, target, *statistic, **others)
 
 
 def measure_latency(
@@ -107,7 +112,8 @@ def measure_latency(
         workload = (
             _workload(model, opened.target, store, progress) if file is None else file.workload
         )
-        plan = _plan(workload, anchors, opened.target, store, Settings(ci=ci, budget_s=budget_s))
+        settings = Settings(ci=ci, budget_s=budget_s)
+        plan = plan_with_anchors((workload,), anchors, opened.target, store, settings)
         delegated = require_delegations(
             (opened.unit,),
             opened.target,
@@ -115,15 +121,13 @@ def measure_latency(
             allow_partial=allow_partial or lut is not None,  # as in the run of the LUT
             progress=progress,
         )
-        with Journal(journals() / "measure.sqlite") as journal:
-            report = measured(plan, opened.unit, journal, progress, {}, fresh=True)
-    latencies = [report.result(network.key).ms for network in plan.workloads[1:]]
+        report = measured(plan, (opened.unit,), journals() / "measure.sqlite", progress)
     return Measurement.of(
         workload.key,
         opened.target,
         report.result(workload.key),
         predicted=None if lut is None else _prediction(lut, model, file),
-        anchor=slowdown_of(anchors, latencies) if anchors else None,
+        anchor=anchor_slowdown(anchors, report),
         delegated=delegated,
     )
 
@@ -195,19 +199,6 @@ def _workload(
     progress("exporting", 0, 1)
     made = export_architecture(architecture, target.runtime, target.precision, store)
     return Workload(str(architecture), Role.NETWORK, made.path, made.sha256)
-
-
-def _plan(
-    workload: Workload,
-    anchors: Sequence[Anchor],
-    target: Target,
-    store: ArtifactStore,
-    settings: Settings,
-) -> Plan:
-    """Time `workload` first, and the networks of a LUT beside it."""
-    networks = [network_workload(anchor.architecture, target, store) for anchor in anchors]
-    sentinel = sentinel_workload(anchors[0].architecture, target, store) if anchors else None
-    return Plan(target, (workload, *networks), sentinel, settings)
 
 
 def _prediction(lut: Lut, model: Path | Architecture, file: _ModelFile | None) -> Prediction | None:

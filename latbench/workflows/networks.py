@@ -1,27 +1,30 @@
-"""Several networks timed in the same rounds, held against a LUT.
+"""Time several networks in the same rounds, and compare them with a LUT.
 
-What two networks take in runs of their own differs by more than the networks do: each run has its level,
-and tells it by a per cent or two. In the same rounds they share it, so that they can be compared.
+The latencies of two networks from different runs differ by more than the networks do, since each run has its
+own slowdown, known to a per cent or two. In the same rounds they share it.
 """
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import LatbenchError
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
-from latbench.lut.anchor import anchors_of, slowdowns_of
-from latbench.measure import Journal, Plan, RunReport, Settings
+from latbench.lut.anchor import anchors_of
+from latbench.measure import RunReport, Settings
 from latbench.space import Architecture
+from latbench.target import Target
 from latbench.workflows.measure import Measurement
 from latbench.workflows.runs import (
     Progress,
+    anchor_slowdown,
+    anchor_slowdowns,
     journals,
     measured,
     network_workload,
-    sentinel_workload,
+    plan_with_anchors,
     silent,
 )
 from latbench.workflows.target import TargetRequest, open_target
@@ -29,30 +32,32 @@ from latbench.workflows.target import TargetRequest, open_target
 
 @dataclass(frozen=True)
 class Together:
-    """What networks took in the same rounds.
+    """The latencies of networks that were timed in the same rounds.
 
-    `outcomes` are in the order of the networks, with one level for all: what each took, or why it has
-    no measurement. `levels` says how much slower (above 1) each of the LUT's own networks ran than in
-    the LUT's run, and is empty if the LUT has no sentinel.
+    Attributes:
+        outcomes: for each network its measurement, or the error why it has none. All share one slowdown.
+        slowdowns: the slowdown of each anchor relative to the LUT's run (above 1 is slower); empty if the
+            LUT has no sentinel.
+        report: the outcome of the run.
     """
 
     outcomes: tuple[Measurement | LatbenchError, ...]
-    levels: tuple[float, ...]
+    slowdowns: tuple[float, ...]
     report: RunReport
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
-        """What every network took.
+        """The measurement of every network.
 
         Raises:
-            LatbenchError: one has no measurement; this is why.
+            LatbenchError: one has none.
         """
-        found = []
+        measurements = []
         for outcome in self.outcomes:
             if isinstance(outcome, LatbenchError):
                 raise outcome
-            found.append(outcome)
-        return tuple(found)
+            measurements.append(outcome)
+        return tuple(measurements)
 
 
 def measure_networks(
@@ -64,53 +69,47 @@ def measure_networks(
     budget_s: float = 300.0,
     progress: Progress = silent,
 ) -> Together:
-    """Time `networks`, with untrained weights, in the same rounds on the device that `lut` is of.
+    """Time `networks`, with untrained weights, in the same rounds on the target of `lut`.
 
-    Networks that the LUT was made from are timed in these rounds too; they tell how much slower the device
-    is now (`latbench.lut.anchor`).
+    Anchors, networks that the LUT was built from, are timed in these rounds too; they give the device's
+    current slowdown (`latbench.lut.anchor`).
 
     Args:
         networks: different ones of the LUT's space.
         unit: the unit to measure on.
-        ci: the half-width that intervals should reach, relative.
-        budget_s: seconds, at most, for all.
-
-    Returns:
-        what each took; one that failed, or that a lost device did not come to, is told as an error.
+        ci: target half-width of the 95 % intervals, relative.
+        budget_s: time limit for all networks together, seconds.
 
     Raises:
         MissingOps: the LUT lacks ops of one.
-        DeviceUnavailable, RunnerFailed: see there; also where no network was measured.
+        DeviceUnavailable, RunnerFailed: also if no network was measured.
     """
-    anchors = anchors_of(lut)
-    predicted = [predict_latency(lut, network) for network in networks]
+    anchors, store = anchors_of(lut), ArtifactStore()
+    predictions = [predict_latency(lut, network) for network in networks]
     with open_target(TargetRequest.repeat(lut.target, unit)) as opened:
-        target = opened.target
-        store = ArtifactStore()
-        timed = [*(anchor.architecture for anchor in anchors), *networks]
-        workloads = []
-        for network in timed:
+        target, workloads = opened.target, []
+        for network in networks:
             workloads.append(network_workload(network, target, store))
-            progress("exporting", len(workloads), len(timed))
-        sentinel = sentinel_workload(anchors[0].architecture, target, store) if anchors else None
-        # A network may be one that the LUT was made from.
-        different = tuple({workload.key: workload for workload in workloads}.values())
-        plan = Plan(target, different, sentinel, Settings(ci=ci, budget_s=budget_s))
-        with Journal(journals() / "networks.sqlite") as journal:
-            report = measured(plan, opened.unit, journal, progress, {}, fresh=True)
-    levels = slowdowns_of(anchors, [report.result(one.key).ms for one in workloads[: len(anchors)]])
-    level = statistics.median(levels) if levels else None
-    outcomes: list[Measurement | LatbenchError] = []
-    for network, said, workload in zip(networks, predicted, workloads[len(anchors) :], strict=True):
-        try:
-            result = report.result(workload.key)
-        except LatbenchError as error:
-            outcomes.append(error)
-        else:
-            outcomes.append(
-                Measurement.of(str(network), target, result, predicted=said, anchor=level)
-            )
+            progress("exporting", len(workloads), len(networks))
+        settings = Settings(ci=ci, budget_s=budget_s)
+        plan = plan_with_anchors(workloads, anchors, target, store, settings)
+        report = measured(plan, (opened.unit,), journals() / "networks.sqlite", progress)
+    slowdown = anchor_slowdown(anchors, report)
+    outcomes = tuple(
+        _outcome(report, workload.key, str(network), target, predicted=predicted, anchor=slowdown)
+        for workload, network, predicted in zip(workloads, networks, predictions, strict=True)
+    )
     errors = [outcome for outcome in outcomes if isinstance(outcome, LatbenchError)]
     if errors and len(errors) == len(outcomes):
         raise errors[0]
-    return Together(tuple(outcomes), levels, report)
+    return Together(outcomes, anchor_slowdowns(anchors, report), report)
+
+
+def _outcome(
+    report: RunReport, key: str, name: str, target: Target, **others: Any
+) -> Measurement | LatbenchError:
+    """The measurement of one network, or the error why it has none."""
+    try:
+        return Measurement.of(name, target, report.result(key), **others)
+    except LatbenchError as error:
+        return error

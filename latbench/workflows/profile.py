@@ -1,20 +1,16 @@
-"""Time every op of a search space on a device; `latbench profile` is `profile`."""
+"""Time every op of a search space on a target: `latbench profile`."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latbench.device.base import Device
 from latbench.export import require_writer
 from latbench.files import write_atomically
-from latbench.measure import (
-    Journal,
-    Plan,
-    Role,
-    RunReport,
-    Settings,
-)
+from latbench.measure import Plan, Role, RunNote, RunReport, Settings
+from latbench.measure.records import DelegationNote, NumericsNote
 from latbench.space import SearchSpace
 from latbench.space.design import calibration_architectures
 from latbench.target import Target
@@ -23,9 +19,9 @@ from latbench.workflows.numerics import Verification, Verified, require_verifiab
 from latbench.workflows.numerics import verify as verify_ops
 from latbench.workflows.runs import (
     Progress,
-    chains_of,
+    Selection,
     journals,
-    measured_together,
+    measured,
     planned,
     profile_pointer,
     silent,
@@ -34,16 +30,20 @@ from latbench.workflows.runs import (
 )
 from latbench.workflows.target import OpenedTarget, TargetRequest, open_target
 
-#: Whole networks that a run times to learn how its ops add up.
+#: Default number of whole networks that a run times for calibration.
 CALIBRATE = 12
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What `profile` did: the report of the run, and the journal that holds its trials.
+    """The outcome of `profile`.
 
-    `verified` says of each unit how far it was from PyTorch; it is empty if that was not asked for.
-    `delegated` says of each unit what its accelerator takes; it is empty if the target is the CPU.
+    Attributes:
+        target, space: what was measured.
+        journal: the file with all trials.
+        report: the outcome of the run.
+        verified: the numerics of each unit; empty unless requested.
+        delegated: what each unit's accelerator runs; empty if the target is the CPU.
     """
 
     target: Target
@@ -92,22 +92,14 @@ def profile(
         ExportFailed, RunnerFailed, JournalRefused, OutputFailed: see `latbench.errors`.
     """
     space = space or SearchSpace.named()
-    networks = calibration_architectures(space, calibrate) if calibrate else []
+    networks = tuple(calibration_architectures(space, calibrate)) if calibrate else ()
+    selection = Selection(space, space.unique_ops, networks, sandwiched=bool(networks))
     settings = Settings(ci=ci, budget_s=budget_s)
     with open_target(target) as opened:
         require_writer(opened.target.runtime, opened.target.precision)
         if verify:
             require_verifiable(opened.target)
-        plan, about = planned(
-            opened.units[0],
-            opened.target,
-            space,
-            space.unique_ops,
-            networks,
-            settings,
-            progress,
-            sandwiched=bool(networks),
-        )
+        plan, note = planned(opened.units[0], opened.target, selection, settings, progress)
         delegated = require_delegations(
             opened.units,
             opened.target,
@@ -115,48 +107,54 @@ def profile(
             allow_partial=allow_partial,
             progress=progress,
         )
-        if delegated:
-            about |= {"delegated": [asdict(one) for one in delegated]}
-        verified: tuple[Verification, ...] = ()
-        if verify:
-            verified = tuple(
-                _verified(unit, plan, space, bool(networks), progress) for unit in opened.units
-            )
-            about |= {"verified": [asdict(one) for one in verified]}
+        verified = _verified(opened.units, plan, selection, progress) if verify else ()
+        note = _completed(note, delegated, verified)
         path = journal or _default_journal(opened, space)
-        report = _run(opened, plan, path, about, fresh, progress)
+        _point_to(path)
+        report = measured(plan, opened.units, path, progress, note, fresh=fresh)
     return Profile(opened.target, space, path, report, verified, delegated)
+
+
+def _completed(
+    note: RunNote, delegated: Sequence[Delegation], verified: Sequence[Verification]
+) -> RunNote:
+    """`note` with the results of the checks that were made."""
+    checks: dict[str, Any] = {}
+    if delegated:
+        checks["delegated"] = tuple(
+            DelegationNote(unit=one.unit, workloads=one.subjects, fell_back=dict(one.fell_back))
+            for one in delegated
+        )
+    if verified:
+        checks["verified"] = tuple(
+            NumericsNote(unit=one.unit, errors=dict(one.errors), worst=one.worst)
+            for one in verified
+        )
+    return note.model_copy(update=checks)
 
 
 def _default_journal(opened: OpenedTarget, space: SearchSpace) -> Path:
     return journals() / f"{target_stem(opened.entry, opened.target)}-{space_stem(space)}.sqlite"
 
 
-def _run(
-    opened: OpenedTarget,
-    plan: Plan,
-    path: Path,
-    about: dict[str, Any],
-    fresh: bool,
-    progress: Progress,
-) -> RunReport:
-    """Measure `plan` into the journal at `path`, which `build_lut` reads by default."""
-    with Journal(path) as journal:
-        note = json.dumps({"journal": str(path.absolute())})
-        write_atomically(profile_pointer(), note + "\n")
-        return measured_together(plan, opened.units, journal, progress, about, fresh=fresh)
+def _point_to(journal: Path) -> None:
+    """Make `journal` the one that `build_lut` reads by default."""
+    text = json.dumps({"journal": str(journal.absolute())})
+    write_atomically(profile_pointer(), text + "\n")
 
 
 def _verified(
-    unit: Device, plan: Plan, space: SearchSpace, sandwiched: bool, progress: Progress
-) -> Verification:
-    """Make sure that a unit computes what PyTorch computes, at every op of `space`."""
-    chains = {key: ops for key, _, ops in chains_of(space.unique_ops, (), sandwiched)}
+    units: Sequence[Device], plan: Plan, selection: Selection, progress: Progress
+) -> tuple[Verification, ...]:
+    """Check the numerics of every op on every unit."""
+    chains = {key: ops for key, _, ops in selection.chains}
     ops = [
         Verified(workload.key, chains[workload.key], workload.path)
         for workload in plan.workloads
         if workload.role is Role.OP and workload.path is not None
     ]
-    return verify_ops(
-        unit, plan.target, ops, lambda done, total: progress("verifying", done, total)
-    )
+
+    def report(done: int, total: int) -> None:
+        progress("verifying", done, total)
+
+    return tuple(verify_ops(unit, plan.target, ops, report) for unit in units)

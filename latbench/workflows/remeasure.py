@@ -1,19 +1,19 @@
-"""Time a part of a LUT again, to see whether it still holds; `latbench drift --remeasure`.
+"""Time a part of a LUT again, to compare with it: `latbench drift --remeasure`.
 
-What is timed are the ops of the published FBNets, some forty of a hundred and of every kind, and the
-whole networks that the LUT was calibrated by, whose choice covers the other ops too. It is done as the
-LUT was: the same target, the same company of ops, taking the same turns.
+The part consists of the ops of the published FBNets, some forty of a hundred and of every kind, and of the
+LUT's calibration networks, which cover the other ops too. They are timed as in the LUT's run: on the same
+target, in the same context, in the same rounds.
 """
 
 from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import CannotCompare
 from latbench.lut import Lut
 from latbench.lut.drift import NETWORKS
-from latbench.measure import Journal, Settings
+from latbench.measure import Settings
 from latbench.space import Architecture, parse_key, published
 from latbench.space.opspec import OpSpec
-from latbench.workflows.build_lut import lut_of_run
-from latbench.workflows.runs import Progress, journals, measured, planned, silent
+from latbench.workflows.build_lut import build_lut
+from latbench.workflows.runs import Progress, Selection, journals, measured, planned, silent
 from latbench.workflows.target import TargetRequest, open_target
 
 
@@ -25,46 +25,43 @@ def remeasure(
     budget_s: float = 50.0,
     progress: Progress = silent,
 ) -> Lut:
-    """Return a LUT of a part of `lut`'s ops as they are now, to compare with it.
+    """A LUT of a part of `lut`'s ops with their current latencies.
 
     Args:
+        lut: a measured LUT.
         unit: the unit to measure on.
         ci: target half-width of the 95 % intervals, relative.
-        budget_s: time limit, seconds; what has not converged by then has wider intervals.
+        budget_s: time limit, seconds; ops that have not converged by then have wider intervals.
 
     Raises:
         CannotCompare: the LUT was not measured.
-        DeviceUnavailable, RunnerFailed, ExportFailed: see there.
+        DeviceUnavailable, RunnerFailed, ExportFailed: see `latbench.errors`.
     """
     if lut.provenance != "measured":
         raise CannotCompare(
-            f"the LUT was {lut.provenance}, not measured, so measuring says nothing of its drift",
+            f"only measured LUTs can be measured again, but this one is {lut.provenance}",
             hint=f"measure one with: {lut.command}",
         )
-    space = lut.search_space
-    ops = subset_of(lut)
-    sandwiched = any(lut[op].context == "sandwich" for op in ops)
-    timed = lut.correction.calibration if lut.correction is not None and sandwiched else ()
-    networks = [Architecture.parse(one.layers, space, head=one.head) for one in timed]
+    selection = _selection_of(lut)
     settings = Settings(ci=ci, budget_s=budget_s)
+    journal = journals() / "remeasure.sqlite"
     with open_target(TargetRequest.repeat(lut.target, unit)) as opened:
-        plan, about = planned(
-            opened.unit,
-            opened.target,
-            space,
-            ops,
-            networks,
-            settings,
-            progress,
-            sandwiched=sandwiched,
-        )
-        with Journal(journals() / "remeasure.sqlite") as journal:
-            measured(plan, opened.unit, journal, progress, about, fresh=True)
-            return lut_of_run(journal, macs=lambda key: parse_key(key).macs, partial=True)
+        plan, note = planned(opened.unit, opened.target, selection, settings, progress)
+        measured(plan, (opened.unit,), journal, progress, note)
+    return build_lut(journal, partial=True)
 
 
 def subset_of(lut: Lut) -> tuple[OpSpec, ...]:
-    """The ops that `remeasure` times: those of the published networks that the LUT has."""
+    """The ops that `remeasure` times: those of the published networks in the LUT, or all if it has none."""
     space = lut.search_space
     ops = (op for name in NETWORKS for op in published(name, space=space).ops if op in lut)
     return tuple(dict.fromkeys(ops)) or tuple(parse_key(key) for key in lut.entries)
+
+
+def _selection_of(lut: Lut) -> Selection:
+    """What `remeasure` times, in the context of the LUT's run."""
+    space, ops = lut.search_space, subset_of(lut)
+    sandwiched = any(lut[op].context == "sandwich" for op in ops)
+    calibration = lut.correction.calibration if lut.correction is not None and sandwiched else ()
+    networks = (Architecture.parse(one.layers, space, head=one.head) for one in calibration)
+    return Selection(space, ops, tuple(networks), sandwiched)

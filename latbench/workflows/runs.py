@@ -1,19 +1,22 @@
-"""What every workflow that measures has in common: a plan's artifacts, its run, and where journals lie."""
+"""What all workflows that measure share: plans of exported models, their runs, and the places of journals."""
 
 import json
+import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from latbench.device.base import Device
 from latbench.device.catalogue import CatalogueDevice
 from latbench.errors import LatbenchError
 from latbench.export import ArtifactStore, export_architecture, export_ops
 from latbench.files import home
+from latbench.lut.anchor import Anchor, slowdowns_of
 from latbench.measure import (
     Journal,
     Plan,
     Role,
+    RunNote,
     RunReport,
     Settings,
     Workload,
@@ -21,42 +24,61 @@ from latbench.measure import (
 )
 from latbench.measure import Progress as MeasureProgress
 from latbench.measure.plan import reference_workload
+from latbench.measure.records import NetworkNote
 from latbench.space import Architecture, OpSpec, SearchSpace, published
 from latbench.space.design import SENTINEL
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Target
 
-#: Told what is going on, how much of it is done, and of how much.
+#: Called with the current step, and how much of how much of it is done.
 Progress = Callable[[str, int, int], None]
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """The progress of a caller who asked for none."""
+def silent(step: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The ops and whole networks of a search space that a run times.
+
+    Attributes:
+        space: the search space.
+        ops: ops of it, timed in a sandwich if `sandwiched`, otherwise alone.
+        networks: architectures of it, timed in the same rounds.
+    """
+
+    space: SearchSpace
+    ops: tuple[OpSpec, ...]
+    networks: tuple[Architecture, ...] = ()
+    sandwiched: bool = False
+
+    @property
+    def chains(self) -> list[tuple[str, Role, tuple[OpSpec, ...]]]:
+        """Key, role, and sequence of ops of each workload."""
+        chains = [
+            (op.key, Role.OP, sandwich_of(op) if self.sandwiched else (op,)) for op in self.ops
+        ]
+        if self.sandwiched:
+            frames = dict.fromkeys(frame for op in self.ops for frame in frames_of(op))
+            chains += [(frame.key, Role.FRAME, (frame, frame)) for frame in frames]
+        return chains + [(network_key(one), Role.NETWORK, one.ops) for one in self.networks]
 
 
 def planned(
-    unit: Device,
-    target: Target,
-    space: SearchSpace,
-    ops: Sequence[OpSpec],
-    networks: Sequence[Architecture],
-    settings: Settings,
-    progress: Progress,
-    *,
-    sandwiched: bool,
-) -> tuple[Plan, dict[str, Any]]:
-    """The plan that times `ops` and `networks` of a space, and what its run must say of itself.
+    unit: Device, target: Target, selection: Selection, settings: Settings, progress: Progress
+) -> tuple[Plan, RunNote]:
+    """The plan that times `selection`, and the note from which a LUT is built afterwards.
 
-    Everything is exported that the store lacks. A LUT can be built from its run.
+    Models that the store lacks are exported.
 
     Raises:
-        ExportFailed, OutputFailed: see there.
+        ExportFailed, OutputFailed: see `latbench.export`.
     """
-    store, sentinel = ArtifactStore(), published(SENTINEL, space=space)
-    chains = chains_of(ops, networks, sandwiched)
-    workloads = []
-    for key, role, chain in chains:
-        made = export_ops(chain, key, target.runtime, target.precision, store)
+    store, sentinel = ArtifactStore(), published(SENTINEL, space=selection.space)
+    chains, workloads = selection.chains, []
+    for key, role, ops in chains:
+        made = export_ops(ops, key, target.runtime, target.precision, store)
         workloads.append(Workload(key, role, made.path, made.sha256))
         progress("exporting", len(workloads), len(chains))
     plan = Plan(
@@ -66,107 +88,117 @@ def planned(
         settings,
         None if unit.reference is None else reference_workload(unit.reference),
     )
-    return plan, {
-        "space": space.to_dict(),
-        "context": "sandwich" if sandwiched else "alone",
-        "sentinel": _noted(sentinel),
-        "calibration": [_noted(network) for network in networks],
-    }
+    return plan, RunNote(
+        space=selection.space.to_dict(),
+        context="sandwich" if selection.sandwiched else "alone",
+        sentinel=_note_of(sentinel),
+        calibration=tuple(_note_of(network) for network in selection.networks),
+    )
 
 
-def chains_of(
-    ops: Sequence[OpSpec], networks: Sequence[Architecture], sandwiched: bool
-) -> list[tuple[str, Role, tuple[OpSpec, ...]]]:
-    """What `planned` times: key, role, and the ops in sequence."""
-    chains = [(op.key, Role.OP, sandwich_of(op) if sandwiched else (op,)) for op in ops]
-    if sandwiched:
-        frames = dict.fromkeys(frame for op in ops for frame in frames_of(op))
-        chains += [(frame.key, Role.FRAME, (frame, frame)) for frame in frames]
-    return chains + [(network_key(network), Role.NETWORK, network.ops) for network in networks]
+def plan_with_anchors(
+    workloads: Sequence[Workload],
+    anchors: Sequence[Anchor],
+    target: Target,
+    store: ArtifactStore,
+    settings: Settings,
+) -> Plan:
+    """The plan that times `workloads` in the same rounds as the anchors of a LUT.
+
+    The first anchor is the sentinel too. Without anchors the run has no sentinel. A workload may be an
+    anchor.
+    """
+    networks = [network_workload(anchor.architecture, target, store) for anchor in anchors]
+    distinct = {workload.key: workload for workload in (*workloads, *networks)}
+    sentinel = sentinel_workload(anchors[0].architecture, target, store) if anchors else None
+    return Plan(target, tuple(distinct.values()), sentinel, settings)
 
 
 def network_key(network: Architecture) -> str:
+    """The key of the workload of a whole network."""
     return f"network:{network.head}:{network.notation}"
 
 
-def _noted(network: Architecture) -> dict[str, str | int]:
-    """What a run's record says of a network."""
-    return {
-        "subject": network_key(network),
-        "layers": network.notation,
-        "head": network.head,
-    }
-
-
 def network_workload(network: Architecture, target: Target, store: ArtifactStore) -> Workload:
-    """The workload that a whole network is, exported if the store lacks it."""
+    """The workload of a whole network, exported if the store lacks it."""
     made = export_architecture(network, target.runtime, target.precision, store)
     return Workload(network_key(network), Role.NETWORK, made.path, made.sha256)
 
 
 def sentinel_workload(sentinel: Architecture, target: Target, store: ArtifactStore) -> Workload:
-    """The workload that `sentinel` is in its role, exported if the store lacks it."""
+    """The workload of the sentinel, exported if the store lacks it."""
     made = export_architecture(sentinel, target.runtime, target.precision, store)
     return Workload(f"sentinel:{sentinel}", Role.SENTINEL, made.path, made.sha256)
 
 
+def _note_of(network: Architecture) -> NetworkNote:
+    return NetworkNote(workload=network_key(network), layers=network.notation, head=network.head)
+
+
 def measured(
     plan: Plan,
-    unit: Device,
-    journal: Journal,
-    progress: Progress,
-    about: dict[str, Any],
-    *,
-    fresh: bool,
-) -> RunReport:
-    """Measure `plan` on one unit, telling `progress` of it; see `latbench.measure.measure`."""
-    return measured_together(plan, [unit], journal, progress, about, fresh=fresh)
-
-
-def measured_together(
-    plan: Plan,
     units: Sequence[Device],
-    journal: Journal,
+    journal: Path,
     progress: Progress,
-    about: dict[str, Any],
+    note: RunNote | None = None,
     *,
-    fresh: bool,
+    fresh: bool = True,
 ) -> RunReport:
-    """Measure `plan` on all `units`, telling `progress` of it; see `latbench.measure.measure_fleet`."""
+    """Measure `plan` on all `units` into the journal at a path; see `latbench.measure.measure_fleet`."""
 
-    def tell(state: MeasureProgress) -> None:
+    def report(state: MeasureProgress) -> None:
         progress("measuring", state.done, state.expected)
 
-    return measure_fleet(plan, units, journal, progress=tell, about=about, fresh=fresh)
+    with Journal(journal) as opened:
+        return measure_fleet(plan, units, opened, progress=report, note=note, fresh=fresh)
+
+
+def anchor_slowdowns(anchors: Sequence[Anchor], report: RunReport) -> tuple[float, ...]:
+    """The latency of each anchor in a run over that in the run of its LUT.
+
+    Raises:
+        LatbenchError: one was not measured.
+    """
+    keys = [network_key(anchor.architecture) for anchor in anchors]
+    return slowdowns_of(anchors, [report.result(key).ms for key in keys])
+
+
+def anchor_slowdown(anchors: Sequence[Anchor], report: RunReport) -> float | None:
+    """The median of `anchor_slowdowns`, or None without anchors."""
+    slowdowns = anchor_slowdowns(anchors, report)
+    return statistics.median(slowdowns) if slowdowns else None
 
 
 def journals() -> Path:
-    """The folder that journals lie in."""
+    """The folder of journals."""
     return home() / "journals"
 
 
 def last_profile() -> Path:
-    """Return the journal of what was last profiled.
+    """The journal of the last profile.
 
     Raises:
-        LatbenchError: nothing was profiled yet.
+        LatbenchError: there is none.
     """
     try:
         return Path(json.loads(profile_pointer().read_text(encoding="utf-8"))["journal"])
     except (OSError, ValueError, KeyError, TypeError):
         raise LatbenchError(
-            "nothing was profiled yet", hint="start with: latbench profile --device host"
+            "no profile was measured yet", hint="start with: latbench profile --device host"
         ) from None
 
 
 def profile_pointer() -> Path:
+    """The file that holds the path of the last profile's journal."""
     return home() / "last-profile.json"
 
 
 def target_stem(entry: CatalogueDevice, target: Target) -> str:
+    """The name of a target in file names."""
     return target.file_stem(entry.defaults.runtime, entry.defaults.precision)
 
 
 def space_stem(space: SearchSpace) -> str:
+    """The name of a search space in file names."""
     first = "" if space.keeps_first_1x1 else "-drop"
     return f"{space.name}-{space.input_size}-w{space.width:g}-c{space.classes}{first}"

@@ -1,4 +1,4 @@
-"""Judge a LUT by networks that it was not made from; `latbench validate` is `validate`."""
+"""Compare a LUT's predictions with measured networks that it was not built from: `latbench validate`."""
 
 import statistics
 from dataclasses import dataclass
@@ -9,48 +9,55 @@ from latbench.lut import Lut, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of
 from latbench.lut.anchor import anchors_of
 from latbench.measure import RunReport
+from latbench.space import Architecture
 from latbench.space.design import varied_architectures
+from latbench.wording import count_of, percent
 from latbench.workflows.networks import measure_networks
 from latbench.workflows.runs import Progress, silent
 
-#: The sentinel may wander this far in a run before its figures are doubted, relative. In our own runs 1.1
-#: left the mean error below 1.7 %, and 2.3 made it 4 %.
-_WANDERED = 1.5
+#: The largest drift of the sentinel, relative, before the figures are doubted. In our own runs a drift of 1.1
+#: left the mean error below 1.7 %, and one of 2.3 made it 4 %.
+_MAX_DRIFT = 1.5
 
-#: The networks of the LUT may differ this much in how much slower they are now, relative, before that
-#: is no level of the device any more. Their own errors are a few per cent.
-_DISAGREED = 0.10
+#: The largest relative difference between the slowdowns of anchors that still describe one slowdown of the
+#: device. The errors of anchors are a few per cent.
+_MAX_DISAGREEMENT = 0.10
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What `validate` found: each network, and the figures over all.
+    """The outcome of `validate`.
 
-    `levels` says how much slower each of the LUT's own networks ran than in the LUT's run, as ratios.
+    Attributes:
+        lut: the validated LUT.
+        networks: prediction and measurement of each network.
+        figures: the errors over all networks.
+        slowdowns: the slowdown of each anchor relative to the LUT's run (above 1 is slower).
+        report: the outcome of the run.
     """
 
     lut: Lut
     networks: tuple[Validated, ...]
     figures: Figures
-    levels: tuple[float, ...]
+    slowdowns: tuple[float, ...]
     report: RunReport
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Why the figures may tell of the device's troubles and not of the LUT; empty if they do not."""
-        found = []
-        if self.figures.drift > 100 * _WANDERED:
-            found.append(f"the device wandered by {self.figures.drift:.0f} % in this run")
-        apart = max(self.levels) / min(self.levels) - 1
-        if apart > _DISAGREED:
-            found.append(
-                f"the LUT's own networks disagree by {apart:.0%} about how fast the device is now"
+        """Why the figures may describe disturbances of the device instead of the LUT."""
+        warnings = []
+        if self.figures.drift > 100 * _MAX_DRIFT:
+            warnings.append(f"the sentinel drifted by {self.figures.drift:.0f} % during this run")
+        disagreement = max(self.slowdowns) / min(self.slowdowns) - 1
+        if disagreement > _MAX_DISAGREEMENT:
+            warnings.append(
+                f"the slowdowns of the LUT's own networks differ by {percent(disagreement, 0)}"
             )
-        return tuple(found)
+        return tuple(warnings)
 
     @property
     def validated_lut(self) -> Lut:
-        """The LUT with these figures as its own validation."""
+        """The LUT with these figures in it."""
         return self.lut.model_copy(update={"validation": self.figures.to_dict()})
 
 
@@ -64,48 +71,62 @@ def validate(
     budget_s: float = 300.0,
     progress: Progress = silent,
 ) -> Validation:
-    """Time whole networks that the LUT was not made from, and compare with its predictions.
+    """Time whole networks that the LUT was not built from, and compare them with its predictions.
 
-    Networks that the LUT was made from are timed in the same rounds, and measurements are divided by
-    how much slower those run now (`latbench.lut.anchor`).
+    Anchors, networks that the LUT was built from, are timed in the same rounds; measurements are divided by
+    their current slowdown (`latbench.lut.anchor`).
 
     Args:
+        lut: a LUT with a sentinel.
         unit: the unit to measure on.
-        networks: how many, drawn by `seed` (`latbench.space.design.varied_architectures`).
+        networks: number of networks, drawn at random (`latbench.space.design.varied_architectures`).
+        seed: of the random choice.
+        ci: target half-width of the 95 % intervals, relative.
+        budget_s: time limit, seconds.
 
     Raises:
-        BadRequest: the LUT has no sentinel to compare levels by.
+        BadRequest: the LUT has no sentinel.
         MissingOps: it lacks ops.
-        LatbenchError: the device was never quiet enough to judge the LUT by it.
-        DeviceUnavailable, RunnerFailed: see there.
+        LatbenchError: networks have tainted trials only.
+        DeviceUnavailable, RunnerFailed: see `latbench.errors`.
     """
     if not anchors_of(lut):
         raise BadRequest(
-            "the LUT has no sentinel network, so its level cannot be told",
+            "the LUT has no sentinel, so the device's current slowdown cannot be measured",
             hint=f"measure it again with: {lut.command}",
         )
-    space = lut.search_space
-    learnt = {one.layers for one in lut.correction.calibration} if lut.correction else set()
-    others = [
-        other
-        for other in varied_architectures(space, networks + len(learnt), seed=seed)
-        if other.notation not in learnt
-    ][:networks]
+    others = _others(lut, networks, seed)
     timed = measure_networks(others, lut, unit=unit, ci=ci, budget_s=budget_s, progress=progress)
-    report = timed.report
-    if report.distrusted:
-        reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
-        count = len(timed.levels) + len(others)
-        raise LatbenchError(
-            f"{len(report.distrusted)} of {count} networks have distrusted trials only, "
-            "so figures would judge the device's troubles, not the LUT",
-            details=(f"trials tainted by: {reasons}",),
-            hint="let it cool down or end what else it does, and type the same again",
-        )
-    level = statistics.median(timed.levels)
+    _require_trusted(timed.report)
+    slowdown = statistics.median(timed.slowdowns)
     validated = tuple(
-        Validated(one.name, predict_latency(lut, network), one.ms / level)
+        Validated(one.name, predict_latency(lut, network), one.ms / slowdown)
         for network, one in zip(others, timed.measurements, strict=True)
     )
-    figures = figures_of(validated, drift=report.drift or 0.0, level=level - 1)
-    return Validation(lut, validated, figures, timed.levels, report)
+    figures = figures_of(validated, drift=timed.report.drift or 0.0, level=slowdown - 1)
+    return Validation(lut, validated, figures, timed.slowdowns, timed.report)
+
+
+def _others(lut: Lut, count: int, seed: int) -> list[Architecture]:
+    """Random networks without those of the LUT's calibration."""
+    known = {one.layers for one in lut.correction.calibration} if lut.correction else set()
+    drawn = varied_architectures(lut.search_space, count + len(known), seed=seed)
+    return [network for network in drawn if network.notation not in known][:count]
+
+
+def _require_trusted(report: RunReport) -> None:
+    """Make sure that every network has trusted trials.
+
+    Raises:
+        LatbenchError: some have tainted trials only.
+    """
+    if not report.distrusted:
+        return
+    verb = "has" if len(report.distrusted) == 1 else "have"
+    reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
+    raise LatbenchError(
+        f"{len(report.distrusted)} of {count_of(len(report.results), 'network')} {verb} tainted trials only, "
+        "so the figures would describe disturbances of the device",
+        details=(f"trials tainted by: {reasons}",),
+        hint="let the device cool down, end other processes on it, and repeat the command",
+    )

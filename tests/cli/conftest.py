@@ -77,10 +77,10 @@ def lut_path(profiled: tuple[Path, Path]) -> Path:
 
 
 def when_quiet(run: Run, *words: str, attempts: int = 3) -> subprocess.CompletedProcess[str]:
-    """Run a command that refuses to judge on a restless machine until it has judged."""
+    """Run a command that fails on a noisy machine, up to `attempts` times."""
     for _ in range(attempts):
         done = run(*words)
-        if "distrusted trials only" not in done.stderr:
+        if "tainted trials only" not in done.stderr:
             assert done.returncode == 0, done.stderr
             return done
     pytest.skip(f"this machine was never quiet enough: {done.stderr}")

@@ -64,13 +64,13 @@ def test_networks_share_rounds_and_a_level(lut_path: Path) -> None:
     networks = [others[0], own, others[1]]
     timed = measure_networks(networks, lut, ci=0.5, budget_s=20)
     assert [one.name for one in timed.measurements] == [str(one) for one in networks]
-    assert len(timed.levels) == len(anchors_of(lut))
-    assert {one.anchor for one in timed.measurements} == {statistics.median(timed.levels)}
+    assert len(timed.slowdowns) == len(anchors_of(lut))
+    assert {one.anchor for one in timed.measurements} == {statistics.median(timed.slowdowns)}
     for one, network in zip(timed.measurements, networks, strict=True):
         assert one.ci95[0] <= one.ms <= one.ci95[1]
         assert one.predicted == predict_latency(lut, network)
     # It was timed once: what tells the level is what is told of it.
-    assert timed.measurements[1].ms / anchors_of(lut)[1].ms == timed.levels[1]
+    assert timed.measurements[1].ms / anchors_of(lut)[1].ms == timed.slowdowns[1]
 
 
 def test_a_network_that_fails_leaves_the_others_measured(

@@ -230,7 +230,7 @@ def test_a_lost_phone_loses_no_trial(old: DeviceDaemon, tmp_path: Path) -> None:
 
     with pytest.raises(DeviceLost, match="trials so far are kept") as lost:
         measured(cut_at_ten)
-    assert "type the same command again" in str(lost.value.hint)
+    assert "repeat the command" in str(lost.value.hint)
     with Journal(tmp_path / "trials.sqlite", readonly=True) as journal:
         assert journal.run().state is RunState.FAILED
         kept = len(journal.trials(journal.run().id))

@@ -104,7 +104,7 @@ def lose(bench: FaultBench) -> None:
     """A run that loses the phone says so, and what to do."""
     with pytest.raises(DeviceLost, match="trials so far are kept") as lost:
         bench.measure()
-    assert "type the same command again" in str(lost.value.hint)
+    assert "repeat the command" in str(lost.value.hint)
     with Journal(bench.journal, readonly=True) as journal:
         assert journal.run().state is RunState.FAILED
     assert not [trial for trial in bench.kept() if trial.failure], "no fault of an op"

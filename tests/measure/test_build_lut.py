@@ -10,17 +10,18 @@ from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, MissingOps
 from latbench.export import ArtifactStore, export_architecture, export_op
 from latbench.lut import Lut, predict_latency
-from latbench.measure import Journal, Plan, Role, RunReport, Settings, Workload, measure
+from latbench.measure import Journal, Plan, Role, RunNote, RunReport, Settings, Workload, measure
+from latbench.measure.records import NetworkNote
 from latbench.space import Architecture, SearchSpace, parse_key, published
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.build_lut import lut_of_run
 
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 SENTINEL = published("fbnet_b", space=SPACE)
-ABOUT = {
-    "space": SPACE.to_dict(),
-    "sentinel": {"layers": SENTINEL.notation, "head": SENTINEL.head},
-}
+NOTE = RunNote(
+    space=SPACE.to_dict(),
+    sentinel=NetworkNote(layers=SENTINEL.notation, head=SENTINEL.head),
+)
 SHORT = Settings(ci=0.5, seconds=0.001, min_samples=3, max_samples=50)
 
 
@@ -49,7 +50,7 @@ def profiled(
     space_plan: Plan, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Journal, RunReport]]:
     with Journal(tmp_path_factory.mktemp("journals") / "trials.sqlite") as journal:
-        yield journal, measure(space_plan, HostDevice(), journal, about=ABOUT)
+        yield journal, measure(space_plan, HostDevice(), journal, note=NOTE)
 
 
 def test_from_trials_to_a_prediction(
@@ -114,7 +115,7 @@ def test_a_run_that_lacks_ops_is_refused_unless_partial(space_plan: Plan, journa
     few = dataclasses.replace(
         space_plan, workloads=space_plan.workloads[:3], settings=dataclasses.replace(QUICK, ci=0.25)
     )
-    measure(few, HostDevice(), journal, about=ABOUT)
+    measure(few, HostDevice(), journal, note=NOTE)
     with pytest.raises(MissingOps) as refused:
         lut_of_run(journal, macs=macs)
     wanted = [op.key for op in SPACE.unique_ops]
@@ -123,7 +124,7 @@ def test_a_run_that_lacks_ops_is_refused_unless_partial(space_plan: Plan, journa
     command = refused.value.command
     assert command.startswith("latbench profile --device host --runtime tflite --precision fp32")
     assert "--space fbnet-cifar --input 16 --width 0.35" in command
-    assert command.endswith(f"--ci 0.25 --journal {journal.path}")
+    assert command.endswith(f"--calibrate 0 --ci 0.25 --journal {journal.path}")
 
     lut = lut_of_run(journal, macs=macs, partial=True)
     assert list(lut.keys()) == sorted(wanted[:3])
@@ -135,7 +136,7 @@ def test_a_run_with_nothing_in_it_is_refused_even_if_partial(
     space_plan: Plan, journal: Journal, device: HostDevice
 ) -> None:
     no_time = dataclasses.replace(SHORT, budget_s=1e-6)
-    measure(dataclasses.replace(space_plan, settings=no_time), device, journal, about=ABOUT)
+    measure(dataclasses.replace(space_plan, settings=no_time), device, journal, note=NOTE)
     with pytest.raises(MissingOps):
         lut_of_run(journal, macs=macs, partial=True)
 
@@ -148,7 +149,7 @@ def test_the_reason_why_an_op_is_missing_is_told(
     first, *rest = space_plan.workloads[:4]
     workloads = (dataclasses.replace(first, path=broken, sha256="0" * 64), *rest)
     plan = dataclasses.replace(space_plan, workloads=workloads, sentinel=None)
-    measure(plan, device, journal, about={"space": SPACE.to_dict()})
+    measure(plan, device, journal, note=RunNote(space=SPACE.to_dict()))
     with pytest.raises(MissingOps) as refused:
         lut_of_run(journal, macs=macs)
     assert any(first.key in line and "at load" in line for line in refused.value.details)
@@ -160,7 +161,7 @@ def test_tainted_trials_are_used_only_where_there_is_nothing_else(
     run = journal.start_run(
         space_plan,
         device={"name": "host", "unit": "u", "description": "d", "emulated": True},
-        about={"space": SPACE.to_dict()},
+        note=RunNote(space=SPACE.to_dict()),
         tool="1",
     )
     first, second = space_plan.workloads[:2]
@@ -185,10 +186,10 @@ def test_tainted_trials_are_used_only_where_there_is_nothing_else(
 
 
 def test_only_runs_of_a_space_make_a_lut(plan: Plan, journal: Journal, device: HostDevice) -> None:
-    with pytest.raises(BadRequest, match="does not hold any run"):
+    with pytest.raises(BadRequest, match=r"holds no run$"):
         lut_of_run(journal, macs=macs)
     measure(plan, device, journal)
-    with pytest.raises(BadRequest, match="not of a search space"):
+    with pytest.raises(BadRequest, match="has no search space"):
         lut_of_run(journal, macs=macs)
-    with pytest.raises(BadRequest, match="a run 7"):
+    with pytest.raises(BadRequest, match="holds no run 7"):
         lut_of_run(journal, 7, macs=macs)

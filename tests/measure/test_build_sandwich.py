@@ -9,7 +9,8 @@ import pytest
 
 from latbench.errors import BadRequest
 from latbench.lut import predict_latency
-from latbench.measure import Journal, Plan, Role, Settings, Workload, summarise
+from latbench.measure import Journal, Plan, Role, RunNote, Settings, Workload, summarise
+from latbench.measure.records import NetworkNote
 from latbench.space import OpSpec, SearchSpace, parse_key
 from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of
@@ -51,18 +52,18 @@ def journalled(
 ) -> Journal:
     """A journal that holds one run of `workloads`, `ROUNDS` rounds of each."""
     target = Target(device="host", runtime=runtime, precision=Precision.FP32)
-    noted = [
-        {"subject": f"n{n}", "layers": net.notation, "head": net.head}
+    networks = tuple(
+        NetworkNote(workload=f"n{n}", layers=net.notation, head=net.head)
         for n, net in enumerate(NETWORKS)
-    ]
+    )
     plan = Plan(
         target,
         tuple(Workload(key, role, path, "0" * 64) for key, role in workloads),
         settings=settings or Settings(),
     )
     journal = Journal(path)
-    about = {"space": SPACE.to_dict(), "context": "sandwich", "calibration": noted}
-    run = journal.start_run(plan, device=DEVICE, about=about, tool="1")
+    note = RunNote(space=SPACE.to_dict(), context="sandwich", calibration=networks)
+    run = journal.start_run(plan, device=DEVICE, note=note, tool="1")
     rng = np.random.default_rng(0)
     for workload in plan.workloads:
         level = workloads[workload.key, workload.role] * 1e6

@@ -17,9 +17,9 @@ from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, DeviceLost, JournalRefused, OutputFailed
 from latbench.measure import Journal, Plan, Progress, Role, Workload, measure, measure_fleet
 from latbench.measure.ledger import Ledger
-from latbench.measure.records import RunState, Trial
+from latbench.measure.records import RunNote, RunState, Trial
 from latbench.measure.scheduler import Scheduler
-from latbench.measure.slowdown import Levels, unit_factors
+from latbench.measure.slowdown import Slowdowns, unit_factors
 from latbench.space import SearchSpace, parse_key
 from latbench.workflows.build_lut import lut_of_run
 
@@ -81,7 +81,7 @@ def test_eight_units_measure_one_plan(journal: Journal, each_trial: Calls) -> No
     names = {unit.unit for unit in units}
     assert set(report.units) == set(report.run.units) == {trial.unit for trial in trials} == names
     assert sum(part.trials for part in report.units.values()) == report.trials == len(trials)
-    for key in report.standings:
+    for key in report.statuses:
         visits = Counter(trial.unit for trial in ops(trials) if trial.workload == key)
         # Round after round a workload goes to units that had it less often.
         assert len(visits) >= 3
@@ -97,7 +97,7 @@ def test_rounds_of_a_workload_spread_over_units_and_their_runners(journal: Journ
     ledger = Ledger(plan, ())
     rounds, units = Scheduler(plan, ledger), ("a", "b", "c")
     taken: Counter[tuple[str, str]] = Counter()
-    run = journal.start_run(plan, device=described("a", "b", "c"), about={}, tool="1")
+    run = journal.start_run(plan, device=described("a", "b", "c"), note=RunNote(), tool="1")
     for turn in range(5 * 18):
         unit = units[turn % 3]
         visit = rounds.take(unit, units)
@@ -116,7 +116,7 @@ def test_one_unit_has_the_order_of_the_plan(journal: Journal) -> None:
     for number in range(6):
         order = [trial.workload for trial in trials if trial.round == number]
         assert order == [workload.key for workload in plan.order(number)]
-        assert {trial.place for trial in trials if trial.round == number} == {number % 3}
+        assert {trial.slot for trial in trials if trial.round == number} == {number % 3}
     assert report.units["alone"].factor == 1
 
 
@@ -147,10 +147,10 @@ def test_a_slower_unit_gives_the_same_results(tmp_path: Path) -> None:
         assert results[1][key].relative_half_width < 1e-5
 
 
-def test_levels_are_the_middle_of_all_units(journal: Journal) -> None:
+def test_factors_of_units_are_relative_to_the_median_unit(journal: Journal) -> None:
     plan = fixed_plan(1)
     assert plan.sentinel is not None
-    run = journal.start_run(plan, device=described("a", "b", "c"), about={}, tool="1")
+    run = journal.start_run(plan, device=described("a", "b", "c"), note=RunNote(), tool="1")
     for unit, ms, taint in (
         *(("a", 10.0, None), ("a", 10.0, None), ("a", 99.0, "trend: up")),
         *(("b", 12.0, None), ("c", 9.0, "trend: up")),
@@ -211,7 +211,7 @@ def test_all_units_gone_and_the_run_goes_on_later(journal: Journal, each_trial: 
         "unit1",
         "unit2",
     }
-    assert "same command" in str(lost.value.hint)
+    assert "repeat the command" in str(lost.value.hint)
     kept = journal.trials(1)
     assert 30 <= len(ops(kept)) <= 33
     assert journal.run().state is RunState.FAILED
@@ -302,7 +302,11 @@ def test_a_budget_ends_all_units(journal: Journal) -> None:
 def test_units_are_of_one_device_and_each_comes_once(journal: Journal) -> None:
     one, other = fleet(2)
     other.name = "another"
-    for devices, reason in (([], "none"), ([one, other], "another, host"), ([one, one], "once")):
+    for devices, reason in (
+        ([], "no device"),
+        ([one, other], "another, host"),
+        ([one, one], "only once"),
+    ):
         with pytest.raises(BadRequest, match=reason):
             measure_fleet(fixed_plan(2), devices, journal)
 
@@ -328,7 +332,7 @@ def test_real_runners_of_several_units(tmp_path: Path, journal: Journal) -> None
         assert trial.after in readings[trial.unit]
 
 
-def space_plan(**settings: object) -> tuple[Plan, dict[str, object]]:
+def space_plan(**settings: object) -> tuple[Plan, RunNote]:
     """A plan of a space's ops, alone."""
     plan = fixed_plan(1, **settings)
     (template,) = plan.workloads
@@ -336,13 +340,15 @@ def space_plan(**settings: object) -> tuple[Plan, dict[str, object]]:
         Workload(op.key, Role.OP, Path(f"{op.key}.onnx"), template.sha256)
         for op in SPACE.unique_ops
     )
-    return Plan(plan.target, workloads, plan.sentinel, plan.settings), {"space": SPACE.to_dict()}
+    return Plan(plan.target, workloads, plan.sentinel, plan.settings), RunNote(
+        space=SPACE.to_dict()
+    )
 
 
 def test_the_lut_says_which_unit_measured_what(journal: Journal) -> None:
-    plan, about = space_plan()
+    plan, note = space_plan()
     units = [*fleet(2, noise=0.0), FixedUnit("slow", slowness=1.2, noise=0.0)]
-    report = measure_fleet(plan, units, journal, about=about)
+    report = measure_fleet(plan, units, journal, note=note)
     lut = lut_of_run(journal, macs=lambda key: parse_key(key).macs)
     assert lut.conditions["unit"] == "slow, unit0, unit1"
     parts = lut.conditions["units"]
@@ -350,17 +356,17 @@ def test_the_lut_says_which_unit_measured_what(journal: Journal) -> None:
     assert parts["slow"]["factor"] == pytest.approx(1.2, rel=1e-6)
     assert sum(part["trials"] for part in parts.values()) == lut.method["trials"]
     trials = journal.trials(report.run.id)
-    levels = Levels.of(trials)
+    slowdowns = Slowdowns.of(trials)
     assert lut.method["rounds_of_units"].keys() == lut.entries.keys()
     for key, entry in lut.entries.items():
         of_units = lut.method["rounds_of_units"][key]
-        best = levels.chosen(trial for trial in trials if trial.workload == key)
+        best = slowdowns.chosen(trial for trial in trials if trial.workload == key)
         assert of_units == dict(Counter(trial.unit for trial in best))
         assert sum(of_units.values()) == entry.rounds
         assert entry.ms == report.result(key).ms
-        # The slow unit's trials were brought to the others' level.
+        # The slow unit's trials were normalised by its factor.
         assert entry.ms == pytest.approx(fixed_runner.latency_ns(f"{key}.onnx") / 1e6, rel=1e-5)
-    alone = measure(plan, FixedUnit("alone"), journal, about=about)
+    alone = measure(plan, FixedUnit("alone"), journal, note=note)
     lut = lut_of_run(journal, alone.run.id, macs=lambda key: parse_key(key).macs)
     assert lut.conditions["unit"] == "alone"
     assert "units" not in lut.conditions
@@ -416,4 +422,4 @@ def test_a_complete_run_is_complete_by_all_its_trials(journal: Journal, seed: st
     first = measure(plan, FixedUnit(seed), journal)
     assert first.complete
     again = measure(plan, FixedUnit(seed), journal)
-    assert (again.taken, again.standings) == (0, first.standings)
+    assert (again.taken, again.statuses) == (0, first.statuses)

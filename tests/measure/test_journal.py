@@ -15,7 +15,7 @@ from measuring import QUICK, small_plan
 from latbench.device.host.device import HostDevice
 from latbench.errors import JournalRefused, OutputFailed
 from latbench.measure import Journal, Plan, measure
-from latbench.measure.records import Failure, RunState, Trial
+from latbench.measure.records import Failure, RunNote, RunState, Trial
 
 DEVICE = {"name": "host", "unit": "u1", "description": "a machine", "emulated": False}
 
@@ -44,10 +44,14 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+#: Callers may note more than latbench does.
+NOTE = RunNote.model_validate({"context": "sandwich", "why": ["a", 1]})
+
+
 def filled(path: Path, plan: Plan, trials: int = 3) -> list[int]:
     """Write a run with some trials; returns the first sample of each."""
     with Journal(path) as journal:
-        run = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+        run = journal.start_run(plan, device=DEVICE, note=RunNote(), tool="1")
         for number in range(trials):
             journal.add_trial(
                 run.id,
@@ -66,7 +70,7 @@ def first_samples(trials: list[Trial]) -> list[int]:
 
 
 def test_trials_are_read_back_as_they_were_written(journal: Journal, plan: Plan) -> None:
-    run = journal.start_run(plan, device=DEVICE, about={"why": ["a", 1]}, tool="9.9")
+    run = journal.start_run(plan, device=DEVICE, note=NOTE, tool="9.9")
     before = journal.add_conditions(run.id, 12.5, '{"load_average": 0.5}')
     written = journal.add_trial(
         run.id,
@@ -92,7 +96,7 @@ def test_trials_are_read_back_as_they_were_written(journal: Journal, plan: Plan)
     )
     after = journal.add_conditions(run.id, 14.0, '{"load_average": 1.5}')
     journal.close_trials([written.id], after)
-    journal.taint([written.id], "sentinel: +9% off its level")
+    journal.taint([written.id], "sentinel: +9% from its median")
 
     timed, failed = journal.trials(run.id)
     assert timed.samples_ns.tolist() == [3, 2**62, 1]
@@ -100,20 +104,20 @@ def test_trials_are_read_back_as_they_were_written(journal: Journal, plan: Plan)
     assert timed.clocks_khz.tolist() == [1_200_000] * 3
     assert (timed.workload, timed.round, timed.started, timed.duration_s) == ("m1", 4, 12.75, 0.25)
     assert (timed.before, timed.after) == (before, after)
-    assert timed.taint == "trend: samples rose by 9%; sentinel: +9% off its level"
+    assert timed.taint == "trend: samples rose by 9%; sentinel: +9% from its median"
     assert failed.failure == Failure("load", "refused", "no model")
     assert failed.samples_ns.size == 0
     assert journal.conditions(run.id)[after] == {"load_average": 1.5}
     again = journal.run()
     assert again.target == plan.target
-    assert again.about == {"why": ["a", 1]}
+    assert again.note == NOTE
     assert again.workloads == {workload.key: workload for workload in plan.all_workloads}
     assert again.sentinel == plan.sentinel
     assert (again.state, again.tool, again.unit) == (RunState.RUNNING, "9.9", "u1")
 
 
 def test_a_workload_cannot_be_visited_twice_in_a_round(journal: Journal, plan: Plan) -> None:
-    run = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+    run = journal.start_run(plan, device=DEVICE, note=RunNote(), tool="1")
     visit = {"samples_ns": np.array([1]), "started": 0.0, "duration_s": 0.0, "warmups": 0}
     journal.add_trial(run.id, plan.workloads[0], 0, **visit)
     with pytest.raises(JournalRefused):
@@ -125,8 +129,8 @@ def test_a_workload_cannot_be_visited_twice_in_a_round(journal: Journal, plan: P
 
 
 def test_the_last_run_is_the_one_measured_last(journal: Journal, plan: Plan) -> None:
-    first = journal.start_run(plan, device=DEVICE, about={}, tool="1")
-    second = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+    first = journal.start_run(plan, device=DEVICE, note=RunNote(), tool="1")
+    second = journal.start_run(plan, device=DEVICE, note=RunNote(), tool="1")
     assert journal.run().id == second.id
     journal.update_run(first.id, state=RunState.FINISHED)
     assert journal.run().id == first.id
@@ -139,7 +143,7 @@ def test_the_last_run_is_the_one_measured_last(journal: Journal, plan: Plan) -> 
 def test_a_run_is_found_by_any_of_its_units(journal: Journal, plan: Plan) -> None:
     units = {name: {"description": "", "dropped_out": 0} for name in ("u2", "u3")}
     run = journal.start_run(
-        plan, device=DEVICE | {"unit": "u2, u3", "units": units}, about={}, tool="1"
+        plan, device=DEVICE | {"unit": "u2, u3", "units": units}, note=RunNote(), tool="1"
     )
     for asked in (("u2",), ("u3", "u9"), ("u2", "u3")):
         found = journal.find_run(plan.identity, *asked)
@@ -150,7 +154,7 @@ def test_a_run_is_found_by_any_of_its_units(journal: Journal, plan: Plan) -> Non
 
 
 def test_threads_share_a_journal(journal: Journal, plan: Plan) -> None:
-    run = journal.start_run(plan, device=DEVICE, about={}, tool="1")
+    run = journal.start_run(plan, device=DEVICE, note=RunNote(), tool="1")
     visit = {"samples_ns": np.array([1]), "started": 0.0, "duration_s": 0.0, "warmups": 0}
 
     def write(number: int) -> Trial:
@@ -188,7 +192,7 @@ def test_a_journal_of_version_2_says_which_unit_measured(
     before = path.read_bytes()
     with Journal(path, readonly=readonly) as journal:
         trials = journal.trials(1)
-        assert [(trial.unit, trial.place) for trial in trials] == [
+        assert [(trial.unit, trial.slot) for trial in trials] == [
             *(("u1", 0), ("u1", 1), ("u1", 0)),
             ("u1", 0),
         ]

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from latbench.errors import JournalRefused, LatbenchError, RunnerFailed
 from latbench.measure import ConvergenceStatus, Journal, Plan, Progress, measure
 from latbench.measure.ledger import Ledger
 from latbench.measure.plan import Role
-from latbench.measure.records import RunState, Trial
+from latbench.measure.records import RunNote, RunState, Trial
 from latbench.target import Runtime
 
 SETTLED = {ConvergenceStatus.CONVERGED, ConvergenceStatus.EXHAUSTED, ConvergenceStatus.NOISY}
@@ -39,15 +40,17 @@ def workers() -> list[psutil.Process]:
 
 def test_a_complete_run(plan: Plan, device: HostDevice, journal: Journal) -> None:
     told: list[Progress] = []
-    report = measure(plan, device, journal, progress=told.append, about={"for": "a test"})
+    report = measure(
+        plan, device, journal, progress=told.append, note=RunNote.model_validate({"for": "a test"})
+    )
 
     assert report.complete
-    assert set(report.standings.values()) <= SETTLED
+    assert set(report.statuses.values()) <= SETTLED
     assert set(report.results) == {workload.key for workload in plan.all_workloads}
     trials = journal.trials(report.run.id)
     assert report.trials == report.taken == len(trials)
     assert set(visits(trials).values()) == {1}
-    for key in report.standings:
+    for key in report.statuses:
         result = report.result(key)
         low, high = result.ci95
         assert 0 < low <= result.ms <= high
@@ -55,7 +58,7 @@ def test_a_complete_run(plan: Plan, device: HostDevice, journal: Journal) -> Non
         assert len(of_key) >= plan.settings.min_rounds
         assert all(trial.samples_ns.size >= plan.settings.min_samples for trial in of_key)
     assert report.timed_s == pytest.approx(sum(trial.timed_s for trial in trials))
-    assert report.run.about == {"for": "a test"}
+    assert json.loads(report.run.note.to_json()) == {"for": "a test"}
     assert report.run.hello is not None
     assert "onnx" in {engine["runtime"] for engine in report.run.hello["engines"]}
     assert report.run.wall_s >= report.session_timed_s
@@ -96,18 +99,18 @@ def test_a_workload_is_visited_until_it_converges_and_no_longer(
 ) -> None:
     report = measure(plan, device, journal)
     trials = journal.trials(report.run.id)
-    for key, standing in report.standings.items():
+    for key, status in report.statuses.items():
         of_key = [trial for trial in trials if trial.workload == key]
         # Trials that were distrusted only later may have been visits too many, or too few.
-        if standing is ConvergenceStatus.CONVERGED and not any(trial.taint for trial in of_key):
-            assert Ledger(plan, of_key[:-1]).standing(key) is ConvergenceStatus.PENDING
+        if status is ConvergenceStatus.CONVERGED and not any(trial.taint for trial in of_key):
+            assert Ledger(plan, of_key[:-1]).status(key) is ConvergenceStatus.PENDING
 
 
 def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
     run = journal.start_run(
         plan,
         device={"name": "host", "unit": "u", "description": "", "emulated": False},
-        about={},
+        note=RunNote(),
         tool="1",
     )
 
@@ -130,21 +133,21 @@ def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
         if round_number < 5:
             visit(3, round_number, 1)  # calm, but too few rounds
     ledger = Ledger(plan, journal.trials(run.id))
-    standings = [ledger.standing(f"m{number}") for number in range(4)]
+    statuses = [ledger.status(f"m{number}") for number in range(4)]
     pending = ConvergenceStatus.PENDING
-    assert standings == [ConvergenceStatus.CONVERGED, pending, ConvergenceStatus.NOISY, pending]
+    assert statuses == [ConvergenceStatus.CONVERGED, pending, ConvergenceStatus.NOISY, pending]
     assert ledger.visits_left("m0") == 0
     assert ledger.visits_left("m1") > 1
     assert ledger.visits_left("m3") == 1
     strict = dataclasses.replace(plan, settings=dataclasses.replace(QUICK, max_rounds=7))
-    assert Ledger(strict, journal.trials(run.id)).standing("m1") is ConvergenceStatus.EXHAUSTED
+    assert Ledger(strict, journal.trials(run.id)).status("m1") is ConvergenceStatus.EXHAUSTED
 
 
 def test_what_is_distrusted_later_says_no_more_what_is_calm(plan: Plan, journal: Journal) -> None:
     run = journal.start_run(
         plan,
         device={"name": "host", "unit": "u", "description": "", "emulated": False},
-        about={},
+        note=RunNote(),
         tool="1",
     )
     rng = np.random.default_rng(0)
@@ -164,13 +167,13 @@ def test_what_is_distrusted_later_says_no_more_what_is_calm(plan: Plan, journal:
         if slowness == 1.0 and workload:
             fast.append(trial.id)
     ledger = Ledger(plan, journal.trials(run.id))
-    ledger.relevel()
+    ledger.estimate_slowdowns()
     before = ledger.half_width("m0")  # of the nine fast ones: those after them are disturbed
     journal.taint(fast, "clock: of another rule")
     ledger.taint(fast, "clock: of another rule")
-    ledger.relevel()
+    ledger.estimate_slowdowns()
     resumed = Ledger(plan, journal.trials(run.id))
-    resumed.relevel()
+    resumed.estimate_slowdowns()
     assert ledger.half_width("m0") == resumed.half_width("m0") != before
 
 
@@ -217,7 +220,7 @@ def test_the_budget_stops_a_run_that_another_call_continues(
     assert stopped.run.state is RunState.STOPPED
     assert not stopped.complete
     assert set(stopped.unconverged) == {workload.key for workload in plan.workloads}
-    with pytest.raises(LatbenchError, match="before the budget ended"):
+    with pytest.raises(LatbenchError, match="within the time limit"):
         stopped.result("m0")
     finished = measure(plan, device, journal)
     assert finished.run.id == stopped.run.id
@@ -238,7 +241,7 @@ def test_a_killed_runner_costs_one_trial(plan: Plan, device: HostDevice, journal
     assert report.complete
     assert report.runners_started == 2
     assert report.failed <= 1  # none, if it struck a reading of the conditions
-    assert set(report.standings.values()) <= SETTLED
+    assert set(report.statuses.values()) <= SETTLED
     failed = [trial.failure for trial in journal.trials(report.run.id) if trial.failure]
     assert all(failure.kind == "crashed" and "SIGKILL" in str(failure) for failure in failed)
 

@@ -9,7 +9,7 @@ from latbench.device.conditions import Conditions
 from latbench.device.host.device import HostDevice
 from latbench.measure import ConvergenceStatus, Journal, Plan, measure, taint
 from latbench.measure.plan import Role
-from latbench.measure.records import Run
+from latbench.measure.records import Run, RunNote
 
 
 def a_machine(root: Path, limit_khz: int, peak_khz: int) -> HostDevice:
@@ -27,7 +27,7 @@ def test_a_capped_clock_taints_everything_and_still_ends(
     device = a_machine(tmp_path / "root", 1_200_000, 2_400_000)
     report = measure(plan, device, journal)
     assert report.complete
-    assert set(report.standings.values()) == {ConvergenceStatus.NOISY}
+    assert set(report.statuses.values()) == {ConvergenceStatus.NOISY}
     trials = journal.trials(report.run.id)
     ops = [trial for trial in trials if trial.role is Role.OP]
     assert all("core 0 is limited to 1.20 of 2.40 GHz" in str(trial.taint) for trial in ops)
@@ -55,7 +55,7 @@ def pretend_slow_past(plan: Plan, device: HostDevice, journal: Journal) -> Run:
         "description": device.description,
         "emulated": device.emulated,
     }
-    run = journal.start_run(plan, device=described, about={}, tool="1")
+    run = journal.start_run(plan, device=described, note=RunNote(), tool="1")
     assert plan.sentinel is not None
     for _ in range(200):
         journal.add_trial(
@@ -77,10 +77,10 @@ def test_a_sentinel_off_its_level_taints_the_trials_around_it(
     report = measure(plan, device, journal)
     assert report.run.id == run.id
     assert report.complete
-    assert set(report.standings.values()) == {ConvergenceStatus.NOISY}
+    assert set(report.statuses.values()) == {ConvergenceStatus.NOISY}
     taken = journal.trials(run.id)[200:]
     assert {trial.role for trial in taken} == {Role.OP, Role.SENTINEL}
-    assert all("sentinel: -100% off its level" in str(trial.taint) for trial in taken)
+    assert all("sentinel: -100% from its median" in str(trial.taint) for trial in taken)
     assert report.tainted == len(taken)
     assert report.drift is not None
     assert report.drift > 0.5

@@ -14,7 +14,7 @@ from latbench.errors import BadRequest, RunnerFailed
 from latbench.measure import Journal, Plan, Role, measure
 from latbench.measure.journal_file import APPLICATION_ID, UPDATES, VERSION
 from latbench.measure.plan import reference_workload
-from latbench.measure.slowdown import Levels
+from latbench.measure.slowdown import Slowdowns
 
 
 def with_reference(plan: Plan, workload: str) -> Plan:
@@ -35,9 +35,9 @@ def test_the_reference_is_timed_between_the_others_in_every_place(
     assert watching.count(Role.REFERENCE) >= len(plan.workloads)
     result = report.results[plan.reference.key]
     of_reference = [trial for trial in trials if trial.role is Role.REFERENCE]
-    assert result.rounds == len(Levels.of(trials).chosen(of_reference))
+    assert result.rounds == len(Slowdowns.of(trials).chosen(of_reference))
     assert result.tainted == sum(trial.taint is not None for trial in of_reference)
-    assert plan.reference.key not in report.standings  # nobody waits for it to converge
+    assert plan.reference.key not in report.statuses  # nobody waits for it to converge
     assert not [trial for trial in trials if trial.failure]
     assert not [trial for trial in trials if "affinity" in (trial.taint or "")]
     again = measure(plan, device, journal)
@@ -80,7 +80,7 @@ def test_it_is_part_of_what_a_run_is_known_by(tmp_path: Path) -> None:
 def test_only_the_reference_has_no_file(tmp_path: Path) -> None:
     plan = small_plan(tmp_path / "models")
     without = dataclasses.replace(plan.workloads[0], path=None)
-    with pytest.raises(BadRequest, match="no file"):
+    with pytest.raises(BadRequest, match="must have a file"):
         dataclasses.replace(plan, workloads=(without, *plan.workloads[1:]))
     with pytest.raises(BadRequest, match="role of a reference"):
         dataclasses.replace(plan, reference=dataclasses.replace(plan.workloads[0], key="another"))

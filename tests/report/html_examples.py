@@ -8,6 +8,7 @@ import numpy as np
 from latbench.lut import Lut, predict_latency
 from latbench.measure import Journal, Plan
 from latbench.measure.plan import Role, Settings, Workload
+from latbench.measure.records import RunNote
 from latbench.space.design import varied_architectures
 
 LUTS = Path(__file__).parents[2] / "luts"
@@ -35,7 +36,7 @@ def write_journal(path: Path, lut: Lut) -> Path:
     plan = Plan(lut.target, workloads, sentinel, Settings())
     device = {"name": "host", "unit": "u1", "description": "a machine", "emulated": False}
     with Journal(path) as journal:
-        run = journal.start_run(plan, device=device, about={}, tool="1")
+        run = journal.start_run(plan, device=device, note=RunNote(), tool="1")
         for number in range(30):
             started = 1e9 + number
             reading = {"time": started, "temperatures_c": {"cpu": 40 + number}, "load_average": 1.0}

@@ -25,7 +25,7 @@ from latbench.device.catalogue import find_device
 from latbench.files import sha256_of
 from latbench.lut import Lut
 from latbench.measure import Journal, Plan, Role, RunReport, Settings, Workload, measure
-from latbench.measure.records import Trial
+from latbench.measure.records import RunNote, Trial
 from latbench.space import SearchSpace, parse_key
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.build_lut import lut_of_run
@@ -105,13 +105,13 @@ class FaultBench:
                 self.orders.pop(number)()
             return add(journal, *words, **values)
 
-        about = {"space": SPACE.to_dict(), "context": "alone"}
+        note = RunNote(space=SPACE.to_dict(), context="alone")
         with (
             mock.patch.object(Journal, "add_trial", noticed),
             contextlib.closing(self.open()) as device,
             Journal(self.journal) as journal,
         ):
-            return measure(self.plan(**settings), device, journal, about=about)
+            return measure(self.plan(**settings), device, journal, note=note)
 
     def kept(self) -> list[Trial]:
         """The trials in the journal."""

@@ -1,4 +1,4 @@
-"""The quantiles that intervals and tests of LUTs use, of the normal distribution and of Student's t.
+"""The quantiles that intervals and tests use, of the normal distribution and of Student's t.
 
 SciPy takes a tenth of a second to import, which commands that only read a LUT need not spend; so the normal
 distribution's come from the standard library.

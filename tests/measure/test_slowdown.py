@@ -1,4 +1,4 @@
-"""Levels: what a unit's speed does to all trials of a moment is taken off each of them."""
+"""Slowdowns: what a unit's speed does to all trials of a moment is taken off each of them."""
 
 import random
 import statistics
@@ -10,7 +10,7 @@ import pytest
 
 from latbench.measure.plan import Role
 from latbench.measure.records import Failure, Trial
-from latbench.measure.slowdown import Levels, levelled, trial_factors, unit_factors
+from latbench.measure.slowdown import Slowdowns, normalised, trial_slowdowns, unit_factors
 
 NOISE = 0.005
 SUBJECTS = {f"op{number}": 0.1 * 1.3**number for number in range(20)} | {"network": 9.0}
@@ -21,7 +21,7 @@ Slowness = Callable[[float], float]
 def trial(number: int, workload: str, ms: float, started: float, **fields: object) -> Trial:
     role = Role.NETWORK if workload == "network" else Role.OP
     known: dict[str, object] = {
-        "role": role, "round": 0, "unit": "a", "place": 0, "clocks_khz": None, "warmups": 0,
+        "role": role, "round": 0, "unit": "a", "slot": 0, "clocks_khz": None, "warmups": 0,
         "duration_s": 0.0,
     }  # fmt: skip
     return Trial(
@@ -57,7 +57,7 @@ def errors(trials: Iterable[Trial], factors: dict[int, float]) -> list[float]:
     """How far the median of each workload's trials is from the truth, once what is common is taken out."""
     medians: dict[str, list[float]] = defaultdict(list)
     for one in trials:
-        medians[one.workload].append(levelled(one, factors).median_ms)
+        medians[one.workload].append(normalised(one, factors).median_ms)
     ratios = {key: statistics.median(of) / SUBJECTS[key] for key, of in medians.items()}
     middle = statistics.median(ratios.values())
     return [abs(ratio / middle - 1) for ratio in ratios.values()]
@@ -75,7 +75,7 @@ def test_a_machine_of_two_speeds_tells_what_a_calm_one_does(seed: int) -> None:
     # With half as many rounds, two of five such machines leave 0.9 % where calm ones leave 0.2 %.
     trials = visits(two_speeds(seed), rounds=16, seed=seed)
     calm = errors(visits(lambda _: 1.0, rounds=16, seed=seed), {})
-    found = errors(trials, trial_factors(trials))
+    found = errors(trials, trial_slowdowns(trials))
     assert statistics.fmean(errors(trials, {})) > 5 * statistics.fmean(found)
     assert statistics.fmean(found) < 3 * statistics.fmean(calm)
 
@@ -86,7 +86,7 @@ def test_what_shows_a_level_less_than_others_is_levelled_less(seed: int) -> None
     sensitivities = {workload: rng.uniform(0.6, 1.4) for workload in SUBJECTS}
     speed = two_speeds(seed)
     trials = visits(speed, 24, seed, sensitivities=sensitivities)
-    factors = trial_factors(trials)
+    factors = trial_slowdowns(trials)
     for workload in SUBJECTS:
         of_workload = [one for one in trials if one.workload == workload]
         # Where the middle of the levels lies, an odd trial or two decide.
@@ -98,7 +98,7 @@ def test_what_shows_a_level_less_than_others_is_levelled_less(seed: int) -> None
 
 def test_a_calm_machine_is_left_as_it_is() -> None:
     trials = visits(lambda _: 1.0)
-    factors = trial_factors(trials)
+    factors = trial_slowdowns(trials)
     assert factors.keys() == {one.id for one in trials}
     assert statistics.pstdev(factors.values()) < NOISE
     # A quarter of the moments are at the calm level or faster; the noise of its neighbours makes a moment.
@@ -107,7 +107,7 @@ def test_a_calm_machine_is_left_as_it_is() -> None:
 
 def test_a_drift_of_the_machine_is_followed() -> None:
     trials = visits(lambda now: 1 + now / 5)  # up by 67 % in the end
-    factors = trial_factors(trials)
+    factors = trial_slowdowns(trials)
     truth = [1 + one.started / 5 for one in trials]
     ratios = [factors[one.id] / true for one, true in zip(trials, truth, strict=True)]
     assert max(ratios) / min(ratios) < 1.05
@@ -121,13 +121,13 @@ def test_what_one_workload_does_alone_is_its_own() -> None:
         else one
         for one in visits(lambda _: 1.0)
     ]
-    factors = trial_factors(trials)
+    factors = trial_slowdowns(trials)
     assert all(factors[one.id] == pytest.approx(1, abs=0.02) for one in trials)
 
 
 def test_a_workload_is_no_neighbour_of_itself() -> None:
     alone = [trial(number, "op0", 1 + number % 3, 0.02 * number) for number in range(30)]
-    assert set(trial_factors(alone).values()) == {1.0}
+    assert set(trial_slowdowns(alone).values()) == {1.0}
 
 
 def test_what_lies_beyond_a_pause_tells_nothing() -> None:
@@ -137,7 +137,7 @@ def test_what_lies_beyond_a_pause_tells_nothing() -> None:
         trial(one.id, one.workload, one.median_ms, one.started + (100 if place >= half else 0))
         for place, one in enumerate(trials)
     ]
-    factors = [trial_factors(paused)[one.id] for one in paused]
+    factors = [trial_slowdowns(paused)[one.id] for one in paused]
     assert max(factors[:half]) < 1.15 * min(factors[:half])
     assert min(factors[half:]) > 1.1 * max(factors[:half])
 
@@ -145,7 +145,7 @@ def test_what_lies_beyond_a_pause_tells_nothing() -> None:
 def test_slow_visits_are_neighbours_too() -> None:
     trials = visits(lambda now: 1 + now / 5)
     slow = [trial(one.id, one.workload, one.median_ms, 150 * one.started) for one in trials]
-    assert trial_factors(slow) == pytest.approx(trial_factors(trials), rel=0.03)
+    assert trial_slowdowns(slow) == pytest.approx(trial_slowdowns(trials), rel=0.03)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -167,11 +167,11 @@ def test_restless_units_stay_comparable(seed: int) -> None:
             )
             for one in of_unit[::24]
         ]
-    factors = trial_factors(trials)
+    factors = trial_slowdowns(trials)
     of_units = []
     for unit in "ab":
         ratios = [
-            levelled(one, factors).median_ms / SUBJECTS[one.workload]
+            normalised(one, factors).median_ms / SUBJECTS[one.workload]
             for one in trials
             if one.unit == unit and one.role is not Role.SENTINEL
         ]
@@ -186,9 +186,9 @@ def test_tainted_trials_tell_of_levels_and_failed_ones_do_not() -> None:
         trial(one.id, one.workload, one.median_ms, one.started, taint="sentinel: off its level")
         for one in trials
     ]
-    assert trial_factors(tainted) == pytest.approx(trial_factors(trials))
+    assert trial_slowdowns(tainted) == pytest.approx(trial_slowdowns(trials))
     failed = trial(7, "op0", 1.0, 0.5, failure=Failure("run", "crash", "gone"))
-    assert trial_factors([*trials, failed]) == trial_factors(trials)
+    assert trial_slowdowns([*trials, failed]) == trial_slowdowns(trials)
 
 
 def test_the_reference_has_its_neighbours_levels_and_tells_none() -> None:
@@ -199,13 +199,13 @@ def test_the_reference_has_its_neighbours_levels_and_tells_none() -> None:
         for number in range(30)
         if (started := 0.1 * number + 0.001)
     ]
-    factors = trial_factors([*trials, *reference])
+    factors = trial_slowdowns([*trials, *reference])
     raw = [one.median_ms for one in reference]
-    told = [levelled(one, factors).median_ms for one in reference]
+    told = [normalised(one, factors).median_ms for one in reference]
     # Where the speed changes between a trial's neighbours, it may be either.
     assert statistics.fmean(abs(ms / 5 - 1) < 0.05 for ms in told) > 0.85
     assert statistics.fmean(abs(ms / 5 - 1) < 0.05 for ms in raw) < 0.7
-    assert {one.id: factors[one.id] for one in trials} == trial_factors(trials)
+    assert {one.id: factors[one.id] for one in trials} == trial_slowdowns(trials)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
@@ -214,18 +214,18 @@ def test_how_much_of_a_run_is_disturbed_does_not_change_what_it_says(share: floa
     rng = random.Random(7)
     busy = [rng.random() < share for _ in range(100)]
     trials = visits(lambda now: 1.25 if busy[int(now / 0.25)] else 1.0, rounds=24)
-    factors = trial_factors(trials)
+    factors = trial_slowdowns(trials)
     ratios = []
     for workload, ms in SUBJECTS.items():
         of_workload = [one for one in trials if one.workload == workload]
-        found = statistics.median(levelled(one, factors).median_ms for one in of_workload)
+        found = statistics.median(normalised(one, factors).median_ms for one in of_workload)
         ratios.append(found / ms)
     assert statistics.median(ratios) == pytest.approx(1, abs=0.01)
 
 
 def test_disturbed_trials_count_only_where_calm_ones_are_few() -> None:
     trials = visits(lambda now: 1.25 if 1.0 < now < 3.0 else 1.0, rounds=24)
-    levels = Levels.of(trials)
+    levels = Slowdowns.of(trials)
     of_workload = [one for one in trials if one.workload == "op3"]
     calm = [one for one in of_workload if not 1.0 < one.started < 3.0]
     assert {one.id for one in levels.chosen(of_workload)} == {one.id for one in calm}
@@ -244,7 +244,7 @@ def test_trusted_trials_alone_say_what_is_calm() -> None:
         else one
         for one in trials
     ]
-    factors = trial_factors(capped)
+    factors = trial_slowdowns(capped)
     trusted = [factors[one.id] for one in capped if one.taint is None]
     assert statistics.median(trusted) == pytest.approx(1, abs=0.03)
 
@@ -269,7 +269,7 @@ def test_units_of_several_speeds_each_with_levels_of_its_own() -> None:
         trials += [*of_unit, *watching]
     units = unit_factors(trials)
     assert units == pytest.approx(slowness, rel=1e-6)
-    factors = trial_factors(trials)
+    factors = trial_slowdowns(trials)
     for unit, speed in speeds.items():
         of_unit = [one for one in trials if one.unit == unit and one.role is Role.OP]
         ratios = [factors[one.id] / speed(one.started) for one in of_unit]
@@ -280,5 +280,5 @@ def test_units_of_several_speeds_each_with_levels_of_its_own() -> None:
 
 
 def test_nothing_was_measured() -> None:
-    assert trial_factors([]) == {}
+    assert trial_slowdowns([]) == {}
     assert unit_factors([]) == {}
