@@ -13,7 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latbench.graph.lowering import Add, Conv, Graph, GraphModule, Linear, Pool, Shuffle, shuffle
+from latbench.graph.lowering import (
+    Add,
+    Conv,
+    Graph,
+    GraphModule,
+    Linear,
+    Pool,
+    Shape,
+    Shuffle,
+    shuffle,
+)
 from latbench.graph.quantize import INT8_MIN, Quantization, Scale
 from latbench.runtime.torchscript.metadata import METADATA_FILE
 
@@ -98,19 +108,25 @@ def write_torchscript(
 
     `metadata` is stored in the archive as the extra file `latbench.json`.
     """
-    sample = torch.zeros(graph.shapes[graph.input])
-    with warnings.catch_warnings(), torch.inference_mode():
-        # TorchScript and eager quantization are deprecated; they are what this format needs.
+    with warnings.catch_warnings():
+        # Eager quantization is deprecated; it is what this format needs.
         warnings.simplefilter("ignore")
         module: nn.Module = (
             GraphModule(graph) if quantization is None else _QuantizedModule(graph, quantization)
         )
+    extra = {METADATA_FILE: json.dumps(metadata, sort_keys=True)}
+    return trace(module, graph.shapes[graph.input], extra)
+
+
+def trace(module: nn.Module, shape: Shape, extra_files: dict[str, str]) -> bytes:
+    """Return `module`, traced with an input of `shape` and frozen, as the bytes of a TorchScript archive."""
+    sample = torch.zeros(shape)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             module.eval(), sample, check_trace=False
         )
         frozen = torch.jit.freeze(traced)
         buffer = io.BytesIO()
-        torch.jit.save(
-            frozen, buffer, _extra_files={METADATA_FILE: json.dumps(metadata, sort_keys=True)}
-        )
+        torch.jit.save(frozen, buffer, _extra_files=extra_files)
     return buffer.getvalue()
