@@ -1,8 +1,8 @@
-"""latbench export: write a whole space, or one network, as files that runtimes load."""
+"""latbench export: write a whole space, or one network, as model files."""
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -22,9 +22,8 @@ from latbench.cli.options import (
 )
 from latbench.cli.output import emit_json, emit_table
 from latbench.cli.progress import track
-
-if TYPE_CHECKING:
-    from latbench.target import Precision, Runtime
+from latbench.runtime.formats import Precision, Runtime
+from latbench.runtime.registry import HOST_RUNTIMES, descriptor
 
 
 @click.command(name="export")
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
     shell_complete=complete_runtimes,
     multiple=True,
     metavar="NAME",
-    help="tflite, onnx, torchscript, coreml or executorch; may be repeated.  "
-    "[default: the first three]",
+    help=f"Runtime to write for: {', '.join(Runtime)}; may be repeated.  "
+    f"[default: {', '.join(HOST_RUNTIMES)}]",
 )
 @click.option(
     "--precision",
@@ -49,28 +48,28 @@ if TYPE_CHECKING:
     shell_complete=complete_precisions,
     multiple=True,
     metavar="NAME",
-    help="fp32 or int8; may be repeated.  [default: fp32]",
+    help=f"{' or '.join(Precision)}; may be repeated.  [default: fp32]",
 )
 @click.option(
     "--out",
     type=output_path,
     shell_complete=complete_folders,
     metavar="DIR",
-    help="Put copies here, named by op.  [default: only the store]",
+    help="Folder for copies, named by op.  [default: the artifact store alone]",
 )
 @json_option
 def command(
     architecture_text: str | None,
-    runtimes: "tuple[Runtime, ...]",
-    precisions: "tuple[Precision, ...]",
+    runtimes: tuple[Runtime, ...],
+    precisions: tuple[Precision, ...],
     out: Path | None,
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Write every op of a space, or the architecture ARCH, in the chosen formats.
+    """Export every op of a space, or the network ARCH, as model files.
 
-    ARCH is a published name (fbnet_b), a notation, or an architecture.json. Every file is checked
-    against PyTorch before it is kept; what the store has already is not written again.
+    ARCH is a published name (fbnet_b), a notation, or an architecture.json. The outputs of every file are
+    compared with PyTorch's before it is kept. Files that the artifact store has are not written again.
     """
     from latbench.export import (
         Artifact,
@@ -80,9 +79,7 @@ def command(
         require_writer,
     )
     from latbench.files import make_folder, write_atomically
-    from latbench.runtime.registry import HOST_RUNTIMES, descriptor
     from latbench.space import read_architecture
-    from latbench.target import Precision, Runtime
 
     space = read_space(**chosen)
     store = ArtifactStore()
@@ -133,7 +130,7 @@ def command(
         )
         return
     emit_table(
-        ("runtime", "precision", "files>", "size>", "seconds>", "worst against PyTorch>"),
+        ("runtime", "precision", "files>", "size>", "seconds>", "worst error>"),
         [_row(r, p, [a for a in artifacts if (a.runtime, a.precision) == (r, p)], seconds[r, p])
          for r, p in formats],
     )  # fmt: skip
@@ -141,17 +138,18 @@ def command(
 
 
 def _row(
-    runtime: "Runtime", precision: "Precision", made: list[Any], seconds: float
+    runtime: Runtime, precision: Precision, made: list[Any], seconds: float
 ) -> tuple[str, ...]:
     size = sum(artifact.path.stat().st_size for artifact in made) / 2**20
     errors = [artifact.error for artifact in made if artifact.error is not None]
     if not errors:
-        worst = "not run: its structure was checked"
+        worst = "not run, structure checked"
     else:
-        worst = f"{max(errors):.1e}" if precision == "fp32" else f"{min(errors):.1f} dB"
+        fp32 = precision is Precision.FP32
+        worst = f"{max(errors):.1e} relative" if fp32 else f"{min(errors):.1f} dB SNR"
     return (runtime, precision, str(len(made)), f"{size:.1f} MiB", f"{seconds:.1f}", worst)
 
 
 def _file_name(artifact: Any) -> str:
-    """The key, or the hash of a network that is known only by its notation."""
+    """The key of an op; for a network, whose notation is no file name, its hash."""
     return artifact.key if artifact.key.isidentifier() else f"network-{artifact.sha256[:12]}"
