@@ -10,7 +10,7 @@ from latbench.errors import UnknownName
 
 
 class Runtime(StrEnum):
-    """The inference runtimes."""
+    """The inference runtimes that artifacts are written for."""
 
     TFLITE = "tflite"
     ONNX = "onnx"
