@@ -17,6 +17,7 @@ class Runtime(StrEnum):
     TORCHSCRIPT = "torchscript"
     COREML = "coreml"
     EXECUTORCH = "executorch"
+    NCNN = "ncnn"
 
     @classmethod
     def named(cls, name: str) -> "Runtime":

@@ -36,7 +36,10 @@ _POSIX_ONLY = {
     select: ("poll", "epoll"),
 }  # fmt: skip
 #: Modules that only import where an optional package is installed.
-_OF_EXTRAS = {"latbench.runtime.executorch.model": "executorch"}
+_OF_EXTRAS = {
+    "latbench.runtime.executorch.model": "executorch",
+    "latbench.runtime.ncnn.model": "ncnn",
+}
 
 _POSIX_MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty")
 
