@@ -1,4 +1,4 @@
-// What state this unit is in, as far as Linux, and so Android, shows it without root.
+// The state of this unit, as far as Linux, and so Android, shows it without root.
 #ifndef LATBENCH_CONDITIONS_H
 #define LATBENCH_CONDITIONS_H
 
@@ -6,8 +6,8 @@
 #include "text.h"
 
 // Add the fields of `Conditions` (latbench/device/conditions.py) to a JSON object that is being written.
-// What the unit does not tell is left out: so are the thermal status and the screen, which on
-// Android only `dumpsys` tells, and the time, which is the host's.
+// Unavailable values are left out: also the thermal status and the screen, which on Android only
+// `dumpsys` reports, and the time, which is the host's.
 void conditions_add(struct text *text, const struct files *files);
 
 #endif

@@ -1,7 +1,7 @@
 // Inference engines: one table of functions each, so that the rest of the runner knows none.
 //
-// An engine may lie in a library that is opened when it is needed, be linked into the program, or
-// be written in another language: a table of C functions is all it takes.
+// An engine can be in a library that is opened when needed, be linked into the program, or be written
+// in another language: it only needs a table of C functions.
 #ifndef LATBENCH_ENGINE_H
 #define LATBENCH_ENGINE_H
 
@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-// What runs where, as far as the engine tells; below 0: it does not.
+// What runs where, as far as the engine reports it; below 0: it does not.
 struct coverage {
     int64_t ops;                    // of the model
     int64_t delegate_nodes;         // what delegates or accelerators made of them
@@ -44,7 +44,7 @@ struct load_options {
 struct engine {
     const char *runtime;                // as the protocol calls it: "onnx", "tflite"
     const char *const *library_names;   // what its library is called, ended by a NULL
-    const char *const *accelerators;    // what it can be asked for, ended by a NULL
+    const char *const *accelerators;    // its accelerators, terminated by NULL
 
     // Open the library at `path`; NULL: the engine is linked into the program. Called once.
     bool (*open)(const char *path, struct failure *failure);

@@ -1,4 +1,4 @@
-// Why something was not done, told to the person at the other end of the protocol.
+// Why something failed, for the person at the other end of the protocol.
 #ifndef LATBENCH_FAILURE_H
 #define LATBENCH_FAILURE_H
 

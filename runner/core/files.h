@@ -1,6 +1,6 @@
-// The small text files in which Linux, and so Android, tells of itself: /proc and /sys.
+// The small text files in /proc and /sys that describe a system with Linux or Android.
 //
-// They are looked for below a root, so that tests can bring a system of their own.
+// They are read below a root, so that tests can provide their own system.
 #ifndef LATBENCH_FILES_H
 #define LATBENCH_FILES_H
 
@@ -15,7 +15,7 @@ struct files {
     const char *root;  // "/", or the folder that stands for it
 };
 
-// Where the file of that absolute path is. Returns false if that is too long.
+// The real path of the file with that absolute path. Returns false if it is too long.
 bool files_path(const struct files *files, char path[FILES_MAX_PATH], const char *format, ...)
     PRINTF_LIKE(3, 4);
 

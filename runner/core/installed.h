@@ -1,4 +1,4 @@
-// Which engines are there, and which library each one is.
+// The installed engines, and the library of each.
 #ifndef LATBENCH_INSTALLED_H
 #define LATBENCH_INSTALLED_H
 

@@ -1,6 +1,6 @@
 // Reading JSON (RFC 8259): one text becomes a tree.
 //
-// Two things are as Python's json module has them, since the host worker reads requests with it:
+// Two things are as in Python's json module, which the Python worker reads requests with:
 // NaN, Infinity and -Infinity are numbers, and the last of two equal names in an object counts.
 #ifndef LATBENCH_JSON_H
 #define LATBENCH_JSON_H
@@ -26,7 +26,7 @@ struct json {
     struct json *next;   // the next child of the same parent
 };
 
-// How deep arrays and objects may lie in each other. Requests of the protocol need three.
+// How deeply arrays and objects can be nested. Requests of the protocol need three levels.
 #define JSON_MAX_DEPTH 64
 
 struct json_document {

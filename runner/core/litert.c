@@ -49,11 +49,11 @@ static bool litert_open(const char *path, struct failure *failure) {
     return true;
 }
 
-static const char *litert_version(void) { return NULL; }  // no function of the library tells
+static const char *litert_version(void) { return NULL; }  // no function of the library reports it
 
 static bool litert_start(struct failure *failure) {
     if (litert_environment != NULL) return true;
-    // Routine lines would crowd out what is said last before a crash.
+    // Routine lines would displace the last message before a crash.
     const struct litert_option quiet = {LITERT_MIN_LOGGER_SEVERITY, {LITERT_INTEGER, LITERT_ERROR}};
     LITERT_CHECK(litert.CreateEnvironment(1, &quiet, &litert_environment), "LiteRT cannot start");
     return true;
@@ -114,7 +114,7 @@ static bool compile(struct litert_model *lite, const struct load_options *load,
     return compiled;
 }
 
-// LiteRT tells how many ops there are, and whether every one went to a delegate.
+// LiteRT reports the number of ops, and whether all went to a delegate.
 static bool count_coverage(struct litert_model *lite, LiteRtSignature *signature,
                            struct failure *failure) {
     const char *what = "LiteRT failed";
@@ -136,8 +136,8 @@ static bool settle(struct litert_model *lite, const struct load_options *load,
     struct shape *settled = declared + count + 1;
     for (size_t i = 0; i < count; i++) {
         declared[i] = lite->model.inputs[i].shape;
-        // LiteRT tells the batch-1 shape of a dynamic input, not what is dynamic in it. So ask for
-        // what is wanted, and have LiteRT refuse it.
+        // LiteRT reports the batch-1 shape of a dynamic input, not what is dynamic in it. So try the
+        // requested shape, which LiteRT may refuse.
         bool asked = load->input_shapes != NULL && i < load->input_shape_count &&
                      load->input_shapes[i].rank == declared[i].rank;
         for (size_t k = 0; asked && k < declared[i].rank; k++)

@@ -1,5 +1,5 @@
 // The part of LiteRT's C API (compiled models) that the runner calls, declared here since its
-// wheels hold no headers.
+// wheels contain no headers.
 //
 // These are the signatures of libLiteRt.so 2.3.0; with 2.1.6 and 2.2.0 they were run too. They are
 // not frozen: LiteRtCreateModelFromFile had no environment before. A library without LITERT_MARKER,

@@ -22,7 +22,7 @@ struct litert_functions {
 extern struct litert_functions litert;
 extern LiteRtEnvironment *litert_environment;
 
-// Say `what`, and what the status means. Returns false.
+// Report `what`, and the meaning of the status. Returns false.
 bool litert_failed(int status, struct failure *failure, const char *what);
 
 // Return false, with the reason in the variable `failure`, from the function around it if a call of
@@ -33,7 +33,7 @@ bool litert_failed(int status, struct failure *failure, const char *what);
         if (status_ != 0) return litert_failed(status_, failure, (what)); \
     } while (0)
 
-// litert_tensors.c: what a model takes and gives.
+// litert_tensors.c: the inputs and outputs of a model.
 
 bool litert_read_tensors(struct litert_model *lite, LiteRtSignature *signature,
                          struct failure *failure);

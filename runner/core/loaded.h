@@ -13,7 +13,7 @@ struct loaded {
     struct threads pool;  // those that the engine started for it
 };
 
-// Load a model into `installed`, fill its inputs from `seed`, and say how long that took.
+// Load a model with an engine of `installed`, fill its inputs from `seed`, and measure how long that takes.
 // Returns NULL with the reason in `failure`.
 struct loaded *loaded_open(struct installed *installed, const struct load_options *options,
                            uint64_t seed, double *load_ms, struct failure *failure);
@@ -23,7 +23,7 @@ void loaded_close(struct loaded *loaded);
 // thread computes alone.
 void loaded_add_observed(struct text *reply, const struct loaded *loaded);
 
-// Add what a `load` tells of the model itself: `inputs`, `outputs`, `coverage`.
+// Add the fields of a `load` about the model itself: `inputs`, `outputs`, `coverage`.
 void loaded_add_model(struct text *reply, const struct loaded *loaded);
 
 // Add `samples_ns` and `clocks_khz`.

@@ -2,9 +2,9 @@
 // needed.
 //
 // Its library exports one function, OrtGetApiBase. That leads to a table of functions (`OrtApi`)
-// which only ever grows at its end: a function keeps its place, so a table asked for by an old
-// version number is valid in every later library. Each line says the function's place and the
-// version of the API that brought it (1.12 has version 12, and so on). The places were checked
+// which only ever grows at its end: a function keeps its index, so a table requested with an old
+// version number is valid in every later library. Each line has the function's index and the
+// version of the API that added it (1.12 has version 12, and so on). The indices were checked
 // with offsetof against the header of 1.29; libraries of 1.19 and 1.32 were run with them.
 #ifndef LATBENCH_ONNXRUNTIME_API_H
 #define LATBENCH_ONNXRUNTIME_API_H
@@ -12,9 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// What every part of the runner's use needs: 1.12, of July 2022.
+// The oldest version that the runner needs: 1.12, of July 2022.
 #define ORT_API_NEEDED 12
-// What tells which nodes an accelerator took.
+// The version that reports which nodes an accelerator executes.
 #define ORT_API_WITH_ASSIGNMENT 24
 
 typedef struct OrtStatus OrtStatus;  // NULL: it worked
@@ -100,7 +100,7 @@ enum {
       (OrtSessionOptions *, const char *provider, const char *const *keys,                         \
        const char *const *values, size_t count))
 
-// Those of version 24 that tell which execution provider took which nodes.
+// Those of version 24 that report which execution provider executes which nodes.
 #define ORT_ASSIGNMENT_FUNCTIONS(X)                                                                \
     X(407, 24, Session_GetEpGraphAssignmentInfo, OrtStatus *,                     \
       (const OrtSession *, const OrtEpAssignedSubgraph *const **, size_t *))                       \

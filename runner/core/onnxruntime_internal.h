@@ -23,7 +23,7 @@ extern struct ort_functions ort;
 extern OrtEnv *ort_environment;
 extern OrtAllocator *ort_allocator;
 
-// Say `what`, and the first line of what the engine says. Releases the status; returns false.
+// Report `what`, and the first line of the engine's message. Releases the status; returns false.
 bool ort_failed(OrtStatus *status, struct failure *failure, const char *what);
 
 // Return false, with the reason in the variable `failure`, from the function around it if a call of
@@ -34,14 +34,14 @@ bool ort_failed(OrtStatus *status, struct failure *failure, const char *what);
         if (status_ != NULL) return ort_failed(status_, failure, (what)); \
     } while (0)
 
-// onnxruntime_tensors.c: what a model takes and gives.
+// onnxruntime_tensors.c: the inputs and outputs of a model.
 
 bool onnx_read_inputs(const OrtSession *session, struct model *model, struct failure *failure);
 bool onnx_read_outputs(const OrtSession *session, struct model *model, struct failure *failure);
-// The shape of a value that a run gave.
+// The shape of an output value of a run.
 bool onnx_read_shape(const OrtValue *value, const char *name, struct shape *shape,
                      struct failure *failure);
-// Set the named dynamic dimensions of an input to what is wanted; `any` says if there are some.
+// Set the named dynamic dimensions of an input to those of `wanted`; `any` is set if there are some.
 bool onnx_override_dimensions(const OrtSession *session, size_t input, const struct shape *wanted,
                               OrtSessionOptions *options, bool *any, struct failure *failure);
 bool onnx_create_value(const struct tensor *tensor, OrtValue **value, struct failure *failure);

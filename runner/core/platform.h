@@ -1,4 +1,4 @@
-// What this program was built for, as `hello` tells it.
+// The platform that this program was built for, as `hello` reports it.
 #ifndef LATBENCH_PLATFORM_H
 #define LATBENCH_PLATFORM_H
 

@@ -20,7 +20,7 @@ void protocol_refuse(struct text *reply, const struct json *id, const char *stag
 // Answer a line that was too long to be read.
 void protocol_refuse_long_line(struct text *reply);
 
-// Answer what comes until `quit`, the end of the input, or the loss of who listens. Returns whether
+// Answer requests until `quit`, the end of the input, or the loss of the client. Returns whether
 // it was `quit`.
 bool protocol_serve(struct runner *runner, struct channel *channel);
 

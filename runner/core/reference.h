@@ -1,5 +1,5 @@
-// A workload that no inference engine takes part in, to tell a changed machine from a changed
-// engine: the 1x1 convolutions of MobileNetV2 at 224 pixels (Sandler et al., CVPR 2018, table 2) as
+// A workload that uses no inference engine, to distinguish a changed machine from a changed engine:
+// the 1x1 convolutions of MobileNetV2 at 224 pixels (Sandler et al., CVPR 2018, table 2) as
 // matrix products. latbench/device/host/reference.py does the same work with NumPy.
 #ifndef LATBENCH_REFERENCE_H
 #define LATBENCH_REFERENCE_H
@@ -11,8 +11,8 @@
 
 #define REFERENCE_HANDLE "reference"
 
-// What it is: only figures of one and the same workload can be compared. Count the number up with
-// every change to reference.c; what a compiler makes of it differs too.
+// Its name: only times of the same workload can be compared. Increment the number with every change
+// to reference.c; compilers make a difference too.
 #ifdef __clang__
 #define REFERENCE_COMPILER "Clang " REFERENCE_TEXT(__clang_major__)
 #else
@@ -31,7 +31,7 @@ struct reference {
 bool reference_open(struct reference *reference, struct failure *failure);
 void reference_close(struct reference *reference);
 
-// Do the work once, on the calling thread.
+// Run the workload once, on the calling thread.
 void reference_run(const struct reference *reference);
 
 // Multiply-accumulates of one run.

@@ -1,7 +1,7 @@
 // Reading the fields of a request: each has a type, and most have a default.
 //
-// A function that returns false has put into `failure` which field was wrong, and how. Where a
-// field is absent, the value that it would go to stays as it is.
+// A function that returns false has put into `failure` which field is wrong, and why. If a field is
+// absent, its value is left unchanged.
 #ifndef LATBENCH_REQUEST_H
 #define LATBENCH_REQUEST_H
 

@@ -112,7 +112,7 @@ static bool settle(struct runner *runner, int threads, const int *cores, size_t 
     return true;
 }
 
-// Whether the system lets every thread use what was asked for, and nothing else.
+// Whether every thread may use the requested cores, and no others.
 static bool check_cores(const struct runner *runner, struct failure *failure) {
     static struct cores observed;
     char asked[256], got[256];

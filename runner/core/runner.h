@@ -1,4 +1,4 @@
-// The models that are loaded, and what all of them share: threads and cores.
+// The loaded models, and the threads and cores that they share.
 #ifndef LATBENCH_RUNNER_H
 #define LATBENCH_RUNNER_H
 
@@ -36,7 +36,7 @@ bool runner_conditions(struct runner *runner, const struct json *request, struct
 bool runner_unload(struct runner *runner, const struct json *request, struct text *reply,
                    struct failure *failure);
 
-// Free every model and the reference, and forget threads and cores: the next client may want another target.
+// Unload every model and the reference, and reset threads and cores: the next client may use another target.
 void runner_reset(struct runner *runner);
 
 #endif

@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4), to say exactly which library an engine is.
+// SHA-256 (FIPS 180-4), to identify the library of an engine.
 #ifndef LATBENCH_SHA256_H
 #define LATBENCH_SHA256_H
 

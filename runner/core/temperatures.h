@@ -1,4 +1,4 @@
-// The temperatures that Linux's thermal zones and hardware monitors tell.
+// The temperatures of Linux's thermal zones and hardware monitors.
 #ifndef LATBENCH_TEMPERATURES_H
 #define LATBENCH_TEMPERATURES_H
 

@@ -1,4 +1,4 @@
-// What goes into a model and comes out of it: shapes, element types, and reproducible data.
+// The inputs and outputs of a model: shapes, element types, and reproducible data.
 #ifndef LATBENCH_TENSOR_H
 #define LATBENCH_TENSOR_H
 
@@ -50,12 +50,12 @@ void tensor_add(struct text *text, const struct tensor *tensor);
 // `seed`; so every language can make the same.
 void tensor_fill(const struct tensor *tensor, uint64_t seed, void *data);
 
-// The shapes to load a model with: those that are `asked` for, or, if `asked` is NULL, `declared`
+// The shapes to load a model with: the requested ones in `asked`, or, if `asked` is NULL, `declared`
 // with batch 1. Puts them into `settled`. As latbench.runtime.base.settle_shapes.
 bool settle_shapes(const struct shape *declared, size_t count, const struct shape *asked,
                    size_t asked_count, struct shape *settled, struct failure *failure);
 
-// Say that an asked shape does not fit the model's own. Returns false.
+// Report that a requested shape does not fit the model's own. Returns false.
 bool refuse_shape(const struct shape *own, const struct shape *wanted, struct failure *failure);
 
 #endif

@@ -14,7 +14,7 @@ bool tflite_failed(const struct tflite_model *lite, struct failure *failure, con
     return fail(failure, "%s: %s", what, lite->said);
 }
 
-// The library may say several things of one failure; the first tells most.
+// The library may report one failure several times; the first message says most.
 static void hear(void *lite, const char *format, va_list arguments) {
     char *said = ((struct tflite_model *)lite)->said;
     if (said[0] != '\0') return;

@@ -20,7 +20,7 @@ struct tflite_model {
     TfLiteDelegate *delegate;
     void (*delete_delegate)(TfLiteDelegate *);
     struct tflite_watch watch;
-    char said[256];  // by the library, about what it did last
+    char said[256];  // the library's message about its last call
 };
 
 // Those that a library lacks are NULL.
@@ -32,7 +32,7 @@ struct tflite_functions {
 
 extern struct tflite_functions tflite;
 
-// Say `what`, and what the library said of it. Returns false.
+// Report `what`, and the library's message about it. Returns false.
 bool tflite_failed(const struct tflite_model *lite, struct failure *failure, const char *what);
 
 // tflite_delegates.c: who computes.
@@ -46,11 +46,11 @@ struct coverage tflite_coverage(const struct tflite_model *lite, const char *acc
 // tflite_tensors.c: what a model takes and gives.
 
 bool tflite_read_inputs(struct tflite_model *lite, struct failure *failure);
-// Give the inputs the shapes that are asked for, and allocate all tensors.
+// Set the requested shapes of the inputs, and allocate all tensors.
 bool tflite_settle_inputs(struct tflite_model *lite, const struct load_options *load,
                           struct failure *failure);
 bool tflite_read_outputs(struct tflite_model *lite, struct failure *failure);
-// The outputs' shapes anew; returns whether all are known.
+// Update the outputs' shapes; returns whether all are known.
 bool tflite_read_output_shapes(struct tflite_model *lite);
 
 #endif

@@ -26,7 +26,7 @@ static bool read_shape(const TfLiteTensor *from, struct shape *shape) {
     return true;
 }
 
-// Which dimensions are dynamic, no function tells; so look into the tensor, if it is what we know.
+// No function reports which dimensions are dynamic; so look into the tensor, if its layout is known.
 static void read_dynamic(const TfLiteTensor *from, struct shape *shape) {
     if (from->name != tflite.TfLiteTensorName(from)) return;
     const struct tflite_ints *signature = from->dims_signature;

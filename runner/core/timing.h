@@ -37,7 +37,7 @@ struct sampling {
 struct samples {
     size_t count;
     int64_t *ns;   // how long each run took
-    int64_t *khz;  // the clock before each; NULL where it is not told
+    int64_t *khz;  // the clock before each; NULL if it is not reported
 };
 
 // Warm up and time `run` as `sampling` says. `clock` may be NULL. If a run fails, the reason is in

@@ -9,13 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ORPHAN_S 5  // what a runner whose client has gone may still spend on what it was asked
+#define ORPHAN_S 5  // for the last request of a client that is gone
 #define ORPHAN_STATUS 3
 
 #ifdef POLLRDHUP
 #define HUNG_UP POLLRDHUP  // a socket whose other side will send no more
 #else
-#define HUNG_UP 0  // POLLHUP is reported even if nothing is asked for
+#define HUNG_UP 0  // POLLHUP is reported without being requested
 #endif
 
 static const char *volatile current_stage = "start";

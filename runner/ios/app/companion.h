@@ -1,4 +1,4 @@
-// The companion app without its shell: what the phone is to hosts, whichever of its threads is asked.
+// The companion app without its shell: the state of the phone that all threads serve to hosts.
 #ifndef LATBENCH_COMPANION_H
 #define LATBENCH_COMPANION_H
 
@@ -17,7 +17,7 @@ struct companion {
     struct cache cache;
     struct engines engines;
     struct files files;
-    const char *model, *os_version, *unit;  // "iPhone10,3", "16.7.10", what tells this phone apart
+    const char *model, *os_version, *unit;  // "iPhone10,3", "16.7.10", the phone's identifier
     bool emulated;                          // its times mean nothing
     unsigned port;                          // 0: one that is free
     bool on_network;                        // reachable by Wi-Fi too, not by cable alone

@@ -4,7 +4,7 @@
 //         [--model TEXT] [--os-version TEXT] [--unit TEXT] [--onnxruntime FILE] [--litert FILE]
 //         [--litert-version TEXT]
 //
-// The state file stands for what iOS tells the shell: words "active 0", "thermal 2", "low_power 1",
+// The state file stands in for the state that iOS reports to the shell: words "active 0", "thermal 2", "low_power 1",
 // "battery 80", "charging 1", read before and after each request.
 #include <fcntl.h>
 #include <stdio.h>

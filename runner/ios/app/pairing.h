@@ -1,4 +1,4 @@
-// Who may use this phone: whoever knows the token that its screen shows. The token itself never travels.
+// Pairing: a host may use this phone if it knows the token on its screen. The token is never sent.
 //
 // A host sends a nonce and its session, the phone a nonce of its own. The host proves that it knows the
 // token by HMAC-SHA-256 (RFC 2104) over both, then the phone does. A nonce is used once, so a proof that

@@ -1,4 +1,4 @@
-// What the phone is like now, as the app's shell tells it, and what may be done while it is so.
+// The present state of the phone, as the app's shell reports it, and whether it allows measuring.
 #ifndef LATBENCH_PHONE_STATE_H
 #define LATBENCH_PHONE_STATE_H
 
@@ -33,7 +33,7 @@ bool phone_state_may_measure(const struct phone_state *state, struct failure *fa
 bool phone_state_was_undisturbed(const struct phone_state *before, const struct phone_state *after,
                                  struct failure *failure);
 
-// Add the fields of `Conditions` (latbench/device/conditions.py) that it tells.
+// Add its fields of `Conditions` (latbench/device/conditions.py).
 void phone_state_add(struct text *reply, const struct phone_state *state);
 
 #endif

@@ -1,4 +1,4 @@
-// Watches what iOS tells of the phone, and keeps the companion's state up to date.
+// Watches the state of the phone that iOS reports, and keeps the companion's copy up to date.
 #import <UIKit/UIKit.h>
 
 #include "companion.h"
