@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/measure"))
 from fixed_units import FixedUnit, fixed_plan
 
 from latbench._version import __version__
+from latbench.device.android.adb.direct import DirectLink
+from latbench.device.android.adb.keys import own_key, signer
+from latbench.device.android.adb.link import AdbLink
+from latbench.device.android.adb.server_link import ServerLink
 from latbench.device.android.artifacts import send_artifacts
-from latbench.device.android.direct import DirectLink
-from latbench.device.android.keys import own_key, signer
-from latbench.device.android.link import AdbLink
-from latbench.device.android.server import ServerLink
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.messages import REFERENCE_HANDLE
 from latbench.device.protocol.transport import ProcessTransport

@@ -137,18 +137,41 @@ class DeviceUnavailable(LatbenchError):
 
 
 class RunnerFailed(LatbenchError):
-    """The runner could not carry out a request.
+    """A runner could not do what was requested.
 
     Args:
-        stage: one of start, hello, load, run, conditions, unload, quit, request.
-        kind: refused (it answered with an error), crashed (it died) or hung (no answer in time).
-        reason: the runner's own message, or how it ended.
-        hint: what to type or do next.
+        stage: what was requested: start, hello, load, run, conditions, unload, quit or request.
+        kind: refused (the runner answered with an error), crashed (it ended) or hung (it did not answer
+            in time).
+        reason: why, in the runner's own words if it answered.
+        model: the name of the model concerned, where it is known.
     """
 
-    def __init__(self, stage: str, kind: str, reason: str, *, hint: str | None = None) -> None:
-        super().__init__(f"the runner {kind} at {stage}: {reason}", hint=hint)
+    def __init__(
+        self,
+        stage: str,
+        kind: str,
+        reason: str,
+        *,
+        model: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        subject = "the model" if model is None else model
+        do, doing = {
+            "start": ("start the runner", "starting"),
+            "hello": ("use the runner", "starting"),
+            "load": (f"load {subject}", f"loading {subject}"),
+            "run": (f"run {subject}", f"running {subject}"),
+            "conditions": ("read the state of the unit", "reading the state of the unit"),
+            "unload": (f"unload {subject}", f"unloading {subject}"),
+        }.get(stage, (f"do {stage}", f"doing {stage}"))
+        failed = f"cannot {do}" if kind == "refused" else f"the runner {kind} while {doing}"
+        super().__init__(f"{failed}: {reason}", hint=hint)
         self.stage, self.kind, self.reason = stage, kind, reason
+
+    def of(self, model: str) -> "RunnerFailed":
+        """The same error, naming the model concerned."""
+        return RunnerFailed(self.stage, self.kind, self.reason, model=model, hint=self.hint)
 
 
 class JournalRefused(LatbenchError):

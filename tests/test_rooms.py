@@ -29,10 +29,11 @@ LEAVES = (
 )
 
 _MODELS = ("latbench.space", "latbench.graph", "latbench.runtime", "latbench.target")
-_PROTOCOL = ("latbench.device.conditions", "latbench.device.protocol")
+_PROTOCOL = ("latbench.device.records", "latbench.device.conditions", "latbench.device.protocol")
 _DEVICE = (
     *(*_PROTOCOL, "latbench.device.base", "latbench.device.catalogue", "latbench.device.linux"),
-    *("latbench.device.lock", "latbench.device.runner_files"),
+    *("latbench.device.lock", "latbench.device.native", "latbench.device.opener"),
+    *("latbench.device.selector", "latbench.device.tools", "latbench.runtime", "latbench.target"),
 )
 
 #: Room -> the rooms that it may import, besides itself and the leaves.
@@ -51,30 +52,30 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "latbench.runtime": ("latbench.graph",),
     "latbench.target": ("latbench.runtime",),
     "latbench.export": _MODELS,
-    "latbench.device.conditions": (),
+    "latbench.device": (),
+    "latbench.device.records": (),
+    "latbench.device.conditions": ("latbench.device.records",),
     "latbench.device.protocol": (
-        *("latbench.device.conditions", "latbench.runtime", "latbench.target"),
+        *("latbench.device.records", "latbench.device.conditions"),
+        *("latbench.runtime", "latbench.target"),
     ),
     "latbench.device.base": (*_PROTOCOL, "latbench.target"),
-    "latbench.device.catalogue": ("latbench.runtime", "latbench.target"),
+    "latbench.device.catalogue": ("latbench.device.records", "latbench.runtime", "latbench.target"),
     "latbench.device.linux": ("latbench.device.conditions",),
-    "latbench.device.lock": (),
-    "latbench.device.runner_files": (),
+    "latbench.device.lock": ("latbench.device.records",),
+    "latbench.device.native": ("latbench.device.records",),
+    "latbench.device.selector": (),
+    "latbench.device.opener": (
+        *("latbench.device.base", "latbench.device.catalogue", "latbench.device.selector"),
+    ),
+    "latbench.device.tools": (*_PROTOCOL, "latbench.runtime", "latbench.target"),
+    "latbench.device.host": _DEVICE,
+    "latbench.device.android": _DEVICE,
+    "latbench.device.ios": _DEVICE,
     "latbench.device.registry": (
-        *(*_DEVICE, "latbench.device.host", "latbench.device.tools"),
-        *("latbench.device.android", "latbench.device.ios"),
-    ),
-    "latbench.device.host": (*_DEVICE, "latbench.runtime", "latbench.target"),
-    "latbench.device.tools": (
-        *(*_DEVICE, "latbench.device.host", "latbench.runtime", "latbench.target"),
-    ),
-    "latbench.device.android": (
-        *(*_DEVICE, "latbench.device.tools", "latbench.runtime", "latbench.target"),
-    ),
-    "latbench.device.ios": (*_DEVICE, "latbench.target"),
-    "latbench.device": (
-        *(*_DEVICE, "latbench.device.host", "latbench.device.tools"),
-        *("latbench.device.android", "latbench.device.ios", "latbench.target"),
+        *("latbench.device.base", "latbench.device.catalogue", "latbench.device.opener"),
+        *("latbench.device.selector", "latbench.device.host", "latbench.device.android"),
+        "latbench.device.ios",
     ),
     "latbench.measure": (
         *("latbench.device.base", *_PROTOCOL, "latbench.runtime", "latbench.statistics"),
@@ -87,15 +88,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "latbench.report": ("latbench.space", "latbench.measure", "latbench.lut", "latbench.target"),
     "latbench.cli": (
-        *(*_MODELS, "latbench.export", *_DEVICE, "latbench.device", "latbench.device.registry"),
-        *(
-            "latbench.device.android",
-            "latbench.device.ios",
-            "latbench.measure",
-            "latbench.lut",
-            "latbench.report",
-        ),
-        "latbench.workflows",
+        *(*_MODELS, "latbench.export", *_DEVICE, "latbench.device.registry", "latbench.device.ios"),
+        *("latbench.measure", "latbench.lut", "latbench.report", "latbench.workflows"),
     ),
     "latbench": ("latbench.space", "latbench.lut", "latbench.target", "latbench.workflows"),
     "latbench.__main__": ("latbench.cli",),
@@ -206,7 +200,7 @@ def test_the_table_has_no_circle() -> None:
 def test_imports_inside_functions_and_of_whole_modules_are_found() -> None:
     found = {module for _, module in imports_of(Path("latbench/cli/build_lut.py"))}
     assert "latbench.workflows.build_lut" in found
-    assert "latbench.device.runner_files" in {
+    assert "latbench.device.native.engines" in {
         module for _, module in imports_of(Path("latbench/cli/runner.py"))
     }
 

@@ -1,4 +1,4 @@
-"""latbench devices: the catalogue, and what is attached; devices clean: leave nothing on a phone."""
+"""latbench devices: list the catalogue and attached units; devices clean: remove latbench from a phone."""
 
 from dataclasses import asdict
 
@@ -12,11 +12,11 @@ from latbench.cli.output import emit_json, emit_table
 @json_option
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """List the device catalogue and what is attached."""
+    """List the device catalogue and the attached units."""
     if context.invoked_subcommand is not None:
         return
-    from latbench.device.attached import attached_units
     from latbench.device.catalogue import load_catalogue
+    from latbench.device.registry import attached_units
 
     catalogue, units = load_catalogue(), attached_units()
     if as_json:
@@ -30,11 +30,11 @@ def command(context: click.Context, as_json: bool) -> None:
         )
         return
     emit_table(
-        ("device", "what it is", "cores"),
+        ("device", "name", "cores"),
         [(entry.name, entry.title, entry.core_summary) for entry in catalogue.values()],
     )
     emit_table(
-        ("attached", "unit", "state", "what it says it is"),
+        ("attached", "unit", "state", "description"),
         [(u.device or "not in the catalogue", u.unit, u.state, u.description) for u in units],
     )
     for unit in units:
@@ -47,11 +47,11 @@ def command(context: click.Context, as_json: bool) -> None:
 @adb_server_option
 @json_option
 def clean(unit: str | None, adb_server: str | None, as_json: bool) -> None:
-    """Put back what was changed on a phone, and remove what latbench left there."""
+    """Restore a phone's settings and remove the files that latbench left on it."""
     from latbench.device.registry import UnitSelector, clean_unit
 
-    serial, freed = clean_unit(UnitSelector(unit, adb_server))
+    cleaned = clean_unit(UnitSelector(unit=unit, adb_server=adb_server))
     if as_json:
-        emit_json({"unit": serial, "freed_bytes": freed})
+        emit_json(cleaned._asdict())
     else:
-        click.echo(f"{serial}: {freed / 2**20:.1f} MiB removed")
+        click.echo(f"{cleaned.unit}: {cleaned.freed_bytes / 2**20:.1f} MiB removed")

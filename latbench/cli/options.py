@@ -3,7 +3,6 @@
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -178,23 +177,30 @@ def read_space(
 
 
 def where_options(command: F) -> F:
-    """Add the options that choose a unit and what may be done to it, passed as `where`."""
+    """Add the options that select a unit, passed as the `UnitSelector` `where`."""
 
     @functools.wraps(command)
     def called(
         *words: Any,
         unit: str | None,
         adb_server: str | None,
-        claimed: bool,
-        prepared: bool,
+        skip_identity_check: bool,
+        prepare: bool,
         address: str | None,
         runner: str | None,
         **rest: Any,
     ) -> Any:
         from latbench.device.registry import UnitSelector
 
-        where = UnitSelector(unit, adb_server, claimed, prepared, address, runner)
-        return command(*words, where=where, **rest)
+        selector = UnitSelector(
+            unit=unit,
+            adb_server=adb_server,
+            skip_identity_check=skip_identity_check,
+            prepare=prepare,
+            address=address,
+            runner=runner,
+        )
+        return command(*words, where=selector, **rest)
 
     wrapped: Any = called
     for option in reversed((unit_option, adb_server_option, address_option, *_treatment)):
@@ -203,33 +209,37 @@ def where_options(command: F) -> F:
 
 
 def fleet_options(command: F) -> F:
-    """As `where_options`, for one unit or several of one device, passed as `where`, one place each."""
+    """As `where_options`, for one or several units of a device, passed as a tuple of selectors `where`."""
 
     @functools.wraps(command)
     def called(
         *words: Any,
         units: tuple[str, ...],
         adb_servers: tuple[str, ...],
-        claimed: bool,
-        prepared: bool,
+        skip_identity_check: bool,
+        prepare: bool,
         address: str | None,
         runner: str | None,
         **rest: Any,
     ) -> Any:
-        from latbench.device.registry import places
+        from latbench.device.registry import unit_selectors
 
-        where = places(units, adb_servers, claimed=claimed, prepared=prepared, address=address)
-        return command(
-            *words, where=tuple(replace(place, runner=runner) for place in where), **rest
+        selectors = unit_selectors(
+            units,
+            adb_servers,
+            skip_identity_check=skip_identity_check,
+            prepare=prepare,
+            address=address,
+            runner=runner,
         )
+        return command(*words, where=selectors, **rest)
 
     options = (
         click.option("--unit", "units", multiple=True, metavar="SERIAL",
-                     help="Which phone, as adb devices lists it, or HOST:PORT; given again, they "
-                     "share the work.  [default: the only one]"),
+                     help="Phone, as adb devices lists it, HOST:PORT, or an iPhone's UDID. Repeat "
+                     "it to share the work between several.  [default: the only one]"),
         click.option("--adb-server", "adb_servers", multiple=True, metavar="HOST:PORT",
-                     help="The adb server that knows the phone; may be given again.  "
-                     "[default: this machine's]"),
+                     help="adb server to use; can be repeated.  [default: this machine's]"),
         address_option,
         *_treatment,
     )  # fmt: skip
@@ -272,12 +282,13 @@ def accelerator_options(command: F) -> F:
 
 
 _treatment = (
-    click.option("--as", "claimed", is_flag=True,
-                 help="Take the phone for --device, whatever it says it is."),
-    click.option("--prepare", "prepared", is_flag=True,
-                 help="Steady the phone: fixed-performance mode, dim screen on; put back after."),
+    click.option("--as", "skip_identity_check", is_flag=True,
+                 help="Skip the device identity check: measure the phone as --device."),
+    click.option("--prepare", is_flag=True,
+                 help="Make the phone's clocks steadier (fixed-performance mode, dim screen), and "
+                 "restore its settings afterwards."),
     click.option("--runner", metavar="NAME[=FILE]",
-                 help="What times models: benchmark_model, onnxruntime_perf_test, "
+                 help="Program that times the models: benchmark_model, onnxruntime_perf_test, "
                  "speed_benchmark_torch or executor_runner; on this machine also native.  "
                  "[default: latbench's own]"),
 )  # fmt: skip
@@ -288,7 +299,8 @@ def unit_option(command: F) -> F:
     return click.option(
         "--unit",
         metavar="SERIAL",
-        help="Which phone: as adb devices lists it, HOST:PORT, or a UDID.  [default: the only one]",
+        help="Phone, as adb devices lists it, HOST:PORT, or an iPhone's UDID.  "
+        "[default: the only one]",
     )(command)
 
 
@@ -297,7 +309,7 @@ def address_option(command: F) -> F:
     return click.option(
         "--address",
         metavar="HOST:PORT",
-        help="An iPhone on Wi-Fi, as its companion app shows.  [default: one on a cable]",
+        help="Address of an iPhone on Wi-Fi, as its companion app shows it.  [default: on USB]",
     )(command)
 
 
@@ -306,7 +318,7 @@ def adb_server_option(command: F) -> F:
     return click.option(
         "--adb-server",
         metavar="HOST:PORT",
-        help="The adb server that knows the phone.  [default: this machine's]",
+        help="adb server to use.  [default: this machine's]",
     )(command)
 
 

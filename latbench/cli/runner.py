@@ -1,4 +1,4 @@
-"""latbench runner: build the runner for phones, install it and its engines, and pair with iPhones."""
+"""latbench runner: build the native runner, install engines or the companion app, and pair iPhones."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,15 +11,15 @@ from latbench.cli.options import address_option, json_option, unit_option
 from latbench.cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
-    from latbench.device.runner_files import InstalledFile
+    from latbench.device.native.files import InstalledFile
 
-# As `latbench.device.runner_files.PRESETS`, which is not imported for `--help`.
+# As `latbench.device.native.build.PRESETS`, which is not imported for `--help`; a test compares them.
 PRESETS = ("host", "arm64-linux", "android-arm64-v8a", "android-armeabi-v7a", "android-x86_64")
 
 
 @click.group(name="runner")
 def command() -> None:
-    """Build the runner for phones, install its engines or the companion app, and pair iPhones."""
+    """Build the native runner, install engines for it or the iPhone app, and pair iPhones."""
 
 
 @command.command()
@@ -28,21 +28,20 @@ def command() -> None:
     type=click.Choice(PRESETS),
     default="android-arm64-v8a",
     show_default=True,
-    help="What to build for.",
+    help="Platform to build for.",
 )
 @click.option(
     "--torchscript",
     is_flag=True,
-    help="Build this machine's engine for TorchScript instead, with the installed torch.",
+    help="Build this machine's TorchScript engine instead, from the installed torch.",
 )
 @json_option
 def build(preset: str, torchscript: bool, as_json: bool) -> None:
-    """Build the runner with the tools that are here; nothing is downloaded."""
-    from latbench.device import runner_files
+    """Build the native runner with the installed tools. Nothing is downloaded."""
+    from latbench.device.native.build import build as build_runner
+    from latbench.device.native.build import build_torchscript
 
-    _tell(
-        [runner_files.build_torchscript() if torchscript else runner_files.build(preset)], as_json
-    )
+    _print_files([build_torchscript() if torchscript else build_runner(preset)], as_json)
 
 
 @command.command()
@@ -52,15 +51,17 @@ def build(preset: str, torchscript: bool, as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
     metavar="FILE",
-    help="An .aar, .whl or .so of ONNX Runtime or LiteRT; may be given again.",
+    help="An .aar, .whl or .so of ONNX Runtime or LiteRT; can be repeated.",
 )
-@click.option("--replace", is_flag=True, help="Also where another library of that name is there.")
-@click.option("--device", metavar="NAME", help="An iPhone, to put the companion app on.")
+@click.option("--replace", is_flag=True, help="Replace an installed library of the same engine.")
+@click.option(
+    "--device", metavar="NAME", help="iPhone of the catalogue to install the companion app on."
+)
 @click.option(
     "--app",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="With --device: the companion app as Xcode built it, .ipa or .app.",
+    help="With --device: the companion app that Xcode built, .ipa or .app.",
 )
 @unit_option
 @json_option
@@ -72,7 +73,7 @@ def install(
     unit: str | None,
     as_json: bool,
 ) -> None:
-    """Keep the libraries of engines for Android phones, or put the companion app on an iPhone.
+    """Install engines for the native runner, or the companion app on an iPhone.
 
     Nothing is downloaded.
     """
@@ -81,24 +82,26 @@ def install(
         return
     if not engines or device is not None or app is not None or unit is not None:
         raise click.UsageError("give --engine FILE, or --device NAME and --app PATH")
-    from latbench.device.runner_files import install as install_engine
+    from latbench.device.native.engines import install as install_engine
 
-    _tell([file for one in engines for file in install_engine(one, replace=replace)], as_json)
+    _print_files(
+        [file for one in engines for file in install_engine(one, replace=replace)], as_json
+    )
 
 
 @command.command()
 @click.option("--device", required=True, metavar="NAME", help="An iPhone of the catalogue.")
 @click.option(
     "--token",
-    prompt="The token that the companion app shows",
+    prompt="The pairing token that the companion app shows",
     metavar="TEXT",
-    help="The token that the companion app shows.  [default: asked for]",
+    help="The pairing token that the companion app shows.  [default: prompt for it]",
 )
 @unit_option
 @address_option
 @json_option
 def pair(device: str, token: str, unit: str | None, address: str | None, as_json: bool) -> None:
-    """Learn the pairing token of an iPhone, and keep it here."""
+    """Pair with an iPhone: check its token and store it on this machine."""
     from latbench.device.catalogue import find_device
     from latbench.device.ios.device import pair_phone
 
@@ -118,19 +121,19 @@ def _install_app(device: str, app: Path, unit: str | None, as_json: bool) -> Non
         emit_json(asdict(done))
         return
     click.echo(f"{done.udid}: installed by {done.tool} (iOS {done.version})")
-    click.echo("the app runs" if done.started else str(done.advice))
+    click.echo("the app is running" if done.started else str(done.advice))
 
 
 @command.command(name="list")
 @json_option
 def list_files(as_json: bool) -> None:
-    """List what was built and installed."""
-    from latbench.device.runner_files import installed
+    """List the built runners and installed engines."""
+    from latbench.device.native.files import installed
 
-    _tell(installed(), as_json)
+    _print_files(installed(), as_json)
 
 
-def _tell(files: "Sequence[InstalledFile]", as_json: bool) -> None:
+def _print_files(files: "Sequence[InstalledFile]", as_json: bool) -> None:
     if as_json:
         emit_json(
             [

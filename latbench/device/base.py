@@ -1,4 +1,4 @@
-"""What a device is to the rest of latbench: a way to run artifacts, and to see its own state."""
+"""The interface of a device: it opens runners, receives artifacts, and reports its conditions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,14 +6,19 @@ from typing import Protocol, runtime_checkable
 
 from latbench.device.conditions import Conditions
 from latbench.device.protocol.client import RunnerClient
+from latbench.errors import BadRequest
 from latbench.target import Runtime
+from latbench.wording import count_of
 
 
 class Device(Protocol):
-    """One attached unit that can run artifacts and report its own conditions.
+    """One open unit.
 
-    A unit is one physical device; `unit` tells it apart from others of the same device. `emulated`
-    units compute right but their times mean nothing.
+    Attributes:
+        name: the device's name in the catalogue.
+        unit: the identifier of this physical unit.
+        description: what the unit identifies itself as; a LUT records it.
+        emulated: whether its times are meaningless; its outputs are right.
     """
 
     name: str
@@ -23,10 +28,10 @@ class Device(Protocol):
 
     @property
     def reference(self) -> str | None:
-        """The workload without an engine that its runners have; None where they have none."""
+        """The reference workload of its runners; None if they have none."""
 
     def open_runner(self) -> RunnerClient:
-        """Start a runner on the unit and return the client that talks to it.
+        """Start a runner on the unit and return a client for it.
 
         Raises:
             RunnerFailed: it does not start.
@@ -34,39 +39,52 @@ class Device(Protocol):
         """
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
-        """Bring artifacts to where the runner can load them; returns each one's path there.
+        """Send artifacts to where the runner can load them; returns the path of each there.
 
         Raises:
             DeviceUnavailable: the unit cannot be reached.
         """
 
     def conditions(self) -> Conditions:
-        """Return what the unit says of its state now."""
+        """Read the state of the unit."""
 
     def require_cores(self, cores: Sequence[int], threads: int) -> None:
-        """Make sure that `threads` threads can be pinned to `cores`.
+        """Check that `threads` threads can be pinned to `cores`.
 
         Raises:
-            BadRequest: the unit has no such core for us, or there are fewer cores than threads.
+            BadRequest: the unit lacks a core, or there are fewer cores than threads.
         """
 
     def default_cores(self, threads: int) -> tuple[int, ...]:
-        """Choose the cores to pin `threads` threads to; empty where the system chooses.
+        """Choose the cores to pin `threads` threads to; empty if the system chooses.
 
         Raises:
             BadRequest: the unit has fewer.
         """
 
     def close(self) -> None:
-        """Give the unit up, as it was found. Never fails; may be repeated."""
+        """Restore the unit and release it. Never raises; may be repeated."""
+
+
+def require_a_core_each(cores: Sequence[int], threads: int) -> None:
+    """Check that there are at least as many cores as threads.
+
+    Raises:
+        BadRequest: there are fewer.
+    """
+    if len(cores) < threads:
+        raise BadRequest(
+            f"{count_of(threads, 'thread')} on {count_of(len(cores), 'core')} would wait for each other",
+            hint=f"name as many cores as threads: --cores LIST; or use --threads {max(1, len(cores))}",
+        )
 
 
 @runtime_checkable
-class Particular(Protocol):
-    """A device whose runner has not every runtime that latbench knows for it."""
+class LimitsRuntimes(Protocol):
+    """A device whose runner does not run every runtime of latbench."""
 
     def require_runtime(self, runtime: Runtime) -> None:
-        """Make sure that its runner runs models of `runtime`.
+        """Check that its runner runs models of `runtime`.
 
         Raises:
             BadRequest: it does not.

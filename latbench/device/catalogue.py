@@ -1,4 +1,4 @@
-"""The device catalogue: what is known of phones, boards and hosts, as one TOML file each.
+"""The device catalogue: one TOML file for each phone, board and host.
 
 Files come from the shipped `devices/`, from `devices/` in latbench's home, and from `./devices`; a
 later one replaces an earlier one of the same name.
@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from latbench.device.records import Float, Int, Record
 from latbench.errors import BadRequest, UnknownName
 from latbench.files import home, shipped
 from latbench.runtime.registry import descriptor, require_format
@@ -20,56 +21,53 @@ from latbench.target import Precision, Runtime
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Cluster(Record):
+    """Cores of one kind. A device lists its slowest cluster first.
 
-
-class Cluster(_Record):
-    """Cores of one kind, slowest cluster first in a device.
-
-    `cores` are the numbers that the operating system gives them, where it gives any; `count` is how
-    many there are. `peak_mhz` is the highest clock the maker states.
+    Attributes:
+        count: the number of cores.
+        cores: their numbers in the operating system; empty if it has none.
+        peak_mhz: the highest clock that the maker states.
     """
 
     name: str = Field(min_length=1)
-    count: int = Field(ge=1)
-    cores: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    peak_mhz: int | None = Field(default=None, gt=0)
+    count: Int = Field(ge=1)
+    cores: tuple[Annotated[Int, Field(ge=0)], ...] = ()
+    peak_mhz: Int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
         if self.cores and len(set(self.cores)) != self.count:
-            raise ValueError(f"count is {self.count}, but cores are {list(self.cores)}")
+            raise ValueError(f"count is {self.count}, but cores lists {list(self.cores)}")
         return self
 
 
-class PeakRates(_Record):
-    """Upper bounds that no measurement can pass, and where they come from.
+class PeakRates(Record):
+    """Theoretical peaks of all cores together, and their source.
 
-    Rates are of all cores together, in 1e9 operations a second (a multiply-add is two) and 1e9
-    bytes a second.
+    Rates are in 1e9 operations per second (a multiply-add is two) and 1e9 bytes per second.
     """
 
-    fp32_gflops: float | None = Field(default=None, gt=0)
-    int8_gops: float | None = Field(default=None, gt=0)
-    memory_gbps: float | None = Field(default=None, gt=0)
+    fp32_gflops: Float | None = Field(default=None, gt=0)
+    int8_gops: Float | None = Field(default=None, gt=0)
+    memory_gbps: Float | None = Field(default=None, gt=0)
     source: str = Field(min_length=10)
 
 
-class Defaults(_Record):
-    """What is measured unless something else is asked for; no `cores`: chosen on the spot."""
+class Defaults(Record):
+    """The target that is measured by default. Without `cores`, they are chosen at run time."""
 
     runtime: Runtime = Runtime.TFLITE
     precision: Precision = Precision.FP32
-    threads: int = Field(default=1, ge=1)
-    cores: tuple[int, ...] = ()
+    threads: Int = Field(default=1, ge=1)
+    cores: tuple[Int, ...] = ()
 
 
-class CatalogueDevice(_Record):
+class CatalogueDevice(Record):
     """One device of the catalogue.
 
-    `recognise` maps properties that a unit tells of itself to patterns of the values that mark this
-    device: `ro.product.model` of Android, `ProductType` of iOS, `devicetree.model` of a board.
+    `recognise` maps properties that a unit reports to patterns of this device's values (fnmatch):
+    `ro.product.model` of Android, `ProductType` of iOS, `devicetree.model` of a board.
     """
 
     name: Name
@@ -78,7 +76,7 @@ class CatalogueDevice(_Record):
     kind: Literal["phone", "board", "host"]
     os: Literal["android", "ios", "linux", "any"]
     soc: str | None = None
-    released: int | None = Field(default=None, ge=2007, le=2100)
+    released: Int | None = Field(default=None, ge=2007, le=2100)
     clusters: tuple[Cluster, ...] = ()
     peak: PeakRates | None = None
     recognise: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -89,11 +87,11 @@ class CatalogueDevice(_Record):
     def _coherent(self) -> Self:
         cores = [core for cluster in self.clusters for core in cluster.cores]
         if len(cores) != len(set(cores)):
-            raise ValueError("a core stands in two clusters")
+            raise ValueError("a core is in two clusters")
         if cores and not set(self.defaults.cores) <= set(cores):
             raise ValueError(f"defaults.cores {list(self.defaults.cores)} are in no cluster")
         if self.defaults.cores and len(self.defaults.cores) < self.defaults.threads:
-            raise ValueError("defaults.threads are more than defaults.cores")
+            raise ValueError("defaults.threads exceeds the number of defaults.cores")
         systems = descriptor(self.defaults.runtime).systems
         if self.os not in systems:
             raise ValueError(
@@ -103,7 +101,7 @@ class CatalogueDevice(_Record):
 
     @property
     def core_summary(self) -> str:
-        """The clusters in one line, fastest first: '4x Cortex-A73 2.35 GHz + …'."""
+        """The clusters on one line, fastest first: '4x Cortex-A73 2.35 GHz + …'."""
         return " + ".join(
             f"{cluster.count}x {cluster.name}"
             + (f" {cluster.peak_mhz / 1000:.2f} GHz" if cluster.peak_mhz else "")
@@ -115,8 +113,7 @@ def load_catalogue() -> dict[str, CatalogueDevice]:
     """Return every device of the catalogue by name, sorted.
 
     Raises:
-        BadRequest: a file is not TOML, or a field of it is not what it must be; file and field are
-            named.
+        BadRequest: a file is not TOML, or a field is missing or invalid; the error names both.
     """
     devices: dict[str, CatalogueDevice] = {}
     for path in _files():
@@ -131,13 +128,13 @@ def read_device(path: Path) -> CatalogueDevice:
     Raises:
         BadRequest: as `load_catalogue`.
     """
-    hint = "correct it, or move it out of the folder"
+    hint = f"correct {path}, or move it out of its folder"
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadRequest(f"cannot read {path}: {error.strerror}", hint=hint) from None
     except ValueError as error:  # of TOML, or of UTF-8
-        raise BadRequest(f"{path} is not TOML: {error}", hint=hint) from None
+        raise BadRequest(f"{path} is not valid TOML: {error}", hint=hint) from None
     try:
         device = CatalogueDevice.model_validate(data)
     except ValidationError as error:
@@ -146,28 +143,28 @@ def read_device(path: Path) -> CatalogueDevice:
             for problem in error.errors()
         ]
         raise BadRequest(
-            f"{path} does not describe a device:", details=problems, hint=hint
+            f"{path} is not a valid device description:", details=problems, hint=hint
         ) from None
     if device.name != path.stem:
         raise BadRequest(
-            f"{path}: name: is {device.name!r}, but the file is {path.name}", hint=hint
+            f"{path}: the name is {device.name!r}, but the file is called {path.name}", hint=hint
         )
     return device
 
 
 def find_device(name: str) -> CatalogueDevice:
-    """Return the device that is called, or answers to, `name`; case does not matter.
+    """Return the device with that name or alias; case does not matter.
 
     Raises:
-        UnknownName: there is none; the nearest names are given.
+        UnknownName: there is none; the error suggests the nearest names.
         BadRequest: as `load_catalogue`.
     """
     catalogue = load_catalogue()
-    wanted = name.lower()
-    if wanted in catalogue:
-        return catalogue[wanted]
+    lowered = name.lower()
+    if lowered in catalogue:
+        return catalogue[lowered]
     for device in catalogue.values():
-        if wanted in device.answers_to:
+        if lowered in device.answers_to:
             return device
     known = sorted({*catalogue, *(alias for one in catalogue.values() for alias in one.answers_to)})
     raise UnknownName("device", name, known)
@@ -195,7 +192,7 @@ def require_runtime(
 
 
 def recognise(properties: Mapping[str, str]) -> CatalogueDevice | None:
-    """Return the device that a unit with these properties is, or None if none is known.
+    """Return the catalogue device of a unit with these properties, or None if it is in none.
 
     Raises:
         BadRequest: as `load_catalogue`.

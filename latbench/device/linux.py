@@ -1,7 +1,7 @@
-"""What Linux, and so Android, shows of a unit's state under /proc and /sys.
+"""Reads a unit's state from /proc and /sys, on Linux and Android.
 
-The files are read through `Files`, so that the same code serves this machine, a copied tree, and a
-phone behind a cable. Whatever a system does not have is None.
+Files are read through `Files`, so that the same code works for this machine, a copied tree, and a phone.
+Whatever a system does not have is None.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Protocol
 from latbench.device.conditions import Conditions
 
 _CPU = "/sys/devices/system/cpu"
-_TICKS_A_SECOND = 100  # USER_HZ, the unit of /proc/stat on every architecture (proc(5))
+_TICKS_PER_SECOND = 100  # USER_HZ, the unit of /proc/stat on every architecture (proc(5))
 
 
 class Files(Protocol):
@@ -32,7 +32,7 @@ class LocalFiles:
         self.root = root
 
     def path(self, path: str) -> str:
-        """Where the file of that absolute path is."""
+        """The real path of the file with that absolute path."""
         return str(self.root / path.lstrip("/"))
 
     def read(self, path: str) -> str | None:
@@ -53,7 +53,7 @@ def read_conditions(files: Files, affinity: tuple[int, ...] | None = None) -> Co
     """Return the state of the unit that `files` belong to.
 
     Args:
-        affinity: the cores that the process of interest may use; no file tells it.
+        affinity: the cores that the measured process may use; no file contains it.
     """
     battery, charging = _battery(files)
     return Conditions(
@@ -75,7 +75,7 @@ def read_conditions(files: Files, affinity: tuple[int, ...] | None = None) -> Co
 
 
 def peak_clocks_khz(files: Files) -> dict[int, int] | None:
-    """The highest clock of each core that the hardware has, kHz."""
+    """The highest clock of each core's hardware, kHz; None if the system does not report any."""
     return _numbers_by_core(files, "cpuinfo_max_freq")
 
 
@@ -93,7 +93,7 @@ def _numbers_by_core(files: Files, name: str) -> dict[int, int] | None:
 
 
 def _temperatures(files: Files) -> Iterator[tuple[str, float]]:
-    """Thermal zones and hardware monitors by name; a name that repeats gets a number."""
+    """Thermal zones and hardware monitors, by name; repeated names get a number. Degrees Celsius."""
     seen: dict[str, int] = {}
     for name, text in _temperature_files(files):
         if not re.fullmatch(r"-?\d+", text):
@@ -123,15 +123,15 @@ def _memory_available_mib(files: Files) -> float | None:
 
 
 def _stolen_s(files: Files) -> float | None:
-    """Time that a hypervisor gave to others: the eighth figure of /proc/stat's first line."""
+    """Steal time, s: the eighth figure of /proc/stat's first line (proc(5))."""
     fields = (files.read("/proc/stat") or "").partition("\n")[0].split()
     if len(fields) < 9 or fields[0] != "cpu":
         return None
-    return int(fields[8]) / _TICKS_A_SECOND
+    return int(fields[8]) / _TICKS_PER_SECOND
 
 
 def _throttled_s(files: Files) -> float | None:
-    """Time in which a CPU quota held this process's cgroup, or one above it, back."""
+    """Time in which a CPU quota throttled this process's cgroup or one above it, s."""
     seconds = [
         figure
         for folder in _cgroup_folders(files)
@@ -168,7 +168,7 @@ def _cgroup_folders(files: Files) -> list[str]:
 
 
 def _battery(files: Files) -> tuple[float | None, bool | None]:
-    """The unit's own battery: its charge in percent, and whether it is on external power."""
+    """The unit's battery: its charge in percent, and whether external power is connected."""
     for name in files.names("/sys/class/power_supply"):
         folder = f"/sys/class/power_supply/{name}"
         if files.read(f"{folder}/type") != "Battery" or files.read(f"{folder}/scope") == "Device":

@@ -1,11 +1,9 @@
-"""One process at a time measures on a unit; others are told which.
+"""A lock that lets one process at a time measure on a unit; the error in others names its owner.
 
-The lock is that of SQLite, as for a journal: the operating system releases it when its owner dies,
-however it dies. It is this computer's alone; nothing is left on the phone.
+It is SQLite's lock, as for a journal: the operating system releases it when its owner ends, however it
+ends. It holds on this computer only; nothing is written to the unit.
 """
 
-import contextlib
-import json
 import os
 import platform
 import re
@@ -14,20 +12,30 @@ import sys
 import time
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from latbench.device.records import Int, Record
 from latbench.errors import DeviceUnavailable
 from latbench.files import home, make_folder, write_atomically
 
 
 def unit_file(folder: str, unit: str, suffix: str) -> Path:
-    """Where latbench's home keeps something about a unit, whatever is in its name."""
+    """The path of a file about a unit in latbench's home; any characters may be in the unit's name."""
     return home() / folder / f"{re.sub(r'[^A-Za-z0-9.-]', '_', unit)}{suffix}"
 
 
+class _Owner(Record):
+    pid: Int
+    host: str
+    command: str
+    since: str
+
+
 class UnitLock:
-    """The right to measure on `unit`, held until `release`.
+    """The exclusive right to measure on `unit`, until `release`.
 
     Raises:
-        DeviceUnavailable: another process holds it; it is named.
+        DeviceUnavailable: another process holds it; the error names it.
         OutputFailed: latbench's home cannot be written.
     """
 
@@ -41,30 +49,28 @@ class UnitLock:
         except sqlite3.OperationalError:
             self._lock.close()
             raise DeviceUnavailable(
-                f"{unit} is in use by {self._told()}",
+                f"{unit} is in use by {self._owner_shown()}",
                 hint="wait for it to end, or stop it, then run the same command again",
             ) from None
-        owner = {
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "since": time.strftime("%H:%M"),
-        }
+        owner = _Owner(
+            pid=os.getpid(),
+            host=platform.node(),
+            command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            since=time.strftime("%H:%M"),
+        )
         try:
-            write_atomically(self._owner, json.dumps(owner) + "\n")
+            write_atomically(self._owner, owner.model_dump_json() + "\n")
         except BaseException:
             self._lock.close()
             raise
 
     def release(self) -> None:
-        """Give it up. Twice does nothing."""
+        """Release the lock; may be repeated."""
         self._lock.close()
 
-    def _told(self) -> str:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            owner = json.loads(self._owner.read_text(encoding="utf-8"))
-            return (
-                f"process {owner['pid']} on {owner['host']} since {owner['since']} "
-                f"({owner['command']})"
-            )
-        return "another process"
+    def _owner_shown(self) -> str:
+        try:
+            owner = _Owner.model_validate_json(self._owner.read_bytes(), strict=True)
+        except (OSError, ValidationError):
+            return "another process"
+        return f"process {owner.pid} on {owner.host} since {owner.since} ({owner.command})"

@@ -1,248 +1,166 @@
-"""From the name of a device to one that can be measured on."""
+"""The kinds of devices that latbench can measure on, and the way from a device's name to an open unit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.device.base import Device
-from latbench.device.catalogue import CatalogueDevice, find_device, recognise
-from latbench.device.host.device import HostDevice
-from latbench.device.tools.programs import TOOLS, Tool
-from latbench.errors import BadRequest, CannotRead, DeviceUnavailable
+from latbench.device.android.opener import ANDROID
+from latbench.device.catalogue import CatalogueDevice, find_device
+from latbench.device.host.opener import HOST
+from latbench.device.ios.opener import IOS
+from latbench.device.opener import AttachedUnit, CleanedUnit, DeviceOpener, split_runner
+from latbench.device.selector import ANY_UNIT, UnitSelector, option_of
+from latbench.errors import BadRequest, DeviceUnavailable
 
 if TYPE_CHECKING:
-    from latbench.device.android.link import AdbLink
+    from latbench.device.base import Device
+
+__all__ = [
+    "ANY_UNIT",
+    "OPENERS",
+    "UnitSelector",
+    "attached_units",
+    "clean_unit",
+    "open_device",
+    "open_devices",
+    "unit_selectors",
+]
+
+#: Every kind of device, in the order in which attached units are listed.
+OPENERS: tuple[DeviceOpener, ...] = (HOST, ANDROID, IOS)
 
 
-@dataclass(frozen=True)
-class UnitSelector:
-    """Which unit of a device to measure on, and what may be done to it.
-
-    Attributes:
-        unit: a serial number as adb lists it, host:port, or an iPhone's UDID; None: the only one that is
-            attached.
-        adb_server: host:port of the adb server; None: where adb's own environment variables say.
-        claimed: take the unit for the device that was named, whatever it says it is.
-        prepared: change its settings for steadier times, and put them back afterwards.
-        address: host:port of the companion app of an iPhone on Wi-Fi; None: it is on a cable.
-        runner: what loads and times models: a tool of `latbench.device.tools.programs`, on this machine also
-            native, the runner in C, each also as NAME=FILE; None: a worker in Python here, the runner
-            in C on phones.
-    """
-
-    unit: str | None = None
-    adb_server: str | None = None
-    claimed: bool = False
-    prepared: bool = False
-    address: str | None = None
-    runner: str | None = None
-
-
-ANY_UNIT = UnitSelector()
-
-#: The runner in C.
-NATIVE = "native"
-
-
-def open_device(name: str, where: UnitSelector = ANY_UNIT) -> Device:
-    """Return the device called `name`, ready to open runners on. The caller closes it.
+def open_device(name: str, selector: UnitSelector = ANY_UNIT) -> "Device":
+    """Open a unit of the device called `name`. The caller closes it.
 
     Raises:
-        UnknownName: the catalogue has no such device; the nearest names are given.
+        UnknownName: the catalogue has no such device; the error suggests the nearest names.
         DeviceUnavailable: no unit of it can be reached, the unit is another device or in use, or this
-            version cannot measure on it.
-        BadRequest: a file of the catalogue is broken, or there are several units and none is named.
+            version cannot measure on such a device.
+        BadRequest: a catalogue file is invalid, an option does not apply to the device, or several units
+            are attached and none is named.
     """
     entry = find_device(name)
-    if where.runner is not None and entry.kind != "host" and entry.os != "android":
-        raise BadRequest(
-            f"--runner is for Android phones and this machine, not for {entry.name}",
-            hint="leave it out",
-        )
-    if entry.os == "ios":
-        from latbench.device.ios.device import IosDevice, find_iphone
-
-        if where.prepared or where.adb_server is not None:
-            raise BadRequest(
-                "--prepare and --adb-server are for Android phones", hint="leave them out"
-            )
-        way = find_iphone(entry, where.unit, where.address)
-        return IosDevice(way, entry, claimed=where.claimed)
-    if where.address is not None:
-        raise BadRequest(
-            f"--address is for iPhones, not for {entry.name}",
-            hint="name an Android phone by --unit HOST:PORT",
-        )
-    if entry.os == "android":
-        from latbench.device.android.device import AndroidDevice  # slow: adbutils imports much
-        from latbench.device.android.tool_phone import ToolPhone
-
-        tool = None if where.runner is None else _tool_for_phones(where.runner)
-        link = find_phone(where, entry)
-        open_phone = AndroidDevice if tool is None else partial(ToolPhone, *tool)
-        try:
-            return open_phone(link, entry, claimed=where.claimed, prepared=where.prepared)
-        except BaseException:  # Ctrl-C included: the unit must not stay taken
-            link.close()
-            raise
-    if replace(where, runner=None) != ANY_UNIT:
-        raise BadRequest(
-            f"--unit, --adb-server, --as and --prepare are for Android phones "
-            f"and iPhones, not for {entry.name}",
-            hint="leave them out",
-        )
-    if entry.kind == "host":
-        return _host(where.runner)
-    raise DeviceUnavailable(
-        f"cannot measure on {entry.name} from here: this version measures on phones and on the machine "
-        "it runs on",
-        hint=f"install latbench on the {entry.title} and use --device host there",
-    )
+    opener = _opener_of(entry)
+    _require_options(opener, entry, selector)
+    return opener.open(entry, selector)
 
 
-def _host(runner: str | None) -> Device:
-    """This machine, measured on by `runner`."""
-    if runner is None:
-        return HostDevice()
-    from latbench.device.host.native import native_host_device
-    from latbench.device.tools.runner import tool_host_device
+def open_devices(name: str, selectors: Sequence[UnitSelector]) -> "list[Device]":
+    """Open one unit of the device called `name` for each selector: all of them, or none.
 
-    name, program = _named(runner)
-    if name == NATIVE:
-        return native_host_device(program)
-    if name in TOOLS:
-        return tool_host_device(TOOLS[name], program)
-    raise BadRequest(f"unknown runner {name!r}", hint=f"known: {', '.join((NATIVE, *TOOLS))}")
-
-
-def _tool_for_phones(runner: str) -> tuple[Tool, Path]:
-    """The tool of that name, and the program that the user has built for phones."""
-    name, program = _named(runner)
-    if name not in TOOLS:
-        raise BadRequest(
-            f"--runner {name!r} is not for phones",
-            hint=f"known: {', '.join(TOOLS)}; without --runner, phones are measured by the runner in C",
-        )
-    if program is None:
-        raise BadRequest(
-            f"where is the {name} that was built for the phone?",
-            hint=f"--runner {name}=FILE",
-        )
-    if not program.is_file():
-        raise CannotRead(f"there is no program {program}", hint=f"--runner {name}=FILE")
-    return TOOLS[name], program.absolute()
-
-
-def _named(runner: str) -> tuple[str, Path | None]:
-    """NAME=FILE or NAME."""
-    name, _, file = runner.partition("=")
-    return name, Path(file) if file else None
-
-
-def open_devices(name: str, where: Sequence[UnitSelector]) -> list[Device]:
-    """Return a unit of the device called `name` for each of `where`: all of them, or none is kept.
-
-    Raises as `open_device`.
+    Raises:
+        As `open_device`; units that were opened before the error are closed.
     """
     devices: list[Device] = []
     try:
-        for one in where:
-            devices.append(open_device(name, one))
-    except BaseException:  # Ctrl-C included: no unit must stay taken
+        for selector in selectors:
+            devices.append(open_device(name, selector))
+    except BaseException:  # Ctrl-C included: no unit may stay locked
         for device in devices:
             device.close()
         raise
     return devices
 
 
-def places(
-    units: Sequence[str],
-    adb_servers: Sequence[str] = (),
-    *,
-    claimed: bool = False,
-    prepared: bool = False,
-    address: str | None = None,
-) -> tuple[UnitSelector, ...]:
-    """Return where each of `units` is; without units, the only one of each server.
+def attached_units() -> list[AttachedUnit]:
+    """List the host and every unit that is attached to it. No server is started."""
+    return [unit for opener in OPENERS for unit in opener.attached()]
 
-    With several adb servers they are asked which of them lists a unit.
+
+def clean_unit(selector: UnitSelector) -> CleanedUnit:
+    """Restore the settings of a unit, and remove the files that latbench left on it.
 
     Raises:
-        BadRequest: something was given twice, or none of several servers lists a unit.
-        DeviceUnavailable: one of several servers does not answer.
+        BadRequest: several units are attached and none is named, or the named one is not attached.
+        DeviceUnavailable: no unit can be reached, or another process uses it.
     """
-    for kind, given in (("--unit", units), ("--adb-server", adb_servers)):
-        twice = next((one for one in given if given.count(one) > 1), None)
-        if twice is not None:
-            raise BadRequest(f"{kind} {twice} was given twice", hint="give each once")
-    if not units:
-        servers: Sequence[str | None] = adb_servers or (None,)
-        return tuple(UnitSelector(None, server, claimed, prepared, address) for server in servers)
-    if len(adb_servers) < 2:
-        server = adb_servers[0] if adb_servers else None
-        return tuple(UnitSelector(unit, server, claimed, prepared, address) for unit in units)
-    return tuple(
-        UnitSelector(unit, server, claimed, prepared, address)
-        for unit, server in _listing(units, adb_servers)
+    for opener in OPENERS:
+        if opener.clean is not None and all(map(opener.takes, selector.given)):
+            cleaned = opener.clean(selector)
+            if cleaned is not None:
+                return cleaned
+    raise BadRequest(
+        f"cannot clean a unit selected by {_listed([option_of(field) for field in selector.given])}",
+        hint="latbench devices clean --unit SERIAL; latbench devices lists the attached units",
     )
 
 
-def _listing(units: Sequence[str], adb_servers: Sequence[str]) -> list[tuple[str, str]]:
-    """Each unit, and the adb server that lists it."""
-    from latbench.device.android.server import units as units_of
+def unit_selectors(
+    units: Sequence[str],
+    adb_servers: Sequence[str] = (),
+    *,
+    skip_identity_check: bool = False,
+    prepare: bool = False,
+    address: str | None = None,
+    runner: str | None = None,
+) -> tuple[UnitSelector, ...]:
+    """Return one selector for each of `units`; without units, one for each server's only unit.
 
-    listed = {server: [unit.serial for unit in units_of(server)] for server in adb_servers}
-    found = []
-    for unit in units:
-        server = next((one for one, serials in listed.items() if unit in serials), None)
-        if server is None:
+    With several adb servers, each is asked for the units that it lists.
+
+    Raises:
+        BadRequest: a unit or server is given twice, or no server lists a unit.
+        DeviceUnavailable: there are several servers, and one of them does not answer.
+    """
+    for option, values in (("--unit", units), ("--adb-server", adb_servers)):
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise BadRequest(f"{option} {twice} is given twice", hint=f"give {option} {twice} once")
+    pairs: list[tuple[str | None, str | None]]
+    if not units:
+        pairs = [(None, server) for server in adb_servers or (None,)]
+    elif len(adb_servers) > 1:
+        locate = next(opener.locate for opener in OPENERS if opener.locate is not None)
+        pairs = list(zip(units, locate(units, adb_servers), strict=True))
+    else:
+        pairs = [(unit, adb_servers[0] if adb_servers else None) for unit in units]
+    return tuple(
+        UnitSelector(
+            unit=unit,
+            adb_server=server,
+            skip_identity_check=skip_identity_check,
+            prepare=prepare,
+            address=address,
+            runner=runner,
+        )
+        for unit, server in pairs
+    )
+
+
+def _opener_of(entry: CatalogueDevice) -> DeviceOpener:
+    for opener in OPENERS:
+        if opener.opens(entry):
+            return opener
+    kinds = _listed([opener.kind for opener in OPENERS])
+    raise DeviceUnavailable(
+        f"cannot measure on {entry.name} from here: latbench measures on {kinds}",
+        hint=f"install latbench on the {entry.title} and run it there with --device host",
+    )
+
+
+def _require_options(opener: DeviceOpener, entry: CatalogueDevice, selector: UnitSelector) -> None:
+    """Refuse options that do not apply to a device, and runners that it does not have."""
+    wrong = [field for field in selector.given if not opener.takes(field)]
+    if wrong:
+        kinds = {
+            field: _listed([other.kind for other in OPENERS if other.takes(field)])
+            for field in wrong
+        }
+        raise BadRequest(
+            "; ".join(
+                f"{option_of(field)} is for {kinds[field]}, not for {entry.name}" for field in wrong
+            ),
+            hint=f"leave out {_listed([option_of(field) for field in wrong])}",
+        )
+    if selector.runner is not None:
+        name, _ = split_runner(selector.runner)
+        if name not in opener.runners:
             raise BadRequest(
-                f"none of the adb servers {', '.join(adb_servers)} lists {unit}",
-                details=[
-                    f"{one}: {', '.join(serials) or 'nothing'}" for one, serials in listed.items()
-                ],
-                hint="adb devices lists what a server knows",
+                f"unknown runner {name!r} for {entry.name}",
+                hint=f"known: {', '.join(opener.runners)}; without --runner, latbench's own is used",
             )
-        found.append((unit, server))
-    return found
 
 
-def find_phone(where: UnitSelector, entry: CatalogueDevice | None = None) -> "AdbLink":
-    """Return a link to the unit that `where` names, else to the only one, or only one of `entry`.
-
-    An adb server is asked; none is ever started. Where none answers, a unit that is named by host and
-    port is spoken to directly.
-
-    Raises:
-        BadRequest: there are several units and none is named, or the named one is not among them.
-        DeviceUnavailable: no adb server answers, or the unit is not ready; the cure is told.
-    """
-    from latbench.device.android.direct import DirectLink
-    from latbench.device.android.server import ServerLink, choose_unit, units
-
-    try:
-        found = units(where.adb_server)
-    except DeviceUnavailable:
-        if where.adb_server is None and where.unit is not None and ":" in where.unit:
-            return DirectLink.tcp(where.unit)
-        raise
-    wanted = [unit for unit in found if entry is not None and recognise(unit.properties) == entry]
-    serial = wanted[0].serial if where.unit is None and len(wanted) == 1 else where.unit
-    return ServerLink(choose_unit(found, serial).serial, where.adb_server)
-
-
-def clean_unit(where: UnitSelector) -> tuple[str, int]:
-    """Put back what was changed on a phone and remove what was left; returns its name, bytes freed.
-
-    Raises:
-        BadRequest, DeviceUnavailable: as `find_phone`; also if another process measures on it.
-    """
-    from latbench.device.android.device import clean_phone
-
-    link = find_phone(where)
-    try:
-        return link.serial, clean_phone(link)
-    finally:
-        link.close()
+def _listed(words: Sequence[str]) -> str:
+    """Join words as in "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

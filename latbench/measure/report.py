@@ -100,7 +100,7 @@ class RunReport:
             return self.results[key]
         if key in self.failures:
             failure = self.failures[key]
-            raise RunnerFailed(failure.stage, failure.kind, failure.reason)
+            raise RunnerFailed(failure.stage, failure.kind, failure.reason, model=key)
         raise LatbenchError(
             f"{key} was not measured within the time limit", hint="allow more time with --budget"
         )

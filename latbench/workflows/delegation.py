@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from latbench.device.base import Device
-from latbench.errors import LatbenchError
+from latbench.errors import LatbenchError, RunnerFailed
 from latbench.measure import Workload
 from latbench.target import Target
 
@@ -77,14 +77,17 @@ def require_delegation(
     fell_back: dict[str, str] = {}
     with device.open_runner() as runner:
         for number, (key, path) in enumerate(files.items()):
-            loaded = runner.load(
-                paths[path],
-                target.runtime,
-                threads=target.threads,
-                cores=target.cores,
-                accelerator=target.accelerator,
-                input_shapes=shapes[key],
-            )
+            try:
+                loaded = runner.load(
+                    paths[path],
+                    target.runtime,
+                    threads=target.threads,
+                    cores=target.cores,
+                    accelerator=target.accelerator,
+                    input_shapes=shapes[key],
+                )
+            except RunnerFailed as error:
+                raise error.of(key) from None
             runner.unload(loaded.handle)
             left = _left_to_cpu(loaded.coverage)
             if left is not None:

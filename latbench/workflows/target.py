@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from latbench.device.base import Device, Particular
+from latbench.device.base import Device, LimitsRuntimes
 from latbench.device.catalogue import CatalogueDevice, Defaults, find_device, require_runtime
 from latbench.device.registry import ANY_UNIT, UnitSelector, open_devices
 from latbench.errors import BadRequest
@@ -152,5 +152,5 @@ def _require_support(units: list[Device], target: Target) -> None:
     for unit in units[1:] if target.cores else ():
         unit.require_cores(target.cores, target.threads)
     for unit in units:
-        if isinstance(unit, Particular):
+        if isinstance(unit, LimitsRuntimes):
             unit.require_runtime(target.runtime)

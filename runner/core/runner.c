@@ -90,7 +90,7 @@ static bool same_cores(const int *left, size_t left_count, const int *right, siz
     return left_count == right_count && memcmp(left, right, left_count * sizeof *left) == 0;
 }
 
-// Take on the thread count and the cores of the first load; refuse others after it.
+// Set the threads and cores of the first load; refuse others afterwards.
 static bool settle(struct runner *runner, int threads, const int *cores, size_t count,
                    struct failure *failure) {
     if (runner->settled && runner->threads == threads &&
@@ -100,8 +100,8 @@ static bool settle(struct runner *runner, int threads, const int *cores, size_t 
         char now[256], asked[256];
         cores_say(runner->cores, runner->core_count, now, sizeof now);
         cores_say(cores, count, asked, sizeof asked);
-        fail(failure, "this runner is set to %d threads on %s, not %d on %s", runner->threads, now,
-             threads, asked);
+        fail(failure, "this runner is set to %d thread%s on %s, not %d on %s", runner->threads,
+             runner->threads == 1 ? "" : "s", now, threads, asked);
         return hint(failure, "open another runner for another target");
     }
     if (count > 0 && !affinity_pin(cores, count, failure)) return false;

@@ -178,7 +178,7 @@ static void what_an_engine_refuses_is_told(struct runner *runner, const char *pa
     load_line(line, sizeof line, path, ",\"threads\":2");
     answer(runner, line,
            REFUSED("1", "load",
-                   "this runner is set to 1 threads on any core, not 2 on any core\","
+                   "this runner is set to 1 thread on any core, not 2 on any core\","
                    "\"details\":[],\"hint\":\"open another runner for another target\""));
     CHECK(loaded_models == 0);
     char other[64];

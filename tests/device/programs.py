@@ -10,8 +10,8 @@ import json, os, sys, zlib
 asked = sys.argv[1:]
 with open({log!r}, "a") as log:
     print(json.dumps([sorted(os.sched_getaffinity(0)), *asked]), file=log)
-told = [word for word in asked if "/" in word][0].rpartition("=")[2]
-us = 1000 + zlib.crc32(os.path.basename(told).encode()) % 4000
+reported = [word for word in asked if "/" in word][0].rpartition("=")[2]
+us = 1000 + zlib.crc32(os.path.basename(reported).encode()) % 4000
 {body}
 """
 

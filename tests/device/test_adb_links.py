@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from latbench.device.android.link import FileRefused, StreamLost, quote
-from latbench.device.android.server import ServerLink, units
+from latbench.device.android.adb.link import FileRefused, StreamLost, quote
+from latbench.device.android.adb.server import units
+from latbench.device.android.adb.server_link import ServerLink
 from latbench.device.catalogue import recognise
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.transport import Transport
@@ -26,7 +27,7 @@ from tests.rigs.device_daemon import DeviceDaemon
 from tests.rigs.profiles import GALAXY_S8, PIXEL_8
 
 pytest.importorskip("adb_shell", reason="pip install adb-shell")
-from latbench.device.android.direct import DirectLink
+from latbench.device.android.adb.direct import DirectLink
 
 Link = DirectLink | ServerLink
 ANDROID_6 = replace(GALAXY_S8.without("shell_v2"), version=0x01000000)
@@ -133,7 +134,7 @@ class TestStreams:
         stream.close(0.5)
         assert not stream.alive
 
-    def test_the_end_is_told(self, link: Link, phone: DeviceDaemon) -> None:
+    def test_the_end_is_reported(self, link: Link, phone: DeviceDaemon) -> None:
         stream = link.open_stream("read line; echo $line; echo oh >&2; exit 3")
         stream.send(b"hi\n", soon())
         printed = b"hi\n" if "shell_v2" in phone.phone.profile.features else b"hi\noh\n"
@@ -144,9 +145,9 @@ class TestStreams:
         assert not stream.alive
         stream.close(1.0)
         if "shell_v2" in phone.phone.profile.features:
-            assert stream.post_mortem() == "it ended with exit status 3; it said last: oh"
+            assert stream.post_mortem() == "it ended with exit status 3; its last output: oh"
         else:
-            assert "does not tell its exit status" in stream.post_mortem()
+            assert "does not report exit statuses" in stream.post_mortem()
 
     def test_several_streams_and_commands_at_once(self, link: Link) -> None:
         streams = [link.open_stream("exec cat") for _ in range(3)]
@@ -308,7 +309,7 @@ class TestLosses:
             client.hello()
         assert not client.alive
         client.quit()
-        with pytest.raises(RunnerFailed, match="it has ended before"):
+        with pytest.raises(RunnerFailed, match="it ended earlier"):
             client.hello()
 
     def test_silence_is_noticed_in_time(
@@ -320,12 +321,12 @@ class TestLosses:
             stream.send(b"hi", time.monotonic() + 0.2)
         with pytest.raises(TimeoutError):
             stream.receive(time.monotonic() + 0.2)
-        with pytest.raises(DeviceLost, match="does not answer"):
+        with pytest.raises(DeviceLost, match="no longer answers"):
             link.shell("true", timeout_s=0.3)
         (tmp_path / "local").write_bytes(BYTES)
         with pytest.raises(DeviceLost):
             link.push([(tmp_path / "local", f"{FOLDER}/remote")])
-        with pytest.raises(DeviceLost, match="has not come back within"):
+        with pytest.raises(DeviceLost, match="did not reconnect within"):
             link.reconnect(0.3)
         phone.resume()
         link.reconnect(10)
@@ -346,7 +347,7 @@ class TestLosses:
         phone.stop()
         with pytest.raises(DeviceLost):
             link.shell("true", timeout_s=5)
-        with pytest.raises(DeviceLost, match="has not come back within"):
+        with pytest.raises(DeviceLost, match="did not reconnect within"):
             link.reconnect(0.3)
         assert not stream.alive
         phone.phone.boot()
@@ -361,11 +362,11 @@ class TestGettingIn:
         self, server: AdbServer, phone: DeviceDaemon, key: Path
     ) -> None:
         phone.faults.authorise = False
-        with pytest.raises(DeviceUnavailable, match="does not let this computer in") as direct:
+        with pytest.raises(DeviceUnavailable, match="has not authorised this computer") as direct:
             DirectLink.tcp(phone.address, key=key, authorise_s=0.2)
         server.adb("connect", phone.address)
         await_true(lambda: [unit.state for unit in units(server.address)] == ["unauthorized"])
-        with pytest.raises(DeviceUnavailable, match="does not let this computer in") as through:
+        with pytest.raises(DeviceUnavailable, match="has not authorised this computer") as through:
             ServerLink(phone.serial, server.address)
         server.adb("disconnect", phone.address)
         for error in (direct.value, through.value):
@@ -382,7 +383,7 @@ class TestGettingIn:
             DirectLink.tcp(phone.address, key=key).close()
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
         key.write_text("no key")
-        with pytest.raises(LatbenchError, match="it holds no RSA key"):
+        with pytest.raises(LatbenchError, match="it is not an RSA key"):
             DirectLink.tcp(phone.address, key=key)
 
     def test_nobody_is_there(self, key: Path) -> None:
@@ -403,9 +404,9 @@ class TestGettingIn:
 
     @pytest.mark.parametrize("address", ["", "a b", "host:port", "host:99999", "x:1:2"])
     def test_no_address(self, address: str, key: Path) -> None:
-        with pytest.raises(BadRequest, match="is no address"):
+        with pytest.raises(BadRequest, match="invalid address"):
             DirectLink.tcp(address, key=key)
-        with pytest.raises(BadRequest, match="is no address"):
+        with pytest.raises(BadRequest, match="invalid address"):
             units(address)
 
     def test_units_of_a_server(self, server: AdbServer, tmp_path: Path) -> None:
@@ -415,7 +416,7 @@ class TestGettingIn:
             (unit,) = units(server.address)
             assert (unit.serial, unit.state) == (phone.serial, "device")
             assert unit.properties["ro.product.model"] == "SM-G950U"
-            with pytest.raises(DeviceUnavailable, match="knows no OTHER"):
+            with pytest.raises(DeviceUnavailable, match="does not list OTHER"):
                 ServerLink("OTHER", server.address)
             server.adb("disconnect", phone.address)
 

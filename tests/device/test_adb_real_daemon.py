@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from latbench.device.android.direct import DirectLink
-from latbench.device.android.link import FileRefused, StreamLost
-from latbench.device.android.server import ServerLink
+from latbench.device.android.adb.direct import DirectLink
+from latbench.device.android.adb.link import FileRefused, StreamLost
+from latbench.device.android.adb.server_link import ServerLink
 from latbench.errors import DeviceUnavailable
 from tests.rigs.adb_server import adb_of_adbutils, running_adb_server
 from tests.rigs.phone import Phone
@@ -33,7 +33,7 @@ def link(
 ) -> Iterator[DirectLink | ServerLink]:
     if request.param == "direct":
         key = tmp_path / "adbkey"
-        with pytest.raises(DeviceUnavailable, match="does not let this computer in"):
+        with pytest.raises(DeviceUnavailable, match="has not authorised this computer"):
             DirectLink.tcp(phone.address, key=key, authorise_s=0.5)
         phone.allow(key.with_name("adbkey.pub").read_text())
         direct = DirectLink.tcp(phone.address, key=key)
@@ -76,7 +76,7 @@ def test_what_does_not_end_is_killed(link: DirectLink | ServerLink, phone: Phone
     stream = link.open_stream("trap '' HUP; echo go; sleep 77; sleep 77")
     assert stream.receive(time.monotonic() + 20) == b"go\n"
     stream.close(0.0)
-    assert stream.post_mortem() == "it was ended by SIGKILL"
+    assert stream.post_mortem() == "it was killed by SIGKILL"
     assert not [process for process in phone.processes() if "77" in process]
 
 
@@ -89,7 +89,7 @@ def test_files(link: DirectLink | ServerLink, tmp_path: Path) -> None:
     link.push(files)
     assert [link.pull(remote) for _, remote in files] == [local.read_bytes() for local, _ in files]
     assert link.shell(f"ls -A {FOLDER}/*/ | wc -l").stdout.strip() == "5"
-    with pytest.raises(FileRefused, match=r"would not take /system/x: .*Read-only"):
+    with pytest.raises(FileRefused, match=r"refuses to accept /system/x: .*Read-only"):
         link.push([(tmp_path / "1", "/system/x")])
     with pytest.raises(FileRefused, match="No such file or directory"):
         link.pull(f"{FOLDER}/missing")

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latbench.device.android.adb_server import AdbUnit
-from latbench.device.android.link import parse_properties, quote
-from latbench.device.android.server import choose_unit
+from latbench.device.android.adb.link import parse_properties, quote
+from latbench.device.android.adb.server import AdbUnit, choose_unit
 from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError
 
 READY = AdbUnit("R58J", "device", {"ro.product.model": "SM-G950U"})
@@ -36,9 +35,21 @@ def test_a_unit_is_chosen(found: list[AdbUnit], serial: str | None, chosen: AdbU
         ([], "R58J", DeviceUnavailable, "R58J", "USB debugging"),
         ([READY, OTHER], None, BadRequest, "2 phones are ready", "--unit R58J"),
         ([READY], "9A1B", BadRequest, "no phone '9A1B'", "--unit R58J"),
-        ([("X", "unauthorized")], None, DeviceUnavailable, "X does not let", "allow USB debugging"),
+        (
+            [("X", "unauthorized")],
+            None,
+            DeviceUnavailable,
+            "X has not authorised",
+            "allow USB debugging",
+        ),
         ([("X", "offline")], None, DeviceUnavailable, "does not answer", "plug it in again"),
-        ([("X", "no permissions; see [http]")], "X", DeviceUnavailable, "your user", "udev"),
+        (
+            [("X", "no permissions; see [http]")],
+            "X",
+            DeviceUnavailable,
+            "no permission to use it",
+            "udev",
+        ),
         ([("X", "bootloader")], "X", DeviceUnavailable, "bootloader", "fastboot reboot"),
         ([("X", "rescue")], "X", DeviceUnavailable, "state 'rescue'", "restart it"),
         ([("X", "offline"), ("Y", "offline")], None, DeviceUnavailable, "none is ready", "--unit"),

@@ -22,14 +22,15 @@ from pathlib import Path
 import pytest
 
 from latbench.device.android.artifacts import FOLDER, send_artifacts
-from latbench.device.android.conditions import ask_services
+from latbench.device.android.conditions import query_services
 from latbench.device.android.cores import Core, contradiction, fastest, read_cores
 from latbench.device.android.prepare import Preparation, restore
 from latbench.device.android.root import find_root
 from latbench.device.catalogue import find_device
 from latbench.device.lock import UnitLock
+from latbench.device.native.build import build
+from latbench.device.native.engines import install
 from latbench.device.registry import UnitSelector, clean_unit, open_device
-from latbench.device.runner_files import build, install
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError
 from latbench.files import home
 from latbench.measure import Journal, Progress, RunReport, Settings, measure
@@ -49,7 +50,7 @@ sys.path.append(str(Path(__file__).parents[1] / "measure"))
 from measuring import small_plan
 
 pytest.importorskip("adb_shell", reason="pip install adb-shell")
-from latbench.device.android.direct import DirectLink
+from latbench.device.android.adb.direct import DirectLink
 
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
@@ -242,22 +243,22 @@ def test_a_lost_phone_loses_no_trial(old: DeviceDaemon, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("equipped")
-def test_conditions_are_those_that_a_phone_tells(old: DeviceDaemon, new: DeviceDaemon) -> None:
-    told = {}
+def test_conditions_are_those_that_a_phone_reports(old: DeviceDaemon, new: DeviceDaemon) -> None:
+    reported = {}
     for name, phone in (("galaxy-s8", old), ("pixel-8", new)):
         device = open_device(name, UnitSelector(unit=phone.address))
-        told[name] = device.conditions()
+        reported[name] = device.conditions()
         device.close()
-    assert told["galaxy-s8"].thermal_status is None, "Android 9 has no thermal service"
-    assert told["pixel-8"].thermal_status == 0
-    for name in told:
-        assert told[name].battery_percent == 80
-        assert told[name].charging is True
-        assert told[name].screen_on is False
-        assert (told[name].temperatures_c or {})["battery"] == 31.2
-        assert "RIG/1" in (told[name].build or "")
-        assert told[name].uptime_s is not None
-    assert (told["pixel-8"].temperatures_c or {})["VIRTUAL-SKIN"] == 33.5
+    assert reported["galaxy-s8"].thermal_status is None, "Android 9 has no thermal service"
+    assert reported["pixel-8"].thermal_status == 0
+    for name in reported:
+        assert reported[name].battery_percent == 80
+        assert reported[name].charging is True
+        assert reported[name].screen_on is False
+        assert (reported[name].temperatures_c or {})["battery"] == 31.2
+        assert "RIG/1" in (reported[name].build or "")
+        assert reported[name].uptime_s is not None
+    assert (reported["pixel-8"].temperatures_c or {})["VIRTUAL-SKIN"] == 33.5
 
 
 def test_what_services_say_is_followed(new: DeviceDaemon) -> None:
@@ -268,11 +269,15 @@ def test_what_services_say_is_followed(new: DeviceDaemon) -> None:
     (dumps / "power").write_text("  mWakefulness=Awake\n  mWakefulnessChanging=false\n")
     battery = (dumps / "battery").read_text().replace("USB powered: true", "USB powered: false")
     (dumps / "battery").write_text(battery)
-    told = ask_services(link)
-    assert (told["thermal_status"], told["screen_on"], told["charging"]) == (3, True, False)
+    reported = query_services(link)
+    assert (reported["thermal_status"], reported["screen_on"], reported["charging"]) == (
+        3,
+        True,
+        False,
+    )
     for dump in dumps.iterdir():
         dump.unlink()
-    assert ask_services(link) == {}
+    assert query_services(link) == {}
     link.close()
 
 
@@ -307,7 +312,7 @@ def test_a_phone_that_spoils_files_is_not_measured(
     tool = old.phone.root / "system/bin/sha256sum"
     tool.write_text("#!/bin/sh\nfor file; do echo " + "0" * 64 + "  $file; done\n")
     tool.chmod(0o755)
-    with pytest.raises(DeviceUnavailable, match="holds something else"):
+    with pytest.raises(DeviceUnavailable, match="differs from the file that was sent"):
         send_artifacts(link, [file])
 
 
@@ -327,7 +332,7 @@ def test_clean_leaves_nothing(old: DeviceDaemon) -> None:
     assert clean_unit(where)[1] == 0
 
 
-def test_a_phone_without_a_runner_is_told_how_to_get_one(old: DeviceDaemon, runners: Path) -> None:
+def test_without_a_runner_the_error_says_how_to_build_one(old: DeviceDaemon, runners: Path) -> None:
     device = open_device("galaxy-s8", UnitSelector(unit=old.address))
     with pytest.raises(
         DeviceUnavailable, match=f"no runner for phones of the ABI {_abi()}"
@@ -343,7 +348,7 @@ def test_a_phone_without_a_runner_is_told_how_to_get_one(old: DeviceDaemon, runn
         device.open_runner()
     assert "latbench runner install --engine" in str(lonely.value.hint)
     (folder / "latbench-runner").write_bytes(b"altered")
-    with pytest.raises(LatbenchError, match="is not what was installed"):
+    with pytest.raises(LatbenchError, match="differs from what was installed"):
         device.open_runner()
     device.close()
 
@@ -363,14 +368,14 @@ def test_a_real_phone_is_given_no_program_for_linux(tmp_path: Path) -> None:
 # Which phone
 
 
-def test_another_device_is_refused_unless_it_is_claimed(old: DeviceDaemon) -> None:
+def test_another_device_is_refused_without_as(old: DeviceDaemon) -> None:
     where = UnitSelector(unit=old.address)
     with pytest.raises(DeviceUnavailable, match="which is galaxy-s8, not pixel-8") as refused:
         open_device("pixel-8", where)
     assert "--as" in str(refused.value.hint)
-    device = open_device("pixel-8", replace(where, claimed=True))
+    device = open_device("pixel-8", replace(where, skip_identity_check=True))
     assert device.name == "pixel-8"
-    assert device.description == "samsung SM-G950U, Android 9, taken for pixel-8 by --as"
+    assert device.description == "samsung SM-G950U, Android 9, measured as pixel-8 by --as"
     device.close()
 
 
@@ -380,9 +385,11 @@ def test_a_phone_with_other_cores_is_refused(tmp_path: Path) -> None:
         files[f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq"] = "2400000\n"
     odd = replace(GALAXY_S8, files=files)
     with DeviceDaemon(tmp_path / "odd", odd) as phone:
-        with pytest.raises(DeviceUnavailable, match="its cores 0 and 2 are not alike"):
+        with pytest.raises(DeviceUnavailable, match="its cores 0 and 2 differ"):
             open_device("galaxy-s8", UnitSelector(unit=phone.address))
-        device = open_device("galaxy-s8", UnitSelector(unit=phone.address, claimed=True))
+        device = open_device(
+            "galaxy-s8", UnitSelector(unit=phone.address, skip_identity_check=True)
+        )
         assert device.default_cores(2) == (2, 3)
         device.close()
 
@@ -404,7 +411,7 @@ def test_the_one_phone_of_the_device_is_found_among_others(
 
 
 def test_options_for_phones_are_for_phones() -> None:
-    with pytest.raises(BadRequest, match="are for Android phones"):
+    with pytest.raises(BadRequest, match="--unit is for Android phones and iPhones, not for host"):
         open_device("host", UnitSelector(unit="R58J"))
     with pytest.raises(DeviceUnavailable, match="no adb server answers"):
         open_device("galaxy-s8", UnitSelector(unit="R58J"))
@@ -428,7 +435,7 @@ def test_cores_by_capacity_and_clock() -> None:
 HOLDER = """
 import sys, time
 from latbench.device.registry import UnitSelector, open_device
-device = open_device(sys.argv[1], UnitSelector(unit=sys.argv[2], prepared=len(sys.argv) > 3))
+device = open_device(sys.argv[1], UnitSelector(unit=sys.argv[2], prepare=len(sys.argv) > 3))
 try:
     print("open", flush=True)
     time.sleep(600)
@@ -483,7 +490,7 @@ def test_locks_are_of_a_unit_each() -> None:
 def test_settings_are_put_back(new: DeviceDaemon) -> None:
     (new.phone.root / "rig/settings/global.stay_on_while_plugged_in").write_text("2\n")
     (new.phone.root / "rig" / BRIGHTNESS).write_text("180\n")
-    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepare=True))
     assert (rig_file(new, STAY), rig_file(new, MODE), rig_file(new, BRIGHTNESS)) == (
         "7",
         "true",
@@ -503,7 +510,7 @@ def test_settings_are_put_back(new: DeviceDaemon) -> None:
 
 def test_a_phone_that_flies_already_goes_on_flying(new: DeviceDaemon) -> None:
     (new.phone.root / "rig" / AIRPLANE).write_text("enabled\n")
-    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepare=True))
     assert "airplane" not in device.description
     device.close()
     assert rig_file(new, AIRPLANE) == "enabled"
@@ -535,7 +542,7 @@ def test_no_phone_is_cut_off_by_airplane_mode(new: DeviceDaemon, serial: str, ma
 def test_a_phone_that_restarts_is_prepared_again(new: DeviceDaemon, tmp_path: Path) -> None:
     file = tmp_path / "model"
     file.write_bytes(b"model")
-    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepare=True))
     new.reboot()
     (new.phone.root / "rig" / MODE).write_text("false\n")  # a restart ends it
     assert device.send([file])
@@ -549,7 +556,7 @@ def test_a_phone_that_will_not_be_prepared_again_is_not_measured(
 ) -> None:
     file = tmp_path / "model"
     file.write_bytes(b"model")
-    device = open_device("galaxy-s8", UnitSelector(unit=with_root.address, prepared=True))
+    device = open_device("galaxy-s8", UnitSelector(unit=with_root.address, prepare=True))
     with_root.reboot()
     (with_root.phone.root / POLICY.format(0) / "scaling_governor").write_text("schedutil\n")
     refusal = with_root.phone.root / "rig/root_is_refused"
@@ -563,7 +570,7 @@ def test_a_phone_that_will_not_be_prepared_again_is_not_measured(
 def test_a_phone_that_is_still_starting_is_waited_for(new: DeviceDaemon, tmp_path: Path) -> None:
     file = tmp_path / "model"
     file.write_bytes(b"model")
-    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepare=True))
     new.reboot()
     properties = new.phone.root / "rig/properties"
     started = properties.read_text()
@@ -580,7 +587,7 @@ def test_a_setting_that_cannot_be_read_is_left_alone(new: DeviceDaemon) -> None:
     broken = '[ "$1.$3" = get.screen_brightness ] && exit 1\ncase $1 in'
     settings.write_text(settings.read_text().replace("case $1 in", broken))
     (new.phone.root / "rig" / BRIGHTNESS).write_text("180\n")
-    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepare=True))
     assert "dim screen" not in device.description
     device.close()
     assert rig_file(new, BRIGHTNESS) == "180"
@@ -612,7 +619,7 @@ def test_settings_are_put_back_after_a_kill_by_the_next_command(
 
 
 def test_a_phone_that_went_away_prepared_is_put_back_later(new: DeviceDaemon) -> None:
-    device = open_device("pixel-8", UnitSelector(unit=new.address, prepared=True))
+    device = open_device("pixel-8", UnitSelector(unit=new.address, prepare=True))
     new.stop()
     device.close()
     assert rig_file(new, STAY) == "7"
@@ -669,7 +676,7 @@ def clocks(daemon: DeviceDaemon) -> list[str]:
 
 
 def test_a_phone_with_root_has_its_clocks_held(with_root: DeviceDaemon) -> None:
-    device = open_device("galaxy-s8", UnitSelector(unit=with_root.address, prepared=True))
+    device = open_device("galaxy-s8", UnitSelector(unit=with_root.address, prepare=True))
     assert clocks(with_root) == ["performance", "300000", "schedutil", "2100000"]
     assert "clocks held (root)" in device.description
     device.close()
@@ -691,30 +698,30 @@ def test_root_switches_airplane_mode_on_an_old_phone(with_root: DeviceDaemon) ->
 
 def test_root_reads_thermal_zones(with_root: DeviceDaemon) -> None:
     fixed_phone.equip(home(), _abi())  # a runner that sees none itself
-    for prepared in (False, True):
-        where = UnitSelector(unit=with_root.address, prepared=prepared)
+    for prepare in (False, True):
+        where = UnitSelector(unit=with_root.address, prepare=prepare)
         with closing(open_device("galaxy-s8", where)) as device:
             zones = device.conditions().temperatures_c or {}
-        assert zones.get("cpu-big") == (41.5 if prepared else None)
+        assert zones.get("cpu-big") == (41.5 if prepare else None)
 
 
-def test_a_phone_without_root_is_not_asked_for_more(link: DirectLink) -> None:
+def test_without_root_only_the_rest_is_prepared(link: DirectLink) -> None:
     assert find_root(link) is None
 
 
-def test_root_that_is_refused_later_is_told_until_all_is_put_back(
+def test_root_that_is_withdrawn_is_reported_until_all_is_restored(
     with_root: DeviceDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     where = UnitSelector(unit=with_root.address)
-    device = open_device("galaxy-s8", replace(where, prepared=True))
+    device = open_device("galaxy-s8", replace(where, prepare=True))
     refusal = with_root.phone.root / "rig/root_is_refused"
     refusal.touch()
     device.close()
-    assert "would not put back" in caplog.text, "told at once"
+    assert "refuses to restore" in caplog.text, "told at once"
     assert rig_file(with_root, STAY) is None, "what needs no root was put back"
-    with pytest.raises(DeviceUnavailable, match="would not put back") as told:
+    with pytest.raises(DeviceUnavailable, match="refuses to restore") as reported:
         open_device("galaxy-s8", where)
-    assert any("clocks held (root)" in line for line in told.value.details)
+    assert any("clocks held (root)" in line for line in reported.value.details)
     refusal.unlink()
     open_device("galaxy-s8", where).close()
     assert clocks(with_root) == ["schedutil", "300000", "schedutil", "300000"]

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from latbench.cli import main
-from latbench.device.registry import UnitSelector, open_devices, places
+from latbench.device.registry import UnitSelector, open_devices, unit_selectors
 from latbench.errors import BadRequest, DeviceUnavailable
 from latbench.measure import Journal, Role, Workload
 from latbench.measure.records import Trial
@@ -158,15 +158,15 @@ def test_phones_of_two_adb_servers_are_one_fleet(
         here.connect(first.address)
         there.connect(second.address)
         servers = [here.address, there.address]
-        found = places([second.address, first.address], servers)
+        found = unit_selectors([second.address, first.address], servers)
         assert found == (
-            UnitSelector(second.address, there.address),
-            UnitSelector(first.address, here.address),
+            UnitSelector(unit=second.address, adb_server=there.address),
+            UnitSelector(unit=first.address, adb_server=here.address),
         )
         with pytest.raises(BadRequest, match=r"none of the adb servers .* lists") as unknown:
-            places([third.address], servers)
+            unit_selectors([third.address], servers)
         assert f"{here.address}: {first.address}" in unknown.value.details
-        devices = open_devices("galaxy-s8", places([], servers))
+        devices = open_devices("galaxy-s8", unit_selectors([], servers))
         assert [device.unit for device in devices] == [first.address, second.address]
         for device in devices:
             device.close()
@@ -174,10 +174,10 @@ def test_phones_of_two_adb_servers_are_one_fleet(
 
 def test_a_fleet_is_opened_whole_or_not_at_all(phones: list[DeviceDaemon]) -> None:
     phones[2].stop()
-    where = places([phone.address for phone in phones])
+    where = unit_selectors([phone.address for phone in phones])
     with pytest.raises(DeviceUnavailable, match="cannot reach"):
         open_devices("galaxy-s8", where)
     for device in open_devices("galaxy-s8", where[:2]):  # nobody holds them
         device.close()
-    with pytest.raises(BadRequest, match="was given twice"):
-        places(["R58J", "R58J"])
+    with pytest.raises(BadRequest, match="is given twice"):
+        unit_selectors(["R58J", "R58J"])

@@ -134,35 +134,49 @@ def test_a_users_file_adds_and_replaces(elsewhere: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("name = ", "is not TOML"),
+        ("name = ", "is not valid TOML"),
         ('name = "mine"\n', "title: Field required"),
         (described("mine", "colour = 'red'"), "colour: Extra inputs"),
         (described("mine").replace("phone", "toaster"), "kind: Input should be"),
-        (described("other"), "name: is 'other', but the file is mine.toml"),
+        (described("other"), "the name is 'other', but the file is called mine.toml"),
         (described("mine", "[[clusters]]\nname = 'A'\ncount = 0"), "clusters.0.count"),
         (described("mine", "[[clusters]]\nname = 'A'\ncount = 2\ncores = [1]"), "count is 2"),
         (
             described("mine", "[[clusters]]\nname = 'A'\ncount = 1\ncores = [1]\n" * 2),
-            "a core stands in two clusters",
+            "a core is in two clusters",
+        ),
+        (described("mine", "[[clusters]]\nname = 'A'\ncount = true"), "clusters.0.count"),
+        (
+            described("mine", "[[clusters]]\nname = 'A'\ncount = 1\ncores = [false]"),
+            "clusters.0.cores.0",
+        ),
+        (described("mine", "released = true"), "released: Input should be a valid integer"),
+        (described("mine", "[defaults]\nthreads = true"), "defaults.threads"),
+        (
+            described("mine", "[peak]\nfp32_gflops = true\nsource = 'the data sheet'"),
+            "peak.fp32_gflops: Input should be a valid number",
         ),
         (described("mine", "[peak]\nfp32_gflops = 3"), "peak.source: Field required"),
         (described("mine", "[defaults]\nruntime = 'caffe'"), "defaults.runtime"),
-        (described("mine", "[defaults]\nthreads = 2\ncores = [1]"), "more than defaults.cores"),
+        (
+            described("mine", "[defaults]\nthreads = 2\ncores = [1]"),
+            "threads exceeds the number",
+        ),
     ],
 )
 def test_a_broken_file_is_named_with_its_field(elsewhere: Path, text: str, problem: str) -> None:
     path = write(elsewhere, "mine", text)
     with pytest.raises(BadRequest) as raised:
         load_catalogue()
-    told = "\n".join([raised.value.message, *raised.value.details])
-    assert str(path) in told
-    assert problem in told
+    reported = "\n".join([raised.value.message, *raised.value.details])
+    assert str(path) in reported
+    assert problem in reported
     assert raised.value.exit_code == 2
 
 
 def test_bytes_that_are_no_text_are_refused(elsewhere: Path) -> None:
     write(elsewhere, "mine", "").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(BadRequest, match=r"mine\.toml is not TOML"):
+    with pytest.raises(BadRequest, match=r"mine\.toml is not valid TOML"):
         load_catalogue()
 
 
@@ -180,7 +194,7 @@ def test_the_host_opens() -> None:
 @pytest.mark.parametrize(
     "device", [name for name in SHIPPED if find_device(name).os in ("linux", "ios")]
 )
-def test_what_cannot_be_measured_says_so_and_what_can(device: str) -> None:
+def test_devices_that_cannot_be_measured_say_what_can(device: str) -> None:
     with pytest.raises(DeviceUnavailable, match=f"cannot measure on {device}") as raised:
         open_device(device)
     assert "--device host" in str(raised.value.hint)

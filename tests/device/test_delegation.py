@@ -40,8 +40,8 @@ def bench(_own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def covering(bench: FaultBench, plan: Plan, **others: dict[str, int]) -> None:
     """Have the runner say that all workloads but `others` are taken wholly."""
     assert bench.root is not None
-    told = {one.sha256: others.get(one.key, WHOLE) for one in plan.all_workloads}
-    fixed_phone.tell(bench.root, coverage=told)
+    reported = {one.sha256: others.get(one.key, WHOLE) for one in plan.all_workloads}
+    fixed_phone.tell(bench.root, coverage=reported)
 
 
 def test_what_is_left_to_the_cpu_is_refused_or_reported(bench: FaultBench) -> None:
@@ -62,8 +62,8 @@ def test_what_is_left_to_the_cpu_is_refused_or_reported(bench: FaultBench) -> No
             f"{silent}: the engine does not report what runs where",
         ]
         assert "--allow-partial" in str(left.value.hint)
-        told = require_delegation(device, target, plan.all_workloads, allow_partial=True)
-        assert set(told.fell_back) == {part, silent}
+        reported = require_delegation(device, target, plan.all_workloads, allow_partial=True)
+        assert set(reported.fell_back) == {part, silent}
     bench.require_quiet()
 
 
@@ -86,7 +86,7 @@ def test_one_model_is_refused_or_measured_likewise(bench: FaultBench) -> None:
     assert (
         f"fell back on {bench.address}: model.onnx: 2 nodes of 4 are left to the CPU" in done.output
     )
-    told = json.loads(measure("--allow-partial", "--json").output)
-    assert told["target"]["accelerator"] == "nnapi"
-    assert list(told["delegated"][0]["fell_back"]) == ["model.onnx"]
+    reported = json.loads(measure("--allow-partial", "--json").output)
+    assert reported["target"]["accelerator"] == "nnapi"
+    assert list(reported["delegated"][0]["fell_back"]) == ["model.onnx"]
     bench.require_quiet()

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import pytest
 
-from latbench.device.android.adb_server import server_address
-from latbench.device.attached import attached_units
+from latbench.device.android.adb.server import server_address
 from latbench.device.host.device import HostDevice
+from latbench.device.registry import attached_units
 
 
 class AdbServer(socketserver.ThreadingTCPServer):
@@ -153,7 +153,7 @@ def test_another_program_on_the_port_does_no_harm(
         ),
     ],
 )
-def test_the_environment_says_where_the_server_is(
+def test_the_environment_sets_the_address_of_the_server(
     environment: dict[str, str], address: tuple[str, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():

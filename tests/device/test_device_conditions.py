@@ -109,7 +109,7 @@ def test_files_of_nonsense_are_unavailable(text_files: Tree) -> None:
     assert set(said.values()) == {None}
 
 
-def test_an_old_cgroup_tells_too(text_files: Tree) -> None:
+def test_cgroup_v1_is_read_too(text_files: Tree) -> None:
     root = text_files(
         {
             "/proc/self/cgroup": "4:memory:/a\n2:cpu,cpuacct:/docker/x",

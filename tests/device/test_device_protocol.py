@@ -69,6 +69,17 @@ def refusal(reply: dict[str, Any]) -> tuple[str, str]:
         (b"\xff\xfe\x00", "request", "not JSON"),
         (b"[1, 2]", "request", "not a JSON object"),
         (b'{"id": 7}', "request", "unknown op None"),
+        (
+            b'{"id": 7, "op": "load", "path": "m", "runtime": "onnx", "threads": true}',
+            "load",
+            "field threads",
+        ),
+        (
+            b'{"id": 7, "op": "load", "path": "m", "runtime": "onnx", "cores": ["1"]}',
+            "load",
+            "field cores.0",
+        ),
+        (b'{"id": 7, "op": "run", "handle": "m1", "warmups": false}', "run", "field warmups"),
         (b'{"id": 7, "op": ["load"]}', "request", "unknown op"),
         (b'{"id": 7, "op": "explode"}', "request", "unknown op 'explode'; known: hello, load"),
         (b'{"id": 7, "op": "load", "runtime": "onnx"}', "load", "field path: Field required"),
@@ -86,9 +97,9 @@ def test_bad_requests_are_refused_and_nothing_else_happens(
 ) -> None:
     worker = start()
     reply = ask(worker, line)
-    told_stage, told = refusal(reply)
+    told_stage, reported = refusal(reply)
     assert told_stage == stage
-    assert message in told
+    assert message in reported
     assert reply["id"] == (7 if b'"id": 7' in line else None)
     assert ask(worker, {"id": "next", "op": "hello", "versions": [1]})["id"] == "next"
 
@@ -122,18 +133,20 @@ def test_a_whole_conversation_in_one_pipe(start: Callable[..., Worker], models: 
 
 def test_the_companion_app_may_tell_of_core_ml() -> None:
     """runner/ios/shell/engines.m has it in every build, so that every iPhone's `hello` does."""
-    told = {"version": 1, "runner": "app", "pid": 1, "os": "ios", "abi": "arm64-v8a"}
+    reported = {"version": 1, "runner": "app", "pid": 1, "os": "ios", "abi": "arm64-v8a"}
     engine = {"runtime": "coreml", "version": "Version 16.7.10"}
-    assert Hello.model_validate({**told, "engines": [engine]}).engines[0].runtime is Runtime.COREML
+    assert (
+        Hello.model_validate({**reported, "engines": [engine]}).engines[0].runtime is Runtime.COREML
+    )
 
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
-def test_inputs_come_from_the_seed_and_outputs_are_told(
+def test_inputs_come_from_the_seed_and_outputs_are_returned(
     runtime: Runtime, start: Callable[..., Worker], models: Models
 ) -> None:
     worker = start()
     run = {"id": 2, "op": "run", "max_samples": 1}
-    told = []
+    reported = []
     for seed in (0, 0, 2**53):
         load = {"op": "load", "path": str(models.of[runtime]), "runtime": runtime, "seed": seed}
         handle = ask(worker, {"id": 1} | load)["handle"]
@@ -142,13 +155,13 @@ def test_inputs_come_from_the_seed_and_outputs_are_told(
         assert reply.outputs is not None
         (output,) = reply.outputs
         assert output.name == "result"
-        told.append(output.array)
+        reported.append(output.array)
     model = load_model(runtime, models.of[runtime])
     model.set_inputs([model.inputs[0].sample(2**53)])
     model.run()
-    np.testing.assert_array_equal(told[2], model.get_outputs()[0])
-    np.testing.assert_array_equal(told[0], told[1])
-    assert not np.array_equal(told[0], told[2])
+    np.testing.assert_array_equal(reported[2], model.get_outputs()[0])
+    np.testing.assert_array_equal(reported[0], reported[1])
+    assert not np.array_equal(reported[0], reported[2])
     for field, value in (("seed", -1), ("seed", 2**53 + 2), ("seed", 0.5)):
         assert refusal(ask(worker, load | {field: value}))[1].startswith(f"field {field}: ")
     assert refusal(ask(worker, run | {"handle": handle, "outputs": 1}))[1].startswith("field outp")
@@ -241,8 +254,8 @@ def test_lines_that_are_no_replies_are_passed_over() -> None:
     [
         ("while True: print('hello, who are you?')", "refused", "does not speak the runner prot"),
         ("print('x' * (17 << 20)); input()", "refused", "longer than 16 MiB"),
-        ('print(\'{"id":1,"ok":true}\'); input()', "refused", "not of the protocol: version"),
-        ('print(\'{"id":1,"ok":false}\'); input()', "refused", "did not say why"),
+        ('print(\'{"id":1,"ok":true}\'); input()', "refused", "follow the protocol: field version"),
+        ('print(\'{"id":1,"ok":false}\'); input()', "refused", "gave no reason"),
         (
             f"print('''{HELLO}'''.replace('version\":1', 'version\":7')); input()",
             "refused",
@@ -250,11 +263,11 @@ def test_lines_that_are_no_replies_are_passed_over() -> None:
         ),
         ("import sys; sys.exit('no engine here')", "crashed", r"status 1; .*: no engine here"),
         ("import os; os.close(1); os.close(2); input(); input()", "crashed", "ended with exit"),
-        ("import os; os.abort()", "crashed", "ended by SIGABRT"),
+        ("import os; os.abort()", "crashed", "killed by SIGABRT"),
         ("import time; time.sleep(60)", "hung", r"no answer within 0\.5 s"),
     ],
 )
-def test_a_runner_that_breaks_the_protocol_is_told_clearly(
+def test_a_runner_that_breaks_the_protocol_is_reported(
     program: str, kind: str, reason: str
 ) -> None:
     with client_of(program) as client, pytest.raises(RunnerFailed, match=reason) as raised:
@@ -262,10 +275,104 @@ def test_a_runner_that_breaks_the_protocol_is_told_clearly(
     assert (raised.value.stage, raised.value.kind) == ("hello", kind)
 
 
-@pytest.mark.parametrize("samples", ["[]", "[5, 0]", "[-1]", "[9223372036854775808]", "[1.5]"])
-def test_samples_that_no_clock_tells_are_refused(samples: str) -> None:
-    told = f'print(\'{{"id":1,"ok":true,"samples_ns":{samples}}}\'); input()'
-    with client_of(told) as client, pytest.raises(RunnerFailed, match="samples_ns") as raised:
+def replies(*lines: str) -> RunnerClient:
+    """A client of a runner that answers every request with the next of `lines`."""
+    program = f"for line in {lines!r}: input(); print(line, flush=True)\ninput()"
+    return client_of(program)
+
+
+def test_a_refusal_of_a_request_that_could_not_be_read_ends_the_request() -> None:
+    """The runner does not know the id of such a request, so its reply has none."""
+    refusal = {"stage": "request", "message": "the line is not JSON", "details": ["a"], "hint": "b"}
+    line = json.dumps({"id": None, "ok": False, "error": refusal})
+    with replies(line, HELLO.replace('"id":1', '"id":2')) as client:
+        with pytest.raises(RunnerFailed, match=r"the line is not JSON: a$") as raised:
+            client.hello(timeout_s=20)
+        assert (raised.value.stage, raised.value.kind) == ("request", "refused")
+        assert raised.value.hint == "b"
+        assert client.hello().runner == "r"  # it is still usable
+
+
+@pytest.mark.parametrize(
+    "other", ['"id":true', '"id":1.0', '"id":"1"', '"id":[1]', '"id":null', '"number":1']
+)
+def test_only_the_id_of_the_request_makes_a_line_its_reply(other: str) -> None:
+    impostor = HELLO.replace('"id":1', other).replace('"runner":"r"', '"runner":"impostor"')
+    with replies(f"{impostor}\n{HELLO}") as client:
+        assert client.hello().runner == "r"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"version":1', '"version":true'),
+        ('"version":1', '"version":"1"'),
+        ('"version":1', '"version":1.0'),
+        ('"pid":1', '"pid":false'),
+        ('"runner":"r"', '"runner":7'),
+        ('"engines":[]', '"engines":{}'),
+        ('"ok":true', '"ok":1'),
+        ('"ok":true', '"ok":"true"'),
+    ],
+)
+def test_a_field_of_another_type_is_refused(old: str, new: str) -> None:
+    assert old in HELLO
+    with replies(HELLO.replace(old, new)) as client:
+        with pytest.raises(
+            RunnerFailed, match=f"field {old[1 : old.index(':') - 1]}|no reason"
+        ) as raised:
+            client.hello()
+        assert (raised.value.stage, raised.value.kind) == ("hello", "refused")
+
+
+def test_conditions_hold_numbers_only() -> None:
+    line = '{"id":1,"ok":true,"clocks_khz":{"0":VALUE},"load_average":1,"screen_on":true}'
+    with replies(line.replace("VALUE", "2400000")) as client:
+        seen = client.conditions()
+    assert (seen.clocks_khz, seen.load_average, seen.screen_on) == ({0: 2400000}, 1.0, True)
+    for value in ("true", '"2400000"', "2.5"):
+        with (
+            replies(line.replace("VALUE", value)) as client,
+            pytest.raises(RunnerFailed, match=r"field clocks_khz\.0"),
+        ):
+            client.conditions()
+
+
+@pytest.mark.parametrize(
+    ("request_of", "failure", "message"),
+    [
+        ("load", {"stage": "load", "message": "no"}, "cannot load the model: no"),
+        ("run", {"stage": "run", "message": "no"}, "cannot run the model: no"),
+        (
+            "conditions",
+            {"stage": "conditions", "message": "no"},
+            "cannot read the state of the unit: no",
+        ),
+    ],
+)
+def test_a_refusal_says_what_could_not_be_done(
+    request_of: str, failure: dict[str, str], message: str
+) -> None:
+    asks: dict[str, Callable[[RunnerClient], object]] = {
+        "load": lambda client: client.load("/m.onnx", Runtime.ONNX),
+        "run": lambda client: client.run("m1"),
+        "conditions": lambda client: client.conditions(),
+    }
+    with replies(json.dumps({"id": 1, "ok": False, "error": failure})) as client:
+        with pytest.raises(RunnerFailed) as raised:
+            asks[request_of](client)
+        assert raised.value.message == message
+        named = raised.value.of("m.onnx")
+        assert named.message == message.replace("the model", "m.onnx")
+        assert (named.stage, named.kind, named.reason) == (request_of, "refused", "no")
+
+
+@pytest.mark.parametrize(
+    "samples", ["[]", "[5, 0]", "[-1]", "[9223372036854775808]", "[1.5]", "[true]", '["5"]']
+)
+def test_samples_that_no_clock_reads_are_refused(samples: str) -> None:
+    reply = f'print(\'{{"id":1,"ok":true,"samples_ns":{samples}}}\'); input()'
+    with client_of(reply) as client, pytest.raises(RunnerFailed, match="samples_ns") as raised:
         client.run("m1")
     assert (raised.value.stage, raised.value.kind) == ("run", "refused")
 

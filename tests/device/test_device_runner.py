@@ -29,7 +29,7 @@ def start_endless(runner: RunnerClient, models: Models) -> str:
 # What it does
 
 
-def test_hello_tells_who_runs() -> None:
+def test_hello_identifies_the_runner() -> None:
     with HostDevice().open_runner() as runner:
         hello = runner.hello()
         assert hello.version == 1
@@ -40,7 +40,7 @@ def test_hello_tells_who_runs() -> None:
 
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
-def test_samples_are_as_asked(runtime: Runtime, models: Models, runner: RunnerClient) -> None:
+def test_samples_are_as_requested(runtime: Runtime, models: Models, runner: RunnerClient) -> None:
     loaded = runner.load(str(models.of[runtime]), runtime)
     assert loaded.inputs[0].name == "image"
     assert loaded.load_ms > 0
@@ -109,7 +109,7 @@ def test_cores_of_which_some_are_not_there_are_refused(
 def test_a_runner_has_one_target(models: Models, runner: RunnerClient) -> None:
     path = str(models.of[Runtime.TFLITE])
     runner.load(path, Runtime.TFLITE, threads=1)
-    with pytest.raises(RunnerFailed, match="set to 1 threads") as raised:
+    with pytest.raises(RunnerFailed, match="set to 1 thread on") as raised:
         runner.load(path, Runtime.TFLITE, threads=2)
     assert "another runner" in str(raised.value.hint)
 
@@ -121,7 +121,7 @@ def test_models_print_what_they_like(models: Models, runner: RunnerClient) -> No
     assert len(runner.run(loaded.handle, min_samples=3000, max_samples=3000).samples_ns) == 3000
 
 
-def test_the_runner_tells_its_conditions(runner: RunnerClient) -> None:
+def test_the_runner_reports_its_conditions(runner: RunnerClient) -> None:
     conditions = runner.conditions()
     assert conditions.uptime_s is not None
     assert conditions.uptime_s > 0
@@ -174,7 +174,7 @@ def test_a_model_that_crashes_costs_one_runner(models: Models) -> None:
             runner.run(wild.handle)
         assert (raised.value.stage, raised.value.kind) == ("run", "crashed")
         assert not runner.alive
-        with pytest.raises(RunnerFailed, match="it has ended before"):
+        with pytest.raises(RunnerFailed, match="it ended earlier"):
             runner.conditions()
     with device.open_runner() as runner:
         assert runner.load(str(models.of[Runtime.ONNX]), Runtime.ONNX).handle

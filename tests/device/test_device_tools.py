@@ -13,9 +13,9 @@ import pytest
 from programs import OLD_EXECUTOR_RUNNER, SAMPLES, program
 from tinymodels import Models
 
+from latbench.device.host.tool import tool_host_device
 from latbench.device.registry import UnitSelector, open_device
 from latbench.device.tools import programs as tools
-from latbench.device.tools.runner import tool_host_device
 from latbench.errors import BadRequest, CannotRead, LatbenchError
 from latbench.measure import Journal
 from latbench.space import SearchSpace, parse_key
@@ -108,15 +108,15 @@ def test_a_model_is_measured_by_a_program(name: str, models: Models, tmp_path: P
     )
     visits = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(visits) == done.rounds, "a visit each"
-    told = 1 if tool.averages(path.read_bytes()) else SAMPLES.get(name, 8)
-    assert done.samples == told * done.rounds
+    reported = 1 if tool.averages(path.read_bytes()) else SAMPLES.get(name, 8)
+    assert done.samples == reported * done.rounds
     assert done.ms == pytest.approx(done.ci95[0])
     for cores, *asked in visits:
         assert cores == list(done.target.cores)
         assert any(model.name in word for word in asked)
 
 
-def test_an_old_executor_runner_tells_an_average_of_many(models: Models, tmp_path: Path) -> None:
+def test_an_old_executor_runner_reports_an_average_of_many(models: Models, tmp_path: Path) -> None:
     path, log = program(tmp_path, "executor_runner", OLD_EXECUTOR_RUNNER)
     model = models.of[Runtime.EXECUTORCH]
     with tool_host_device(tools.TOOLS["executor_runner"], path).open_runner() as runner:
@@ -130,18 +130,16 @@ def test_an_old_executor_runner_tells_an_average_of_many(models: Models, tmp_pat
     assert visits[1][1] == "--num_executions=902", "two of them are the warm-ups"
 
 
-def test_an_executor_runner_without_its_log_is_told_how_to_have_it(
-    models: Models, tmp_path: Path
-) -> None:
+def test_an_executor_runner_without_a_log_gets_a_hint(models: Models, tmp_path: Path) -> None:
     path, _ = program(tmp_path, "executor_runner", "print('OutputX 0: tensor(sizes=[1])')")
     runner = tool_host_device(tools.TOOLS["executor_runner"], path).open_runner()
     handle = runner.load(str(models.of[Runtime.EXECUTORCH]), Runtime.EXECUTORCH).handle
-    with pytest.raises(LatbenchError, match="told no time that can be read") as told:
+    with pytest.raises(LatbenchError, match="reported no times") as reported:
         runner.run(handle)
-    assert "-DEXECUTORCH_ENABLE_LOGGING=ON" in str(told.value.hint)
+    assert "-DEXECUTORCH_ENABLE_LOGGING=ON" in str(reported.value.hint)
 
 
-def test_a_lut_says_that_it_is_of_averages(tmp_path: Path) -> None:
+def test_a_lut_records_that_it_is_of_averages(tmp_path: Path) -> None:
     path, _ = program(tmp_path, "benchmark_model")
     space = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
     profile(
@@ -160,32 +158,34 @@ def test_a_lut_says_that_it_is_of_averages(tmp_path: Path) -> None:
     assert statistics.median(entry.samples for entry in lut.entries.values()) >= 1
 
 
-def test_what_cannot_be_is_told(models: Models, tmp_path: Path) -> None:
+def test_impossible_requests_are_refused(models: Models, tmp_path: Path) -> None:
     path, _ = program(tmp_path, "benchmark_model", body="print('no figures')")
     device = tool_host_device(tools.TOOLS["benchmark_model"], path)
     runner = device.open_runner()
-    with pytest.raises(LatbenchError, match="runs no models of onnx"):
+    with pytest.raises(LatbenchError, match="does not run onnx models"):
         runner.load(str(models.of[Runtime.ONNX]), Runtime.ONNX)
-    with pytest.raises(LatbenchError, match="for the CPU only"):
+    with pytest.raises(LatbenchError, match="on the CPU only"):
         runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE, accelerator="gpu")
-    with pytest.raises(LatbenchError, match="cannot be told the shapes"):
+    with pytest.raises(LatbenchError, match="takes no input shapes"):
         runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE, input_shapes=[(1, 8, 8, 3)])
     handle = runner.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE).handle
-    with pytest.raises(LatbenchError, match="told no time that can be read: 'no figures"):
+    with pytest.raises(LatbenchError, match="reported no times: 'no figures"):
         runner.run(handle)
-    with pytest.raises(LatbenchError, match="does not tell what a model computes"):
+    with pytest.raises(LatbenchError, match="does not report outputs"):
         runner.run(handle, outputs=True)
     program(tmp_path, "benchmark_model", body="sys.exit('a model that it cannot load')")
     with pytest.raises(LatbenchError, match="exit status 1: 'a model that it cannot load"):
         runner.run(handle)
-    with pytest.raises(BadRequest, match="runs models of tflite, not of onnx"):
+    with pytest.raises(BadRequest, match="runs tflite models, not onnx"):
         device.require_runtime(Runtime.ONNX)
-    with pytest.raises(CannotRead, match="there is no program") as absent:
+    with pytest.raises(CannotRead, match="no such program") as absent:
         tool_host_device(tools.TOOLS["speed_benchmark_torch"], tmp_path / "nothing")
-    assert absent.value.hint == "name it with: --runner speed_benchmark_torch=FILE"
+    assert absent.value.hint == "name its file: --runner speed_benchmark_torch=FILE"
     with pytest.raises(BadRequest, match="unknown runner 'stopwatch'"):
         open_device("host", UnitSelector(runner="stopwatch"))
-    with pytest.raises(BadRequest, match="--runner is for Android phones and this machine"):
+    with pytest.raises(
+        BadRequest, match="--runner is for this machine and Android phones, not for iphonex"
+    ):
         open_device("iphonex", UnitSelector(runner="native"))
 
 

@@ -4,6 +4,7 @@ What takes longer is in tests/rigs/test_ios_faults.py.
 """
 
 import hashlib
+import hmac
 import json
 import os
 import socket
@@ -17,13 +18,12 @@ from click.testing import CliRunner
 from tinymodels import Models
 
 from latbench.cli import main
-from latbench.device.attached import attached_units
 from latbench.device.catalogue import find_device
 from latbench.device.ios import device as ios_device
 from latbench.device.ios.device import IosDevice
+from latbench.device.ios.link import NetworkLink
 from latbench.device.ios.pairing import keep_token, known_token, read_token
-from latbench.device.ios.way import Network
-from latbench.device.registry import UnitSelector, open_device
+from latbench.device.registry import UnitSelector, attached_units, open_device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, RunnerFailed
 from latbench.export import ArtifactStore
 from latbench.runtime.coreml import writer as coreml
@@ -91,7 +91,7 @@ def test_core_ml_packages_are_exported_and_sent(
         ((), 1, "latbench[coreml]"),
     ],
 )
-def test_what_core_ml_cannot_do_is_said_before_anything_is_exported(
+def test_what_core_ml_cannot_do_is_refused_before_any_export(
     words: tuple[str, ...],
     code: int,
     said: str,
@@ -117,8 +117,8 @@ def test_a_phone_on_a_cable_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "host" in [unit.device for unit in attached_units()]  # without usbmuxd too
 
 
-def test_pairing_is_asked_for_once(phone: IosPhone) -> None:
-    with pytest.raises(DeviceUnavailable, match=r"token of .* is not known") as unknown:
+def test_pairing_is_needed_once(phone: IosPhone) -> None:
+    with pytest.raises(DeviceUnavailable, match=r"this computer is not paired with") as unknown:
         open_device("iphonex-rig")
     assert "latbench runner pair" in str(unknown.value.hint)
     pair = ("runner", "pair", "--device", "iphonex-rig", "--json", "--token")
@@ -131,7 +131,7 @@ def test_pairing_is_asked_for_once(phone: IosPhone) -> None:
 
 
 def test_a_token_is_kept_for_its_owner_alone() -> None:
-    with pytest.raises(BadRequest, match="no pairing token"):
+    with pytest.raises(BadRequest, match="not a pairing token"):
         read_token("ABCD-EFGH-JKMN-PQR0")
     path = keep_token("RIG", TOKEN)
     assert path.stat().st_mode & 0o077 == 0
@@ -145,7 +145,7 @@ def test_models_are_sent_once_and_run_on_the_phone(
     assert device.description == "Rig10,3, iOS 16.7.10"
     assert device.reference is not None
     assert device.default_cores(2) == ()
-    with pytest.raises(BadRequest, match="iOS lets no process choose"):
+    with pytest.raises(BadRequest, match="iOS does not allow a process to choose"):
         device.require_cores([0], 1)
     paths = device.send([models.of[Runtime.TFLITE], models.of[Runtime.ONNX]])
     kept = {path.name: path.stat().st_mtime_ns for path in phone.cache.iterdir()}
@@ -186,19 +186,23 @@ def test_three_runners_of_one_host_and_none_of_another(
     open_device("iphonex-rig").close()
 
 
-def test_the_phones_state_is_told_as_androids(device: IosDevice, phone: IosPhone) -> None:
+def test_the_phones_state_is_reported_as_androids(device: IosDevice, phone: IosPhone) -> None:
     expected = [((("thermal", 0),), 0), ((("thermal", 1),), 1), ((("thermal", 2),), 3)]
     expected += [((("thermal", 3),), 4), ((("low_power", 1),), 1)]
     for words, status in expected:
         phone.set_state(battery=55, charging=0, **dict(words))
-        told = device.conditions()
-        assert told.thermal_status == status
-        assert (told.battery_percent, told.charging, told.screen_on) == (55, False, True)
-        assert told.build is not None
-        assert told.build.startswith("iOS 16.7.10, Rig10,3")
+        reported = device.conditions()
+        assert reported.thermal_status == status
+        assert (reported.battery_percent, reported.charging, reported.screen_on) == (
+            55,
+            False,
+            True,
+        )
+        assert reported.build is not None
+        assert reported.build.startswith("iOS 16.7.10, Rig10,3")
 
 
-def test_low_power_mode_is_refused_at_the_door(
+def test_low_power_mode_is_refused_when_opening(
     phone: IosPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LATBENCH_IPHONE_TOKEN", TOKEN)
@@ -231,16 +235,18 @@ def test_what_is_no_artifact_is_not_loaded(device: IosDevice) -> None:
             runner.load("0" * 64, Runtime.ONNX)
 
 
-def test_another_phone_than_asked_for_is_refused(
+def test_another_phone_than_the_named_one_is_refused(
     phone: IosPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LATBENCH_IPHONE_TOKEN", TOKEN)
-    with pytest.raises(DeviceUnavailable, match="says it is Rig10,3, which is iphonex-rig"):
+    with pytest.raises(
+        DeviceUnavailable, match="identifies itself as Rig10,3, which is iphonex-rig"
+    ):
         open_device("iphonex")
-    claimed = open_device("iphonex", UnitSelector(claimed=True))
-    assert claimed.description.endswith("taken for iphonex by --as")
+    claimed = open_device("iphonex", UnitSelector(skip_identity_check=True))
+    assert claimed.description.endswith("measured as iphonex by --as")
     claimed.close()
-    for wrong in (UnitSelector(prepared=True), UnitSelector(adb_server="localhost:5037")):
+    for wrong in (UnitSelector(prepare=True), UnitSelector(adb_server="localhost:5037")):
         with pytest.raises(BadRequest, match="for Android phones"):
             open_device("iphonex-rig", wrong)
     with pytest.raises(BadRequest, match="--address is for iPhones"):
@@ -253,8 +259,8 @@ def test_an_address_does_without_a_cable(phone: IosPhone, monkeypatch: pytest.Mo
     opened = open_device("iphonex-rig", UnitSelector(address=f"127.0.0.1:{phone.port}"))
     assert opened.unit == "RIG-UNIT"
     opened.close()
-    with pytest.raises(BadRequest, match="name two phones"):
-        open_device("iphonex-rig", UnitSelector(UDID, address=f"127.0.0.1:{phone.port}"))
+    with pytest.raises(BadRequest, match="exclude each other"):
+        open_device("iphonex-rig", UnitSelector(unit=UDID, address=f"127.0.0.1:{phone.port}"))
     phone.kill_app()
     with pytest.raises(DeviceUnavailable, match="no companion app answers"):
         open_device("iphonex-rig", UnitSelector(address=f"127.0.0.1:{phone.port}"))
@@ -273,9 +279,42 @@ def test_a_phone_that_does_not_know_the_token_is_not_believed(tmp_path: Path) ->
                 client.recv(1)
             finally:
                 os._exit(0)
-        way = Network("127.0.0.1", server.getsockname()[1])
-        with pytest.raises(DeviceUnavailable, match="does not know the token itself"):
-            IosDevice(way, entry, token=TOKEN)
+        link = NetworkLink("127.0.0.1", server.getsockname()[1])
+        with pytest.raises(DeviceUnavailable, match="does not know the token: it is not the phone"):
+            IosDevice(link, entry, token=TOKEN)
+        os.wait()
+
+
+@pytest.mark.parametrize(
+    ("facts", "field"),
+    [
+        ({"emulated": 1}, "emulated"),
+        ({"emulated": "false"}, "emulated"),
+        ({"low_power_mode": 0}, "low_power_mode"),
+        ({"model": None}, "model"),
+        ({"unit": 7}, "unit"),
+    ],
+)
+def test_a_phone_with_invalid_facts_is_refused(facts: dict[str, object], field: str) -> None:
+    valid = {"model": "iPhone10,3", "os_version": "16", "unit": "U", "emulated": False}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if os.fork() == 0:
+            try:
+                client, _ = server.accept()
+                asked = json.loads(client.recv(1 << 16))
+                nonce = "0" * 32
+                client.sendall(json.dumps({"ok": True, "nonce": nonce}).encode() + b"\n")
+                client.recv(1 << 16)
+                text = f"latbench phone:{asked['session']}:{asked['nonce']}:{nonce}"
+                proof = hmac.new(TOKEN.encode(), text.encode(), "sha256").hexdigest()
+                reply = {"ok": True, "proof": proof, **valid, **facts}
+                client.sendall(json.dumps(reply).encode() + b"\n")
+                client.recv(1)
+            finally:
+                os._exit(0)
+        link = NetworkLink("127.0.0.1", server.getsockname()[1])
+        with pytest.raises(DeviceUnavailable, match=f"reply is invalid: field {field}: "):
+            IosDevice(link, find_device("iphonex"), token=TOKEN)
         os.wait()
 
 
@@ -288,7 +327,7 @@ def test_the_cable_and_the_app_can_go_and_come(
     with pytest.raises(RunnerFailed, match="it crashed, or was closed") as crashed:
         runner.load(path, Runtime.ONNX)
     assert crashed.value.kind == "crashed"
-    with pytest.raises(DeviceLost, match="the companion app does not run"):
+    with pytest.raises(DeviceLost, match="the companion app is not running"):
         device.open_runner()
     phone.open_app()
     # What was held ended with the app; sending holds anew.

@@ -75,16 +75,14 @@ def test_a_new_phone_gets_no_image_but_may_want_a_tunnel(
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["apps", "developer"]
 
 
-def test_what_fails_is_told(phone: PluggedPhone, app: Path, tool: Tool) -> None:
+def test_failures_are_reported(phone: PluggedPhone, app: Path, tool: Tool) -> None:
     iphonex = find_device("iphonex")
-    with pytest.raises(
-        DeviceUnavailable, match="no tool here that installs apps on iOS 16"
-    ) as none:
+    with pytest.raises(DeviceUnavailable, match="no tool for installing apps on iOS 16") as none:
         install_app(iphonex, app, None)
     assert "go-ios" in str(none.value.hint)
     tool("ios", failing="install")
     with pytest.raises(LatbenchError, match=r"ios install .* failed \(3\): no"):
         install_app(iphonex, app, None)
-    with pytest.raises(BadRequest, match="there is no app") as missing:
+    with pytest.raises(BadRequest, match="no such app") as missing:
         install_app(iphonex, app.with_suffix(".zip"), None)
     assert "runner/ios/README.md" in str(missing.value.hint)

@@ -11,7 +11,7 @@ import pytest
 from latbench.device.catalogue import find_device
 from latbench.device.ios import lockdown, usbmux
 from latbench.device.ios.device import find_iphone
-from latbench.device.ios.way import PORT, Cable, Network
+from latbench.device.ios.link import PORT, NetworkLink, UsbLink
 from latbench.errors import BadRequest, DeviceUnavailable
 from tests.rigs.usbmuxd import PluggedPhone, UsbmuxStandIn
 
@@ -67,8 +67,8 @@ def test_a_connection_is_the_phones_port(muxd: UsbmuxStandIn) -> None:
     muxd.plug(one)
     with pytest.raises(usbmux.PortClosed):
         usbmux.connect(OLD, PORT + 1)
-    with pytest.raises(DeviceUnavailable, match="the companion app does not run"):
-        Cable(OLD).dial()
+    with pytest.raises(DeviceUnavailable, match="the companion app is not running"):
+        UsbLink(OLD).connect()
 
 
 def test_the_phone_is_found_by_name_model_or_being_alone(muxd: UsbmuxStandIn) -> None:
@@ -76,21 +76,21 @@ def test_the_phone_is_found_by_name_model_or_being_alone(muxd: UsbmuxStandIn) ->
     with pytest.raises(DeviceUnavailable, match="no iPhone is attached"):
         find_iphone(iphonex, None, None)
     muxd.plug(phone(OLD, "iPhone10,3"))
-    assert find_iphone(iphonex, None, None) == Cable(OLD)
+    assert find_iphone(iphonex, None, None) == UsbLink(OLD)
     muxd.plug(phone(NEW, "iPhone14,5"))
-    assert find_iphone(iphonex, None, None) == Cable(OLD)
-    assert find_iphone(find_device("iphone-13"), None, None) == Cable(NEW)
-    assert find_iphone(iphonex, NEW, None) == Cable(NEW), "whether it is one is asked later"
+    assert find_iphone(iphonex, None, None) == UsbLink(OLD)
+    assert find_iphone(find_device("iphone-13"), None, None) == UsbLink(NEW)
+    assert find_iphone(iphonex, NEW, None) == UsbLink(NEW), "whether it is one is asked later"
     with pytest.raises(BadRequest, match="several iPhones are attached"):
         find_iphone(find_device("iphone-15"), None, None)
     with pytest.raises(BadRequest, match="no iPhone absent is attached"):
         find_iphone(iphonex, "absent", None)
-    assert find_iphone(iphonex, None, "192.168.1.7") == Network("192.168.1.7", PORT)
-    assert find_iphone(iphonex, None, "[fe80::1]:99") == Network("fe80::1", 99)
+    assert find_iphone(iphonex, None, "192.168.1.7") == NetworkLink("192.168.1.7", PORT)
+    assert find_iphone(iphonex, None, "[fe80::1]:99") == NetworkLink("fe80::1", 99)
     for wrong in ("", "a b:1", "host:0", "host:99999"):
-        with pytest.raises(BadRequest, match="no address of a phone"):
+        with pytest.raises(BadRequest, match="invalid address of a phone"):
             find_iphone(iphonex, None, wrong)
-    with pytest.raises(BadRequest, match="is no iPhone"):
+    with pytest.raises(BadRequest, match="is not an iPhone"):
         find_iphone(find_device("galaxy-s8"), None, None)
 
 
@@ -104,7 +104,9 @@ def test_the_phone_is_found_by_name_model_or_being_alone(muxd: UsbmuxStandIn) ->
         struct.pack("<IIII", 16, 1, 8, 1),
     ],
 )
-def test_what_is_no_usbmuxd_is_told(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_program_than_usbmuxd_is_reported(
+    said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -133,5 +135,5 @@ def test_addresses_are_those_of_other_tools(
         assert len(usbmux.list_units()) == 1
     for form in ("nowhere", "host:port", "host:70000"):
         monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", form)
-        with pytest.raises(BadRequest, match="no address"):
+        with pytest.raises(BadRequest, match="invalid address"):
             usbmux.list_units()

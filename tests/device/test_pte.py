@@ -19,7 +19,7 @@ def program(models: Models) -> Path:
     return models.of[Runtime.EXECUTORCH]
 
 
-def test_a_program_says_what_it_is(program: Path) -> None:
+def test_a_program_describes_itself(program: Path) -> None:
     forward, description = read_pte(program)
     assert (forward.name, description.name) == ("forward", "latbench")
     assert [(tensor.shape, tensor.dtype) for tensor in forward.inputs] == [
@@ -40,7 +40,7 @@ def test_its_shapes_are_its_own(program: Path) -> None:
         describe_model(Runtime.EXECUTORCH, program, [(1, 3, 9, 9)])
 
 
-def test_what_is_no_program_is_told(models: Models, tmp_path: Path) -> None:
+def test_what_is_no_program_is_refused(models: Models, tmp_path: Path) -> None:
     with pytest.raises(RuntimeFailed, match="is not an ExecuTorch program"):
         read_pte(models.of[Runtime.ONNX])
     with pytest.raises(RuntimeFailed, match="cannot read"):
@@ -53,12 +53,12 @@ def test_what_is_no_program_is_told(models: Models, tmp_path: Path) -> None:
 
 def test_a_damaged_program_is_told_or_read(program: Path, tmp_path: Path) -> None:
     whole, broken = program.read_bytes(), tmp_path / "broken.pte"
-    told = read_pte(program)
+    reported = read_pte(program)
     refused = 0
     for length in range(0, len(whole), 7):
         broken.write_bytes(whole[:length])
         try:
-            assert read_pte(broken) == told  # the weights lie at its end
+            assert read_pte(broken) == reported  # the weights lie at its end
         except RuntimeFailed:
             refused += 1
             assert read_metadata(broken) == {}

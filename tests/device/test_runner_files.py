@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from latbench.device.runner_files import build, install, installed
+from latbench.device.native.build import build
+from latbench.device.native.engines import install
+from latbench.device.native.files import installed
 from latbench.errors import BadRequest, LatbenchError
 
 ARM64, X86_64 = 0xB7, 0x3E
@@ -68,7 +70,7 @@ def test_a_wheel_and_a_library_alone(archive: Callable[..., Path], tmp_path: Pat
     assert len(installed()) == 2
 
 
-def test_another_library_of_the_name_needs_a_word(tmp_path: Path) -> None:
+def test_another_library_of_the_same_engine_needs_replace(tmp_path: Path) -> None:
     file = tmp_path / "libLiteRt.so"
     file.write_bytes(library())
     install(file)
@@ -82,11 +84,31 @@ def test_another_library_of_the_name_needs_a_word(tmp_path: Path) -> None:
     (now,) = installed()
     assert now.path.read_bytes() == library(more="newer")
     now.path.write_bytes(library(more="altered"))
-    with pytest.raises(LatbenchError, match="is not what was installed") as refused:
+    with pytest.raises(LatbenchError, match="differs from what was installed") as refused:
         installed()
     assert "install --replace" in str(refused.value.hint)
     install(file, replace=True)
     assert installed() == [now]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"libLiteRt.so": 1}', '{"libLiteRt.so": {"sha256": true}}', '{"libLiteRt.so": {}}'],
+)
+def test_pins_that_are_damaged_are_refused(archive: Callable[..., Path], content: str) -> None:
+    (file,) = install(archive("litert-2.1.6.aar", {"jni/arm64-v8a/libLiteRt.so": library()}))
+    pins = file.path.with_name("pins.json")
+    good = json.loads(pins.read_text())
+    pins.write_text(content)
+    with pytest.raises(LatbenchError, match=r"cannot read .*pins\.json") as refused:
+        installed()
+    assert f"remove {pins.parent}" in str(refused.value.hint)
+    for field, value in (("version", 2), ("libc", "musl"), ("extra", "x"), ("sha256", None)):
+        pins.write_text(json.dumps({file.name: good[file.name] | {field: value}}))
+        with pytest.raises(LatbenchError, match=r"cannot read .*pins\.json"):
+            installed()
+    pins.write_text(json.dumps(good))
+    assert installed() == [file]
 
 
 def test_tensorflow_lite_takes_the_place_of_litert(archive: Callable[..., Path]) -> None:
@@ -123,13 +145,13 @@ def test_one_library_by_two_names_is_there_once(tmp_path: Path) -> None:
         ),
         ("a.aar", {"jni/arm64-v8a/libmore.so": library()}, "it holds libmore.so"),
         ("a.aar", {"classes.jar": b""}, "it holds no library"),
-        ("a.whl", {"libLiteRt.so": b"MZ, no ELF"}, "no engine that the runner knows"),
+        ("a.whl", {"libLiteRt.so": b"MZ, no ELF"}, "no engine that the runner supports"),
         ("a.aar", None, "cannot be unpacked"),
-        ("a.zip", None, "is no .aar, .whl or .so"),
+        ("a.zip", None, "is not an .aar, .whl or .so"),
         ("missing.so", {}, "cannot read"),
     ],
 )
-def test_what_holds_no_engine_is_refused_with_words(
+def test_files_without_an_engine_are_refused(
     name: str,
     members: dict[str, bytes] | None,
     problem: str,
@@ -148,9 +170,9 @@ def test_what_holds_no_engine_is_refused_with_words(
 @pytest.mark.parametrize(
     ("preset", "problem", "cure"),
     [
-        ("android-arm64-v8a", "takes Google's NDK", "ANDROID_NDK_HOME"),
-        ("arm64-linux", "takes Zig's compiler", "pip install ziglang"),
-        ("host", "takes a C compiler", "apt install gcc"),
+        ("android-arm64-v8a", "requires Google's NDK", "ANDROID_NDK_HOME"),
+        ("arm64-linux", "requires Zig", "pip install ziglang"),
+        ("host", "requires a C compiler", "apt install gcc"),
     ],
 )
 def test_a_missing_toolchain_is_named(
@@ -167,7 +189,9 @@ def test_a_missing_toolchain_is_named(
     assert cure in str(refused.value.hint)
 
 
-def test_an_ndk_that_is_none_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_without_an_ndk_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("ANDROID_NDK_HOME", raising=False)
     monkeypatch.setenv("ANDROID_NDK_ROOT", str(tmp_path))
     with pytest.raises(LatbenchError, match="holds no NDK"):

@@ -82,8 +82,8 @@ def test_a_phone_is_measured_by_a_program(
     )
     visits = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(visits) == done.rounds, "a visit each"
-    told = 1 if tool.averages(path.read_bytes()) else SAMPLES.get(name, 8)
-    assert done.samples == told * done.rounds
+    reported = 1 if tool.averages(path.read_bytes()) else SAMPLES.get(name, 8)
+    assert done.samples == reported * done.rounds
     assert done.ms == pytest.approx(done.ci95[0])
     for cores, *asked in visits:
         assert cores == [CORE]
@@ -95,31 +95,29 @@ def test_a_phone_is_measured_by_a_program(
 def test_the_libraries_beside_a_program_go_with_it(
     phone: DeviceDaemon, models: Models, tmp_path: Path
 ) -> None:
-    told = tmp_path / "libraries"
+    reported = tmp_path / "libraries"
     body = (
-        f"open({str(told)!r}, 'w').write(os.environ['LD_LIBRARY_PATH'])\n"
+        f"open({str(reported)!r}, 'w').write(os.environ['LD_LIBRARY_PATH'])\n"
         "print('INFO: count=8 first=1 curr=1 min=1 max=1 avg=7.5 std=1')"
     )
     path, _ = program(tmp_path, "benchmark_model", body)
     (tmp_path / "libonnxruntime.so.1").write_bytes(b"a library")
     runner, handle = loaded(phone, path, models.of[Runtime.TFLITE])
     assert runner.run(handle).samples_ns == [7500]
-    folder = Path(told.read_text())
+    folder = Path(reported.read_text())
     assert (folder / "libonnxruntime.so.1").read_bytes() == b"a library"
 
 
-def test_what_a_phone_tells_of_itself_is_kept(
-    phone: DeviceDaemon, models: Models, tmp_path: Path
-) -> None:
+def test_the_phones_facts_are_kept(phone: DeviceDaemon, models: Models, tmp_path: Path) -> None:
     path, _ = program(tmp_path, "benchmark_model")
     runner, _ = loaded(phone, path, models.of[Runtime.TFLITE])
-    told = runner.conditions()
-    assert told.clock_peaks_khz is not None
-    assert max(told.clock_peaks_khz.values()) > 1_000_000
-    assert told.governors is not None
-    assert set(told.governors.values()) == {"schedutil"}
-    assert told.battery_percent == 80
-    assert told.uptime_s is not None
+    reported = runner.conditions()
+    assert reported.clock_peaks_khz is not None
+    assert max(reported.clock_peaks_khz.values()) > 1_000_000
+    assert reported.governors is not None
+    assert set(reported.governors.values()) == {"schedutil"}
+    assert reported.battery_percent == 80
+    assert reported.uptime_s is not None
 
 
 def test_a_program_for_another_processor(
@@ -129,10 +127,10 @@ def test_a_program_for_another_processor(
     path.write_bytes(b"\x7fELF and nothing that runs here")
     path.chmod(0o755)
     runner, handle = loaded(phone, path, models.of[Runtime.TFLITE])
-    with pytest.raises(RunnerFailed, match="cannot start") as told:
+    with pytest.raises(RunnerFailed, match="cannot start") as reported:
         runner.run(handle)
-    assert told.value.hint is not None
-    assert "must be built for the phone's processor, arm64-v8a" in told.value.hint
+    assert reported.value.hint is not None
+    assert "build it for the phone's processor, arm64-v8a" in reported.value.hint
 
 
 def test_a_program_that_fails(phone: DeviceDaemon, models: Models, tmp_path: Path) -> None:
@@ -201,10 +199,10 @@ def test_root_reads_what_a_shell_may_not(tmp_path: Path) -> None:
     profile = replace(GALAXY_S8, rooted=True, files=files)
     with DeviceDaemon(tmp_path / "rooted", profile) as phone:
         plain = where(phone, "benchmark_model", path)
-        for prepared in (False, True):
-            with closing(open_device("galaxy-s8", replace(plain, prepared=prepared))) as device:
+        for prepare in (False, True):
+            with closing(open_device("galaxy-s8", replace(plain, prepare=prepare))) as device:
                 zones = device.conditions().temperatures_c or {}
-            assert zones.get("cpu-big") == (41.5 if prepared else None)
+            assert zones.get("cpu-big") == (41.5 if prepare else None)
 
 
 def test_a_phone_that_went_away(phone: DeviceDaemon, models: Models, tmp_path: Path) -> None:
@@ -215,16 +213,18 @@ def test_a_phone_that_went_away(phone: DeviceDaemon, models: Models, tmp_path: P
         runner.run(handle)
 
 
-def test_what_cannot_be_is_told(phone: DeviceDaemon, models: Models, tmp_path: Path) -> None:
+def test_impossible_requests_are_refused(
+    phone: DeviceDaemon, models: Models, tmp_path: Path
+) -> None:
     path, _ = program(tmp_path, "benchmark_model")
-    with pytest.raises(BadRequest, match="'native' is not for phones"):
+    with pytest.raises(BadRequest, match="unknown runner 'native' for galaxy-s8"):
         open_device("galaxy-s8", UnitSelector(unit=phone.address, runner="native"))
-    with pytest.raises(BadRequest, match="where is the benchmark_model") as nameless:
+    with pytest.raises(BadRequest, match="needs the benchmark_model that was built") as nameless:
         open_device("galaxy-s8", UnitSelector(unit=phone.address, runner="benchmark_model"))
     assert nameless.value.hint == "--runner benchmark_model=FILE"
-    with pytest.raises(CannotRead, match="there is no program"):
+    with pytest.raises(CannotRead, match="no such program"):
         open_device("galaxy-s8", where(phone, "benchmark_model", tmp_path / "nothing"))
-    with pytest.raises(BadRequest, match="runs models of tflite, not of onnx"):
+    with pytest.raises(BadRequest, match="runs tflite models, not onnx"):
         measure_latency(
             models.of[Runtime.ONNX],
             TargetRequest(
@@ -237,8 +237,6 @@ def test_what_cannot_be_is_told(phone: DeviceDaemon, models: Models, tmp_path: P
     with closing(open_device("galaxy-s8", where(phone, "benchmark_model", path))) as device:
         assert device.reference is None
     units = (UnitSelector(unit=phone.address),)
-    with pytest.raises(
-        BadRequest, match="own runner on phones has no engine for ExecuTorch"
-    ) as own:
+    with pytest.raises(BadRequest, match="native runner has no engine for ExecuTorch") as own:
         open_target(TargetRequest(device="galaxy-s8", runtime=Runtime.EXECUTORCH, units=units))
     assert "--runner executor_runner=FILE" in str(own.value.hint)

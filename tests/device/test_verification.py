@@ -38,7 +38,7 @@ def target_of(runtime: Runtime, precision: Precision) -> Target:
 
 
 @pytest.mark.parametrize("runtime", [Runtime.TFLITE, Runtime.ONNX])
-def test_what_is_right_is_told_and_what_is_wrong_is_named(runtime: Runtime) -> None:
+def test_right_ops_are_counted_and_wrong_ones_are_named(runtime: Runtime) -> None:
     target = target_of(runtime, Precision.FP32)
     ops = exported(target, sandwiched=True)
     seen: list[tuple[int, int]] = []
@@ -85,4 +85,4 @@ def test_a_file_that_does_not_load_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"nothing")
     with pytest.raises(LatbenchError, match="1 of 5 ops") as wrong:
         verify(HostDevice(), target, [replace(ops[0], path=broken), *ops[1:]])
-    assert wrong.value.details[0].startswith(f"{ops[0].key}: the runner refused at load")
+    assert wrong.value.details[0].startswith(f"{ops[0].key}: cannot load the model")

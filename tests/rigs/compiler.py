@@ -10,7 +10,7 @@ from tests.rigs.parts import REPOSITORY, ZIG_VERSION, making
 # The runner's own door: another Python's compiler cannot be named on the command line.
 _BUILD = """
 import sys
-from latbench.device.runner_files import build
+from latbench.device.native.build import build
 build("arm64-linux", zig_python=sys.argv[1])
 """
 
@@ -32,7 +32,7 @@ def build_runner(folder: Path, compiler: Path) -> None:
     """Make `folder`, a home of latbench's that holds the arm64 runner.
 
     Raises:
-        RigMissing: it does not compile; what it lacks is told.
+        RigMissing: it does not compile; what it lacks is reported.
     """
     with making(folder) as new:
         call(

@@ -109,7 +109,7 @@ def call(
     """Run a command and return what it printed.
 
     Raises:
-        RigMissing: it failed, or there is no such command; what it said last is told.
+        RigMissing: it failed, or there is no such command; what it said last is reported.
     """
     try:
         done = subprocess.run(

@@ -273,8 +273,8 @@ class _Connection:
     async def _welcome(self) -> None:
         profile = self.phone.profile
         names = ("ro.product.name", "ro.product.model", "ro.product.device")
-        told = "".join(f"{name}={profile.properties[name]};" for name in names)
-        banner = f"device::{told}features={','.join(profile.features)}"
+        reported = "".join(f"{name}={profile.properties[name]};" for name in names)
+        banner = f"device::{reported}features={','.join(profile.features)}"
         await self.send(b"CNXN", profile.version, profile.max_payload, banner.encode())
         self._online = True
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from latbench.device.android.adb.direct import DirectLink
 from latbench.device.android.artifacts import FOLDER
 from latbench.device.android.device import AndroidDevice
-from latbench.device.android.direct import DirectLink
 from latbench.device.catalogue import find_device
 from latbench.files import sha256_of
 from latbench.lut import Lut

@@ -132,8 +132,8 @@ def tell(
         sleep_s: what a run really takes.
     """
     scratch = root / "rig/tells.part"
-    told = {"slowness": slowness, "sleep_s": sleep_s, "conditions": conditions}
-    scratch.write_text(json.dumps(told | {"coverage": coverage or {}}))
+    reported = {"slowness": slowness, "sleep_s": sleep_s, "conditions": conditions}
+    scratch.write_text(json.dumps(reported | {"coverage": coverage or {}}))
     scratch.replace(root / TELLS)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from latbench.device.ios.way import PORT
+from latbench.device.ios.link import PORT
 from tests.rigs.usbmuxd import PluggedPhone, UsbmuxStandIn
 
 SOURCE = Path(__file__).parents[2] / "runner" / "ios"

@@ -92,7 +92,7 @@ def test_adb_moves_folders(server: AdbServer, attached: DeviceDaemon, tmp_path: 
     assert (tmp_path / "back" / "below" / "two").read_text() == "below/two"
 
 
-def test_adb_is_told_what_fails(server: AdbServer, attached: DeviceDaemon, tmp_path: Path) -> None:
+def test_adb_gets_the_errors(server: AdbServer, attached: DeviceDaemon, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(BYTES)
     attached.faults.disk_left = 100_000

@@ -23,9 +23,9 @@ from latbench.device.catalogue import find_device
 from latbench.device.ios import stream
 from latbench.device.ios.artifacts import PIECE
 from latbench.device.ios.device import IosDevice, find_iphone
+from latbench.device.ios.link import NetworkLink
 from latbench.device.ios.pairing import PhoneTaken, prove
 from latbench.device.ios.stream import Conversation, PhoneStream
-from latbench.device.ios.way import Network
 from latbench.errors import DeviceLost, DeviceUnavailable, RunnerFailed
 from latbench.measure import taint
 from latbench.target import Runtime
@@ -119,10 +119,10 @@ def is_over(connection: socket.socket) -> bool:
 
 def paired(phone: IosPhone, patience_s: float = 10.0) -> Conversation:
     """Pair, and wait that long for a host before us to be forgotten."""
-    way = Network("127.0.0.1", phone.port)
+    link = NetworkLink("127.0.0.1", phone.port)
     deadline = time.monotonic() + patience_s
     while True:
-        conversation = Conversation(PhoneStream(way), way.shown)
+        conversation = Conversation(PhoneStream(link), link.shown)
         try:
             prove(conversation, TOKEN, secrets.token_hex(16))
         except PhoneTaken:
@@ -243,8 +243,8 @@ def test_a_replayed_token(phone: IosPhone) -> None:
                 recorded.append(data)
                 super().send(data, deadline)
 
-        way = Network("127.0.0.1", phone.port)
-        conversation = Conversation(Recorder(way), way.shown)
+        link = NetworkLink("127.0.0.1", phone.port)
+        conversation = Conversation(Recorder(link), link.shown)
         prove(conversation, TOKEN, "0" * 32)
         conversation.close()
         with raw(phone) as intruder:

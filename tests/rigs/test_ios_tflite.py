@@ -150,7 +150,7 @@ def test_it_computes_what_python_computes(precision: Precision, runner: RunnerCl
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_are_as_asked(threads: int, runner: RunnerClient, models: Models) -> None:
+def test_threads_are_as_requested(threads: int, runner: RunnerClient, models: Models) -> None:
     path = str(models.of[Runtime.TFLITE])
     loaded = runner.load(path, Runtime.TFLITE, threads=threads)
     assert loaded.threads_observed == threads
@@ -234,7 +234,7 @@ def test_what_delegates_leave_is_counted(
     assert coverage.get("ops_outside_delegates") == left
 
 
-def test_a_delegate_that_cannot_be_made_is_told(
+def test_a_delegate_that_cannot_be_created_is_reported(
     delegates: Path, models: Models, start: Callable[..., RunnerClient]
 ) -> None:
     path = str(models.of[Runtime.TFLITE])

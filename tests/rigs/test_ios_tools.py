@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from latbench.device.ios.link import PORT, NetworkLink
 from latbench.device.ios.pairing import prove
 from latbench.device.ios.stream import Conversation, PhoneStream
-from latbench.device.ios.way import PORT, Network
 from latbench.device.protocol.client import RunnerClient
 from latbench.errors import DeviceUnavailable
 from latbench.lut import Lut
@@ -89,7 +89,7 @@ def converse(port: int) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            stream = PhoneStream(Network("127.0.0.1", port))
+            stream = PhoneStream(NetworkLink("127.0.0.1", port))
             break
         except DeviceUnavailable:
             assert time.monotonic() < deadline, "it does not listen"

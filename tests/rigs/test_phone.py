@@ -104,12 +104,12 @@ def test_setting_up_again_does_nothing(capsys: pytest.CaptureFixture[str]) -> No
     cache = default_cache()
     before = {path: path.stat().st_mtime for path in cache.iterdir()}
     prepare(cache)
-    assert "making" not in (told := capsys.readouterr().out)
-    assert told.count("present:") == 5
+    assert "making" not in (reported := capsys.readouterr().out)
+    assert reported.count("present:") == 5
     assert {path: path.stat().st_mtime for path in cache.iterdir()} == before
 
 
-def test_a_machine_that_is_not_set_up_is_told_what_to_do(tmp_path: Path) -> None:
+def test_a_machine_that_is_not_set_up_gets_a_hint(tmp_path: Path) -> None:
     with pytest.raises(RigMissing, match=r"python -m tests\.rigs\.setup"):
         Phone("galaxy-s8", cache=tmp_path)
 
@@ -141,7 +141,7 @@ def test_allowing_one_computer_lets_no_other_in(adb: Client, old: Phone, tmp_pat
         other("kill-server")
 
 
-def test_a_shell_tells_exit_status_and_both_streams(adb: Client, old: Phone) -> None:
+def test_a_shell_returns_exit_status_and_both_streams(adb: Client, old: Phone) -> None:
     adb.join(old)
     done = adb.shell(old, "echo out; echo err >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
@@ -237,7 +237,7 @@ def test_a_program_pins_itself_to_any_core_of_the_phone(client: Client, old: Pho
     assert client.shell(old, "taskset -p $$").stdout.split()[-1] == "ff"
 
 
-def test_a_test_changes_what_the_phone_tells(client: Client, current: Phone) -> None:
+def test_a_test_changes_what_the_phone_reports(client: Client, current: Phone) -> None:
     client.join(current)
     clock = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_max_freq"
     clocks = f"cat {' '.join(clock.format(core) for core in (4, 7, 8))}"

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from latbench.device.android.direct import DirectLink
-from latbench.device.android.keys import own_key, signer
+from latbench.device.android.adb.direct import DirectLink
+from latbench.device.android.adb.keys import own_key, signer
+from latbench.device.native.engines import install
 from latbench.device.registry import UnitSelector, open_device
-from latbench.device.runner_files import install
 from latbench.errors import RunnerFailed
 from latbench.lut import Lut
 from latbench.target import Runtime

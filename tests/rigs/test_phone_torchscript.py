@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from latbench.device.android.adb.direct import DirectLink
+from latbench.device.android.adb.keys import own_key, signer
 from latbench.device.android.artifacts import send_artifacts
-from latbench.device.android.direct import DirectLink
-from latbench.device.android.keys import own_key, signer
 from latbench.device.protocol.client import RunnerClient
 from latbench.export import ArtifactStore, export_op
 from latbench.runtime.registry import load_model

@@ -57,8 +57,8 @@ def test_conditions_of_this_machine_are_those_that_python_reads(native: RunnerCl
     assert got.uptime_s is not None
     assert expected.uptime_s is not None
     assert 0 <= expected.uptime_s - got.uptime_s < 60
-    told = {name for name, value in got if value is not None}
-    assert told == {name for name, value in expected if value is not None}
+    reported = {name for name, value in got if value is not None}
+    assert reported == {name for name, value in expected if value is not None}
     for name in ("affinity", "clock_peaks_khz", "governors", "build"):
         assert getattr(got, name) == getattr(expected, name)
 

@@ -76,16 +76,20 @@ def test_it_is_chosen_by_an_option(built: Built, models: Models) -> None:
         open_target(TargetRequest(runtime=Runtime.TORCHSCRIPT, units=units))
 
 
-def test_torchscript_is_refused_in_words(device: NativeHostDevice, models: Models) -> None:
-    with pytest.raises(BadRequest, match="the runner in C has no engine for TorchScript") as raised:
+def test_torchscript_is_refused(device: NativeHostDevice, models: Models) -> None:
+    with pytest.raises(
+        BadRequest, match="the native runner has no engine for TorchScript"
+    ) as raised:
         device.require_runtime(Runtime.TORCHSCRIPT)
     assert "--runtime tflite or onnx" in str(raised.value.hint)
     with device.open_runner() as runner, pytest.raises(RunnerFailed, match="no engine"):
         runner.load(str(models.of[Runtime.TORCHSCRIPT]), Runtime.TORCHSCRIPT)
 
 
-def test_executorch_is_refused_in_words(device: NativeHostDevice) -> None:
-    with pytest.raises(BadRequest, match="the runner in C has no engine for ExecuTorch") as raised:
+def test_executorch_is_refused(device: NativeHostDevice) -> None:
+    with pytest.raises(
+        BadRequest, match="the native runner has no engine for ExecuTorch"
+    ) as raised:
         device.require_runtime(Runtime.EXECUTORCH)
     assert "leave --runner out" in str(raised.value.hint)
 
@@ -93,10 +97,10 @@ def test_executorch_is_refused_in_words(device: NativeHostDevice) -> None:
 def test_the_runner_is_found(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATBENCH_HOME", str(tmp_path))
     monkeypatch.delenv("LATBENCH_RUNNER", raising=False)
-    with pytest.raises(DeviceUnavailable, match=r"there is no runner .*latbench-runner") as raised:
+    with pytest.raises(DeviceUnavailable, match=r"no such runner: .*latbench-runner") as raised:
         native_host_device()
     assert "runner build --preset host" in str(raised.value.hint)
-    kept = Path(str(raised.value).partition("there is no runner ")[2].splitlines()[0])
+    kept = Path(str(raised.value).partition("no such runner: ")[2].splitlines()[0])
     assert kept.is_relative_to(tmp_path / "runners")
     kept.parent.mkdir(parents=True)
     kept.symlink_to(built.program)

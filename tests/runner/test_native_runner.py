@@ -41,7 +41,7 @@ def test_the_unit_tests_pass(built: Built) -> None:
     assert "100% tests passed" in done.stdout
 
 
-def test_hello_tells_who_runs(native: RunnerClient) -> None:
+def test_hello_identifies_the_runner(native: RunnerClient) -> None:
     hello = native.hello()
     assert hello.version == 1
     assert hello.runner == f"latbench-native {__version__}"
@@ -74,7 +74,7 @@ def test_engines_are_found_beside_the_runner(built: Built, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("runtime", NATIVE)
-def test_samples_are_as_asked(runtime: Runtime, models: Models, native: RunnerClient) -> None:
+def test_samples_are_as_requested(runtime: Runtime, models: Models, native: RunnerClient) -> None:
     loaded = native.load(str(models.of[runtime]), runtime)
     python = load_model(runtime, models.of[runtime])
     assert (loaded.inputs, loaded.outputs) == (python.inputs, python.outputs)
@@ -268,7 +268,7 @@ def test_a_runner_has_one_target(models: Models, native: RunnerClient) -> None:
         native.load(path, Runtime.TFLITE, cores=[900])
     native.load(path, Runtime.TFLITE, cores=[CORES[0], CORES[0]])
     for threads, cores in ((2, [CORES[0]]), (1, [])):
-        with pytest.raises(RunnerFailed, match=f"set to 1 threads on core {CORES[0]}") as raised:
+        with pytest.raises(RunnerFailed, match=f"set to 1 thread on core {CORES[0]}") as raised:
             native.load(path, Runtime.TFLITE, threads=threads, cores=cores)
         assert "another runner" in str(raised.value.hint)
 

@@ -12,8 +12,8 @@ from nativebuild import Built
 from tinymodels import Models
 
 from latbench.device.host.native import NativeHostDevice, native_host_device
+from latbench.device.native.build import build_torchscript
 from latbench.device.registry import UnitSelector
-from latbench.device.runner_files import build_torchscript
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
 from latbench.runtime.registry import load_model
@@ -60,11 +60,11 @@ def test_it_computes_what_pytorch_computes(device: NativeHostDevice, precision: 
     verified = verify(device, target, ops)
     assert len(verified.errors) == 8
     with device.open_runner() as runner:
-        (told,) = (one for one in runner.hello().engines if one.runtime is Runtime.TORCHSCRIPT)
+        (reported,) = (one for one in runner.hello().engines if one.runtime is Runtime.TORCHSCRIPT)
         loaded = runner.load(str(ops[3].path), Runtime.TORCHSCRIPT, cores=target.cores, threads=1)
         reply = runner.run(loaded.handle, outputs=True)
-    assert told.version == torch.__version__.partition("+")[0]
-    assert told.library == "libtorch_cpu.so"
+    assert reported.version == torch.__version__.partition("+")[0]
+    assert reported.library == "libtorch_cpu.so"
     assert (loaded.threads_observed, loaded.cores_observed) == (1, target.cores)
     here = load_model(Runtime.TORCHSCRIPT, ops[3].path)
     here.run()

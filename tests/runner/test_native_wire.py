@@ -164,7 +164,7 @@ def test_an_orphan_ends_after_max_seconds_whatever_it_does(
     assert process.wait(timeout=20) == -signal.SIGALRM
 
 
-def test_a_model_that_crashes_costs_one_runner_and_says_where(
+def test_a_model_that_crashes_costs_one_runner_and_names_the_op(
     built: Built, models: Models, tmp_path: Path
 ) -> None:
     broken = bytearray(models.of[Runtime.TFLITE].read_bytes())
@@ -174,7 +174,7 @@ def test_a_model_that_crashes_costs_one_runner_and_says_where(
     path = tmp_path / "broken.tflite"
     path.write_bytes(broken)
     with built.client() as client:
-        with pytest.raises(RunnerFailed, match=r"ended by SIG(SEGV|BUS)") as raised:
+        with pytest.raises(RunnerFailed, match=r"killed by SIG(SEGV|BUS)") as raised:
             client.load(str(path), Runtime.TFLITE)
         assert (raised.value.stage, raised.value.kind) == ("load", "crashed")
         (report,) = re.findall(r'\{"id":null.*\}\}', str(raised.value))
@@ -183,7 +183,7 @@ def test_a_model_that_crashes_costs_one_runner_and_says_where(
         assert not client.alive
 
 
-def test_unknown_options_are_told(built: Built) -> None:
+def test_unknown_options_are_refused(built: Built) -> None:
     for options in (["--colour", "blue"], ["--max-seconds"], ["--listen", "x"], ["-h"]):
         done = subprocess.run(
             [built.program, *options], capture_output=True, text=True, check=False
@@ -274,7 +274,7 @@ def test_an_engine_of_another_runner_is_refused(more: str, built: Built, tmp_pat
     assert "latbench runner build --torchscript" in done.stderr
 
 
-def test_routine_lines_do_not_crowd_out_what_is_said_last(
+def test_routine_lines_do_not_displace_the_last_message(
     start: Callable[..., Process], models: Models
 ) -> None:
     process = start()

@@ -1,1 +1,1 @@
-"""Android phones: the ways to reach one, and what can be done there."""
+"""Android phones, over ADB."""

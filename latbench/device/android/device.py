@@ -1,6 +1,6 @@
-"""An Android phone as a device: the C runner over ADB, artifacts by their hash, settings put back.
+"""An Android phone as a device: the native runner over ADB, content-addressed artifacts, restored settings.
 
-What lies on the phone is in `artifacts.FOLDER`; what is kept here about it, in latbench's home.
+Files on the phone are in `artifacts.FOLDER`; files here about it are in latbench's home.
 """
 
 import contextlib
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from latbench.device.android import cores as cores_of
+from latbench.device.android.adb.link import AdbLink, quote
 from latbench.device.android.artifacts import clean, send_artifacts, send_program
-from latbench.device.android.conditions import ask_services, merged
-from latbench.device.android.link import AdbLink, quote
+from latbench.device.android.conditions import merged, query_services
+from latbench.device.android.identity import describe, is_emulated, unit_of
 from latbench.device.android.prepare import Preparation, restore
 from latbench.device.android.root import Root, find_root
 from latbench.device.android.sysfiles import PhoneFiles
@@ -21,9 +22,9 @@ from latbench.device.catalogue import CatalogueDevice, recognise
 from latbench.device.conditions import Conditions
 from latbench.device.linux import read_conditions
 from latbench.device.lock import UnitLock
+from latbench.device.native.files import ENGINES, PROGRAM, InstalledFile, program_for
 from latbench.device.protocol.client import Hello, RunnerClient
 from latbench.device.protocol.transport import Transport
-from latbench.device.runner_files import ENGINES, PROGRAM, InstalledFile, program_for
 from latbench.device.tools.programs import TOOLS
 from latbench.errors import (
     BadRequest,
@@ -37,23 +38,23 @@ from latbench.target import Runtime
 
 _log = logging.getLogger(__name__)
 
-#: No profile of a whole space takes this long; a runner that is older is forgotten.
+#: No run takes this long: an older runner is a leftover, and ends by itself.
 _MAX_SECONDS = 6 * 3600
-_LEAST_BATTERY_PERCENT = 5  # below it phones save power, and soon switch themselves off
-_BACK_S = 2.0  # for a phone that was gone to answer; a run asks again and again
-_START_S = 60.0  # the engines' libraries are hashed on the phone
+_LEAST_BATTERY_PERCENT = 5  # below it phones save power, and soon turn off
+_BACK_S = 2.0  # for a lost phone to answer; a run tries repeatedly
+_START_S = 60.0  # the phone hashes the engines' libraries
 
 
 class AndroidDevice:
     """One phone, locked for this process until `close`.
 
     Args:
-        link: the way to it; closed with the device.
-        entry: what the catalogue says of it.
-        claimed: take it for that device whatever it says it is.
-        prepared: change its settings for steadier times (`latbench.device.android.prepare`).
+        link: the connection to it; closed with the device.
+        entry: its entry in the catalogue.
+        skip_identity_check: accept it as that device, whatever it identifies itself as.
+        prepare: change its settings for steadier times (`latbench.device.android.prepare`).
 
-    `description`, which a LUT keeps, tells of both.
+    `description`, which a LUT records, mentions both.
 
     Raises:
         DeviceUnavailable: it is another device, another process has it, or it cannot be reached.
@@ -65,8 +66,8 @@ class AndroidDevice:
         link: AdbLink,
         entry: CatalogueDevice,
         *,
-        claimed: bool = False,
-        prepared: bool = False,
+        skip_identity_check: bool = False,
+        prepare: bool = False,
     ) -> None:
         self._link = link
         self.name = entry.name
@@ -76,20 +77,21 @@ class AndroidDevice:
         self._command: str | None = None
         self._preparation: Preparation | None = None
         self._root: Root | None = None
-        self._cores = cores_of.ask_cores(link)
-        doubt = self._doubt(entry)
-        if doubt is not None and not claimed:
+        self._cores = cores_of.query_cores(link)
+        mismatch = self._mismatch(entry)
+        if mismatch is not None and not skip_identity_check:
             raise DeviceUnavailable(
-                doubt,
-                hint="name the device that it is, or describe it in ./devices/NAME.toml; "
-                f"to take it for {entry.name} all the same, add --as",
+                mismatch,
+                hint="choose its own --device, or describe it in ./devices/NAME.toml; "
+                f"to measure it as {entry.name} anyway: --device {entry.name} --as",
             )
-        said = describe(self._properties)
-        self.description = said if doubt is None else f"{said}, taken for {entry.name} by --as"
+        self.description = describe(self._properties)
+        if mismatch is not None:
+            self.description += f", measured as {entry.name} by --as"
         self._lock = UnitLock(self.unit)
         try:
             restore(link, self.unit)
-            if prepared:
+            if prepare:
                 self._preparation = Preparation(link, self.unit)
                 self._root = find_root(link)
                 self._preparation.make(self._root, emulated=self.emulated)
@@ -100,9 +102,9 @@ class AndroidDevice:
 
     @cached_property
     def reference(self) -> str | None:
-        """The workload without an engine that the phone's runner has; it is asked once.
+        """The reference workload of the phone's runner.
 
-        None of an emulated phone: its times mean nothing, and the workload takes half a minute there.
+        None for an emulated phone: its times are meaningless, and the workload takes half a minute there.
 
         Raises:
             RunnerFailed, DeviceUnavailable: as `open_runner`.
@@ -113,15 +115,15 @@ class AndroidDevice:
             return runner.hello().reference
 
     def open_runner(self, max_seconds: int = _MAX_SECONDS) -> RunnerClient:
-        """Start a runner on the phone, which is sent there if it is not, with the engines.
+        """Start a runner on the phone. It and its engines are sent first if necessary.
 
         Args:
-            max_seconds: when the runner ends itself, whatever it is doing.
+            max_seconds: after this time the runner ends itself, whatever it is doing.
 
         Raises:
             RunnerFailed: it does not start, or does not speak the protocol.
-            DeviceUnavailable: there is none for this phone (the command that makes one is told),
-                none of its engines can be opened there, or the phone cannot be reached.
+            DeviceUnavailable: no runner was built for such phones (the hint is the command that builds
+                it), none of its engines can be loaded there, or the phone cannot be reached.
         """
         if self._command is None:
             self._command = self._sent_command()
@@ -130,17 +132,17 @@ class AndroidDevice:
         client = _PhoneRunner(stream, self._link, fingerprint, self._root)
         try:
             self._require_engine(client, client.hello(_START_S))
-        except BaseException:  # Ctrl-C included: nothing must stay behind
+        except BaseException:  # Ctrl-C included: no process may stay behind
             client.kill()
             raise
         return client
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
-        """Bring artifacts to the phone, those that it does not have. A phone that was gone may be back.
+        """Send the artifacts that the phone does not have; reconnects to a phone that was lost.
 
         Raises:
-            DeviceUnavailable, FileRefused: the phone cannot be reached, would not take them, or is
-                about to switch itself off.
+            DeviceUnavailable, FileRefused: the phone cannot be reached, refuses the files, or has a
+                nearly empty battery.
         """
         try:
             return self._sent(artifacts)
@@ -149,10 +151,10 @@ class AndroidDevice:
             return self._sent(artifacts)
 
     def require_runtime(self, runtime: Runtime) -> None:
-        """Make sure that the runner in C may have an engine for `runtime`; which it has it tells later.
+        """Check that an engine of the native runner exists for `runtime`; what is installed shows later.
 
         Raises:
-            BadRequest: it has none in any case.
+            BadRequest: there is none.
         """
         found = descriptor(runtime)
         if found.runner_engine is None:
@@ -160,27 +162,27 @@ class AndroidDevice:
                 f"--runner {tool.name}=FILE" for tool in TOOLS.values() if tool.runtime is runtime
             ]
             raise BadRequest(
-                f"latbench's own runner on phones has no engine for {found.title}",
-                hint=f"build {found.title}'s program for the phone: {programs[0]}"
+                f"the native runner has no engine for {found.title}",
+                hint=f"build {found.title}'s own program for the phone, then: {programs[0]}"
                 if programs
                 else None,
             )
 
     def conditions(self) -> Conditions:
-        """The state of the phone, as a runner that is started for it and its services tell."""
+        """Read the state of the phone, by a runner of its own and the phone's services."""
         with self.open_runner() as runner:
             return runner.conditions()
 
     def require_cores(self, cores: Sequence[int], threads: int) -> None:
-        """Make sure that `threads` threads can be pinned to `cores`.
+        """Check that `threads` threads can be pinned to `cores`.
 
         Raises:
-            BadRequest: the phone shows no such core, or they are fewer than the threads.
+            BadRequest: the phone has no such core, or there are fewer cores than threads.
         """
         cores_of.require_cores(self._cores, cores, threads)
 
     def default_cores(self, threads: int) -> tuple[int, ...]:
-        """The `threads` fastest cores; empty where the phone shows none.
+        """Choose the `threads` fastest cores; empty if the phone lists none.
 
         Raises:
             BadRequest: the phone has fewer.
@@ -188,10 +190,10 @@ class AndroidDevice:
         return cores_of.fastest(self._cores, threads)
 
     def close(self) -> None:
-        """Put the phone's settings back, and give it up. Never fails; may be repeated.
+        """Restore the phone's settings and release it. Never raises; may be repeated.
 
-        A phone that is gone has its settings put back by the next command that opens it. What the phone
-        would not put back is told as a warning of this module's logger.
+        The settings of a lost phone are restored by the next command that opens it. If the phone refuses
+        to restore one, this module's logger warns.
         """
         try:
             if self._preparation is not None:
@@ -199,17 +201,17 @@ class AndroidDevice:
         except DeviceLost:
             pass
         except LatbenchError as error:
-            told = "\n  ".join([error.message, *error.details])
-            _log.warning("%s\n%s", told, error.hint)
+            message = "\n  ".join([error.message, *error.details])
+            _log.warning("%s\n%s", message, error.hint)
         self._lock.release()
         self._link.close()
 
     def _sent(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
-        told: dict[str, Any] = {}
+        state: dict[str, Any] = {}
         with contextlib.suppress(TimeoutError):  # busy services: unavailable this time
-            told = ask_services(self._link)
-        percent = told.get("battery_percent")
-        if percent is not None and percent < _LEAST_BATTERY_PERCENT and not told.get("charging"):
+            state = query_services(self._link)
+        percent = state.get("battery_percent")
+        if percent is not None and percent < _LEAST_BATTERY_PERCENT and not state.get("charging"):
             raise DeviceUnavailable(
                 f"the battery of {self._link.serial} is at {percent:.0f} %, and does not charge",
                 hint="plug it into a charger, then run the same command again",
@@ -223,45 +225,45 @@ class AndroidDevice:
             ) from None
 
     def _come_back(self) -> None:
-        """Find a phone again that was gone; it may have restarted meanwhile.
+        """Reconnect to a lost phone, which may have restarted.
 
         Raises:
-            DeviceUnavailable: it is still gone or starting, something else answers in its place, or it
+            DeviceUnavailable: it is still gone or starting, another phone answers in its place, or it
                 cannot be prepared again.
         """
         self._link.reconnect(_BACK_S)
-        self._command = None  # what it keeps is looked at anew
+        self._command = None  # its files are verified again
         properties = self._link.properties()
         answers = unit_of(properties, self._link.serial)
         if answers != self.unit:
             raise DeviceUnavailable(
                 f"{self._link.serial} is now {answers}, not {self.unit}",
-                hint="plug the phone in again that was there before",
+                hint=f"connect {self.unit} again, then run the same command again",
             )
         if self._preparation is not None:
             if properties.get("sys.boot_completed") != "1":
                 raise DeviceLost(f"{self._link.serial} is still starting")
             self._preparation.make_again()
 
-    def _doubt(self, entry: CatalogueDevice) -> str | None:
-        """Why this may not be the device that it is to be; None if nothing says so."""
+    def _mismatch(self, entry: CatalogueDevice) -> str | None:
+        """How the phone differs from the catalogue's entry; None if it does not."""
         known = recognise(self._properties)
-        said = f"{self._link.serial} says it is {describe(self._properties)}"
+        phone = f"{self._link.serial} identifies itself as {describe(self._properties)}"
         if known is None:
-            return f"{said}, which the catalogue does not know, not {entry.name}"
+            return f"{phone}, which is not in the catalogue, not as {entry.name}"
         if known.name != entry.name:
-            return f"{said}, which is {known.name}, not {entry.name}"
+            return f"{phone}, which is {known.name}, not {entry.name}"
         odd = cores_of.contradiction(self._cores, entry)
-        return None if odd is None else f"{said}, but unlike a {entry.title} {odd}"
+        return None if odd is None else f"{phone}, but unlike a {entry.title} {odd}"
 
     def _sent_command(self) -> str:
         abi = self._properties.get("ro.product.cpu.abi", "unknown")
         files = program_for(abi, emulated=self.emulated)
-        places = send_program(self._link, [file.path for file in files])
-        return " ".join(word for file in files for word in _words(file, places[file.path]))
+        paths = send_program(self._link, [file.path for file in files])
+        return " ".join(word for file in files for word in _words(file, paths[file.path]))
 
     def _require_engine(self, client: RunnerClient, hello: Hello) -> None:
-        """Say why, where not one of the engines that were sent can be opened."""
+        """Raise with the reasons if none of the engines can be loaded."""
         if hello.engines:
             return
         reasons = []
@@ -274,14 +276,14 @@ class AndroidDevice:
             except RunnerFailed as error:
                 reasons.append(f"{runtime}: {error.reason}")
         raise DeviceUnavailable(
-            f"{self._link.serial} can open none of the engines:",
+            f"{self._link.serial} can load none of the engines:",
             details=reasons,
             hint="install others: latbench runner install --replace --engine FILE",
         )
 
 
 class _PhoneRunner(RunnerClient):
-    """A runner on a phone; what it cannot see of the phone's state, services are asked."""
+    """A runner on a phone, whose conditions are completed by the phone's services."""
 
     def __init__(
         self, transport: Transport, link: AdbLink, fingerprint: str | None, root: Root | None
@@ -292,17 +294,17 @@ class _PhoneRunner(RunnerClient):
     def conditions(self, timeout_s: float = 30.0) -> Conditions:
         """As `RunnerClient.conditions`; also raises DeviceLost."""
         seen = super().conditions(timeout_s)
-        told: dict[str, Any] = {}
+        state: dict[str, Any] = {}
         with contextlib.suppress(TimeoutError):  # busy services: unavailable this time
-            told = ask_services(self._link)
+            state = query_services(self._link)
             if self._root is not None and not seen.temperatures_c:
-                zones = read_conditions(PhoneFiles.ask(self._link, self._root)).temperatures_c
-                told["temperatures_c"] = (zones or {}) | told.get("temperatures_c", {})
-        return merged(seen, told, self._fingerprint)
+                zones = read_conditions(PhoneFiles.query(self._link, self._root)).temperatures_c
+                state["temperatures_c"] = (zones or {}) | state.get("temperatures_c", {})
+        return merged(seen, state, self._fingerprint)
 
 
 def clean_phone(link: AdbLink) -> int:
-    """Put back what was changed on a phone and remove what was left; returns the bytes freed.
+    """Restore the settings of a phone and remove latbench's files; returns the bytes freed.
 
     Raises:
         DeviceUnavailable: another process measures on it, or it cannot be reached.
@@ -316,32 +318,10 @@ def clean_phone(link: AdbLink) -> int:
         lock.release()
 
 
-def unit_of(properties: Mapping[str, str], serial: str) -> str:
-    """What tells the phone apart, by whatever way it is reached; `serial` is the way's own name.
-
-    Emulators of one kind all tell one serial number.
-    """
-    number = properties.get("ro.serialno") or properties.get("ro.boot.serialno") or ""
-    return serial if is_emulated(properties) or number in ("", "unknown") else number
-
-
-def is_emulated(properties: Mapping[str, str]) -> bool:
-    """Whether it says that it is run by qemu, as Android's emulator and the test rig do."""
-    return "1" in (properties.get("ro.kernel.qemu"), properties.get("ro.boot.qemu"))
-
-
-def describe(properties: Mapping[str, str]) -> str:
-    """Maker, model and release: "samsung SM-G950U, Android 9"."""
-    names = ("ro.product.manufacturer", "ro.product.model")
-    model = " ".join(properties[name] for name in names if properties.get(name)) or "unknown"
-    release = properties.get("ro.build.version.release")
-    return f"{model}, Android {release}" if release else model
-
-
-def _words(file: InstalledFile, place: str) -> list[str]:
+def _words(file: InstalledFile, path: str) -> list[str]:
     if file.name == PROGRAM:
-        return [quote(place)]
-    words = [ENGINES[file.name], quote(place)]
+        return [quote(path)]
+    words = [ENGINES[file.name], quote(path)]
     if file.name == "libLiteRt.so" and file.version is not None:
         words += ["--litert-version", quote(file.version)]
     return words

@@ -1,40 +1,40 @@
-"""What only root may do on a phone: keep its clocks at their highest, and read its thermal zones.
+"""Root access to a phone, to hold its clocks at their highest and to read its thermal zones.
 
-Root is looked for only when a phone is prepared, for su may ask on the phone's screen. Thermal engines
-are left running: without them a phone can damage itself.
+Root is requested only if the phone is prepared, since su may ask on the phone's screen. Thermal engines
+keep running: without them a phone can damage itself.
 """
 
 import re
 from dataclasses import dataclass
 
-from latbench.device.android.link import AdbLink, quote
+from latbench.device.android.adb.link import AdbLink, quote
 
-_ASK_S = 40.0  # somebody may have to tap Allow; Magisk waits 10 s, others 30 s
+_ANSWER_S = 40.0  # for the user to tap Allow; Magisk waits 10 s, others 30 s
 #: adb as root (adb root), Magisk's and other makers' su, then AOSP's (system/extras/su).
-_WAYS = ("", "su -c", "su 0 sh -c")
+_PREFIXES = ("", "su -c", "su 0 sh -c")
 _POLICIES = "/sys/devices/system/cpu/cpufreq"
 
 
 @dataclass(frozen=True)
 class Root:
-    """A way to run commands as root; `way` is what stands before one, nothing where adb itself is root."""
+    """How to run commands as root: by a prefix, which is empty if adb itself is root."""
 
-    way: str
+    prefix: str
 
     def command(self, command: str) -> str:
         """The command line that runs `command` as root."""
-        return f"{self.way} {quote(command)}" if self.way else command
+        return f"{self.prefix} {quote(command)}" if self.prefix else command
 
 
 @dataclass(frozen=True)
 class Clock:
-    """How the clock of a cluster is chosen now.
+    """The present clock settings of a cluster.
 
     Attributes:
-        policy: the cluster, as the kernel names it: "policy4".
-        governor: the kernel's rule (Linux, Documentation/admin-guide/pm/cpufreq.rst).
-        governors: those that there are.
-        least_khz, most_khz: between which it chooses.
+        policy: the kernel's name of the cluster, such as "policy4".
+        governor: the active governor (Linux, Documentation/admin-guide/pm/cpufreq.rst).
+        governors: the available ones.
+        least_khz, most_khz: the limits of the clock.
     """
 
     policy: str
@@ -45,7 +45,7 @@ class Clock:
 
     @property
     def held(self) -> tuple[str, str, str]:
-        """(file, value, value before): the rule that keeps the highest clock, or both limits there."""
+        """(file, value, present value) that hold the highest clock, by the governor or the lower limit."""
         folder = f"{_POLICIES}/{self.policy}"
         if "performance" in self.governors:
             return f"{folder}/scaling_governor", "performance", self.governor
@@ -53,35 +53,35 @@ class Clock:
 
 
 def find_root(link: AdbLink) -> Root | None:
-    """How commands can be run as root; None if they cannot. The phone's owner may be asked.
+    """Find out how to run commands as root; None if that is impossible. The phone may ask its user.
 
     Raises:
         DeviceLost: the phone does not answer.
     """
-    for root in map(Root, _WAYS):
+    for root in map(Root, _PREFIXES):
         try:
-            told = link.shell(root.command("id -u"), timeout_s=_ASK_S)
-        except TimeoutError:  # nobody answered the question
+            result = link.shell(root.command("id -u"), timeout_s=_ANSWER_S)
+        except TimeoutError:  # nobody answered on the phone
             return None
-        if told.exit_code == 0 and told.stdout.strip() == "0":
+        if result.exit_code == 0 and result.stdout.strip() == "0":
             return root
     return None
 
 
-def ask_clocks(link: AdbLink, root: Root) -> list[Clock]:
-    """How the clocks of all clusters are chosen; those that do not tell are left out.
+def query_clocks(link: AdbLink, root: Root) -> list[Clock]:
+    """The clock settings of all clusters; those that cannot be read are left out.
 
     Raises:
         DeviceLost, TimeoutError: the phone does not answer.
     """
     names = ("governor", "min_freq", "max_freq", "available_governors")
     files = " ".join(f"$policy/scaling_{name}" for name in names)
-    told = link.shell(
+    output = link.shell(
         root.command(
             f"cd {_POLICIES} && for policy in policy*; do echo $policy $(cat {files}); done"
         )
     ).stdout
-    lines = re.findall(r"^(policy\d+) (\S+) (\d+) (\d+)((?: \S+)*)\s*$", told, re.MULTILINE)
+    lines = re.findall(r"^(policy\d+) (\S+) (\d+) (\d+)((?: \S+)*)\s*$", output, re.MULTILINE)
     return [
         Clock(policy, governor, tuple(others.split()), least, most)
         for policy, governor, least, most, others in lines

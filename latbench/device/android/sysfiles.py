@@ -1,9 +1,9 @@
-"""The small files of a phone's /proc and /sys that its state is read from, all in one round trip."""
+"""Reads the files of a phone's /proc and /sys that describe its state, in one round trip."""
 
 import re
 from typing import Self
 
-from latbench.device.android.link import AdbLink
+from latbench.device.android.adb.link import AdbLink
 from latbench.device.android.root import Root
 
 _MARK = "latbench-file="
@@ -14,7 +14,7 @@ _SYS = {
     "class/thermal": "thermal_zone*/type thermal_zone*/temp",
     "class/power_supply": "*/type */scope */status */capacity",
 }
-_ASK = "; ".join(
+_QUERY = "; ".join(
     [f"echo; echo {_MARK}proc/{name}; cat /proc/{name}" for name in _PROC]
     + [
         f"cd /sys/{folder} && for file in {names}; do "
@@ -32,13 +32,13 @@ class PhoneFiles:
         self._texts = texts
 
     @classmethod
-    def ask(cls, link: AdbLink, root: Root | None = None) -> Self:
-        """Read all of them; as root those too that newer phones keep from a shell.
+    def query(cls, link: AdbLink, root: Root | None = None) -> Self:
+        """Read all of them; as root also those that newer phones hide from a shell.
 
         Raises:
             DeviceLost, TimeoutError: the phone does not answer.
         """
-        command = f"{{ {_ASK}; }} 2>/dev/null"
+        command = f"{{ {_QUERY}; }} 2>/dev/null"
         if root is not None:
             command = root.command(command)
         parts = re.split(

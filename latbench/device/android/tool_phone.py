@@ -1,6 +1,6 @@
-"""A phone measured on by a program that the user has for it, in place of the runner in C.
+"""A phone that is measured on by a program of the user, in place of the native runner.
 
-The program is sent as a runner is, with the libraries that lie beside it, and started anew at every visit.
+The program is sent like a runner, with the libraries beside it, and started anew at every visit.
 """
 
 import contextlib
@@ -11,27 +11,27 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from latbench.device.android.adb.link import BACK, AdbLink, StreamLost, quote
 from latbench.device.android.artifacts import FOLDER, send_program
-from latbench.device.android.conditions import ask_services, merged
+from latbench.device.android.conditions import merged, query_services
 from latbench.device.android.device import AndroidDevice
-from latbench.device.android.link import BACK, AdbLink, StreamLost, quote
 from latbench.device.android.sysfiles import PhoneFiles
 from latbench.device.catalogue import CatalogueDevice
 from latbench.device.conditions import Conditions
 from latbench.device.linux import read_conditions
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.tools.programs import Tool, Visit
-from latbench.device.tools.runner import Ended, ToolTransport
+from latbench.device.tools.transport import Ended, ToolTransport
 from latbench.errors import DeviceLost, DeviceUnavailable
 from latbench.target import Runtime
 
-_CANNOT_START = (126, 127)  # POSIX shell: found but no program for here, not found
+_CANNOT_START = (126, 127)  # POSIX shell: found but not executable here, not found
 _RESULTS = f"{FOLDER}/results"
 _PID = f"{FOLDER}/tool.pid"
 _MARK = "latbench-exit="
 _BOOT = "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-#: A program whose host went away may still run; nothing must run beside the next. Restarts end all.
-_ALONE = (
+#: Ends a program that is left over from a lost host, unless the phone has restarted since.
+_END_LEFTOVER = (
     f'{{ read -r old boot < {_PID} && [ "$boot" = "{_BOOT}" ] && kill -s KILL -- -$old; }} 2>/dev/null; '
     f"echo $$ {_BOOT} > {_PID}; rm -f {_RESULTS}-*"
 )
@@ -54,20 +54,20 @@ class ToolPhone(AndroidDevice):
         link: AdbLink,
         entry: CatalogueDevice,
         *,
-        claimed: bool = False,
-        prepared: bool = False,
+        skip_identity_check: bool = False,
+        prepare: bool = False,
     ) -> None:
         self._tool, self._program = tool, program
         self._local: dict[str, Path] = {}
-        super().__init__(link, entry, claimed=claimed, prepared=prepared)
+        super().__init__(link, entry, skip_identity_check=skip_identity_check, prepare=prepare)
 
     def open_runner(self, max_seconds: int = 0) -> RunnerClient:
-        """A runner that starts the program at every visit; `max_seconds` is nothing to it.
+        """Return a runner that starts the program at every visit; `max_seconds` has no effect.
 
         Raises:
-            DeviceUnavailable: the phone cannot be reached, or would not take the program.
+            DeviceUnavailable: the phone cannot be reached, or refuses the program.
         """
-        self._found()
+        self._started_by()
         return RunnerClient(ToolTransport(self._tool, self._program, self))
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
@@ -85,21 +85,21 @@ class ToolPhone(AndroidDevice):
         return self._local[path]
 
     def conditions(self) -> Conditions:
-        """The state of the phone, as its files and its services tell. Raises DeviceLost."""
+        """Read the state of the phone from its files and services. Raises DeviceLost."""
         with contextlib.suppress(TimeoutError):  # busy: unavailable this time
-            seen = read_conditions(PhoneFiles.ask(self._link, self._root))
+            seen = read_conditions(PhoneFiles.query(self._link, self._root))
             fingerprint = self._properties.get("ro.build.fingerprint")
-            return merged(seen, ask_services(self._link), fingerprint)
+            return merged(seen, query_services(self._link), fingerprint)
         return Conditions()
 
     def start(self, tool: Tool, visit: Visit, cores: Sequence[int], deadline: float) -> Ended:
-        """As `Bench.start`; it is ended too where this is interrupted."""
+        """As `Bench.start`; an interrupt also ends the program."""
         results = f"{_RESULTS}-{uuid4().hex}"
-        words = [self._found(), *map(quote, tool.arguments(replace(visit, results=results)))]
-        if cores:  # toybox takes a mask only
+        words = [self._started_by(), *map(quote, tool.arguments(replace(visit, results=results)))]
+        if cores:  # toybox accepts only a mask
             words.insert(0, f"taskset {sum(1 << core for core in cores):x}")
         command = (
-            f"{_ALONE}; {' '.join(words)} </dev/null 2>&1; code=$?; echo; echo {_MARK}$code; "
+            f"{_END_LEFTOVER}; {' '.join(words)} </dev/null 2>&1; code=$?; echo; echo {_MARK}$code; "
             f"cat {results} 2>/dev/null; rm -f {results} {_PID}"
         )
         output = bytearray()
@@ -123,19 +123,19 @@ class ToolPhone(AndroidDevice):
             abi = self._properties.get("ro.product.cpu.abi", "unknown")
             raise DeviceUnavailable(
                 f"{self._link.serial} cannot start {self._program}: {printed.strip()}",
-                hint=f"it must be built for the phone's processor, {abi}; "
-                "libraries that it needs must lie beside it",
+                hint=f"build it for the phone's processor, {abi}, and put the libraries that it needs "
+                "beside it",
             )
         return Ended(exit_code, printed, written)
 
-    def _found(self) -> str:
-        """The words that start the program; a phone that was gone is sent it again if it must."""
+    def _started_by(self) -> str:
+        """The command that starts the program, which is sent first if necessary."""
         if self._command is None:
             self._command = self._sent_command()
         return self._command
 
     def _sent_command(self) -> str:
-        """The program on the phone, and where its libraries are."""
+        """Send the program and its libraries; returns the command that starts it."""
         libraries = sorted(path for path in self._program.parent.glob("*.so*") if path.is_file())
         places = send_program(self._link, [self._program, *libraries])
         program = quote(places[self._program])

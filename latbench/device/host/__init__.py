@@ -1,1 +1,1 @@
-"""This machine as a device."""
+"""The machine that latbench runs on, as a device."""

@@ -1,7 +1,7 @@
-"""What the scheduler lets the threads of this process do; None where no system call says.
+"""The CPU affinity of this process's threads; None where the system has no such call.
 
-Linux keeps an affinity for each thread, not for the process, and a new thread inherits that of the
-thread that starts it: so pinning has to visit every thread there is, before an engine starts more.
+Linux has an affinity for each thread, not for the process, and a new thread inherits that of the thread
+that starts it: so pinning must set it for all existing threads, before an engine starts more.
 """
 
 import os
@@ -20,20 +20,20 @@ def allowed_cores() -> tuple[int, ...] | None:
 
 
 def thread_ids() -> frozenset[int]:
-    """The system's numbers of this process's threads; empty where it does not tell."""
+    """The thread IDs of this process; empty if the system does not list them."""
     if not _TASKS.is_dir():
         return frozenset()
     return frozenset(int(task.name) for task in _TASKS.iterdir())
 
 
 def pin(cores: Sequence[int]) -> None:
-    """Let every thread of this process run on `cores` only.
+    """Pin every thread of this process to `cores`.
 
     Raises:
-        OSError: the system has no such call, or lets none of the cores.
+        OSError: the system has no such call, or allows none of the cores.
     """
     if sys.platform != "linux":
-        raise OSError("this operating system does not let a process choose its cores")
+        raise OSError("this operating system does not allow a process to choose its cores")
     for thread in thread_ids():
         os.sched_setaffinity(thread, cores)
 
@@ -46,22 +46,22 @@ def observed_cores() -> tuple[int, ...] | None:
     for thread in thread_ids():
         try:
             cores |= os.sched_getaffinity(thread)
-        except ProcessLookupError:  # it has ended meanwhile
+        except ProcessLookupError:  # it has ended
             continue
     return tuple(sorted(cores))
 
 
 def waited_ns() -> int | None:
-    """Nanoseconds in which threads of this process were ready to run while others had their CPU.
+    """Time in which threads of this process were ready to run while others used their CPU, ns.
 
-    Since each thread began, summed over those that live. Source: Linux,
+    Since each thread started, summed over living threads. Source: Linux,
     Documentation/scheduler/sched-stats.rst, the second figure of /proc/<pid>/schedstat.
     """
     waited = None
     for thread in thread_ids():
         try:
             figures = (_TASKS / str(thread) / "schedstat").read_text().split()
-        except OSError:  # it has ended meanwhile, or this kernel keeps no statistics
+        except OSError:  # it has ended, or this kernel has no such statistics
             continue
         if len(figures) == 3:
             waited = (waited or 0) + int(figures[1])

@@ -1,4 +1,4 @@
-"""This machine as a device: its runner is a Python process that speaks the runner protocol."""
+"""This machine as a device. Its runner is a Python process that speaks the runner protocol."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from latbench.device.base import require_a_core_each
 from latbench.device.conditions import Conditions
 from latbench.device.host import affinity
 from latbench.device.host.reference import WORKLOAD
@@ -20,7 +21,7 @@ from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 from latbench.runtime.registry import runtime_version
 from latbench.target import Runtime
 
-#: No profile of a whole space takes this long; a runner that is older is forgotten.
+#: No run takes this long: an older runner is a leftover, and ends by itself.
 MAX_SECONDS = 6 * 3600
 _START_S = 60.0
 
@@ -29,7 +30,7 @@ class HostDevice:
     """The machine that latbench runs on.
 
     Args:
-        root: where /proc and /sys are looked for.
+        root: the folder that contains /proc and /sys.
     """
 
     name = "host"
@@ -43,65 +44,63 @@ class HostDevice:
 
     @property
     def properties(self) -> dict[str, str]:
-        """What the machine tells of itself, as the catalogue recognises boards by."""
+        """The properties by which the catalogue recognises boards."""
         model = _board(self._files)
         return {} if model is None else {"devicetree.model": model}
 
     def open_runner(self, max_seconds: int = MAX_SECONDS) -> RunnerClient:
-        """Start a worker process and return the client that talks to it.
+        """Start a worker process and return a client for it.
 
         Args:
-            max_seconds: when the worker ends itself, whatever it is doing.
+            max_seconds: after this time the worker ends itself, whatever it is doing.
 
         Raises:
-            DeviceUnavailable: this is Windows, whose pipes the runner's client cannot wait for.
+            DeviceUnavailable: this is Windows, where the client cannot wait for pipes.
             RunnerFailed: it does not start, or does not speak the protocol.
         """
         if sys.platform == "win32":
             raise DeviceUnavailable(
                 "latbench cannot measure on Windows",
-                hint="measure on Linux or in WSL; show, predict and drift work here",
+                hint="measure on Linux or in WSL; latbench show, predict and drift work here",
             )
         command = [sys.executable, "-P", "-m", "latbench.device.host.worker"]
         command += ["--max-seconds", str(max_seconds), "--system-root", str(self._files.root)]
         return start_runner(command, _environment())
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
-        """Artifacts already lie where the worker can load them."""
+        """Return the paths of the artifacts: the worker can load them where they are."""
         return {path: str(path.absolute()) for path in artifacts}
 
     def conditions(self) -> Conditions:
-        """The state of this machine; `affinity` is that of this process, not of a runner."""
+        """Read the state of this machine; `affinity` is that of this process, not of a runner."""
         return host_conditions(self._files)
 
     def require_cores(self, cores: Sequence[int], threads: int) -> None:
-        """Make sure that `threads` threads can be pinned to `cores`.
+        """Check that `threads` threads can be pinned to `cores`.
 
         Raises:
-            BadRequest: this process may not use one of them, or they are fewer than the threads.
+            BadRequest: this process may not use one of them, or there are fewer cores than threads.
         """
         allowed = affinity.allowed_cores()
         if allowed is None:
-            raise BadRequest("this system does not let a process choose its cores")
+            raise BadRequest(
+                "this operating system does not allow a process to choose its cores",
+                hint="leave out --cores",
+            )
         absent = sorted(set(cores) - set(allowed))
         if absent:
             raise BadRequest(
                 f"this process may not use core {', '.join(map(str, absent))}",
-                hint=f"it may use {', '.join(map(str, sorted(allowed)))}",
+                hint=f"choose from --cores {','.join(map(str, sorted(allowed)))}",
             )
-        if len(cores) < threads:
-            raise BadRequest(
-                f"{threads} threads on {len(cores)} core{'s' if len(cores) > 1 else ''} would wait "
-                "for each other",
-                hint="name as many cores as threads",
-            )
+        require_a_core_each(cores, threads)
 
     def default_cores(self, threads: int) -> tuple[int, ...]:
-        """Choose the cores to pin `threads` threads to: one each, the best that may be used.
+        """Choose the best cores to pin `threads` threads to, one each.
 
-        Best are the fastest by peak clock, then those that share no physical core with one already
-        chosen, then the last; core 0, which serves most interrupts, only if there is no other.
-        Empty where the system does not let a process choose.
+        The best are the fastest by peak clock, then those that share no physical core with a chosen one,
+        then the highest numbers; core 0, which serves most interrupts, only if there is no other. Empty if
+        the system does not allow a process to choose.
 
         Raises:
             BadRequest: this process may use fewer cores.
@@ -112,12 +111,12 @@ class HostDevice:
         if threads > len(allowed):
             raise BadRequest(
                 f"{threads} threads need {threads} cores, but this process may use {len(allowed)}",
-                hint=f"ask for at most --threads {len(allowed)}",
+                hint=f"at most: --threads {len(allowed)}",
             )
         return choose_cores(self._files, allowed, threads)
 
     def require_runtime(self, runtime: Runtime) -> None:
-        """Make sure that the worker can load models of `runtime`, before any is exported.
+        """Check that the worker can load models of `runtime`, before one is exported.
 
         Raises:
             RuntimeFailed: its engine is an extra that is not installed.
@@ -125,11 +124,11 @@ class HostDevice:
         runtime_version(runtime)
 
     def close(self) -> None:
-        """Nothing is held, and nothing was changed."""
+        """Do nothing: there is nothing to release or restore."""
 
 
 def start_runner(command: Sequence[str], environment: Mapping[str, str]) -> RunnerClient:
-    """Start a runner on its standard streams, and see that it speaks the protocol.
+    """Start a runner that speaks the protocol on its standard streams, and say hello to it.
 
     Raises:
         RunnerFailed: it does not start, or does not speak the protocol.
@@ -137,17 +136,17 @@ def start_runner(command: Sequence[str], environment: Mapping[str, str]) -> Runn
     try:
         client = RunnerClient(ProcessTransport(command, environment))
     except OSError as error:
-        raise RunnerFailed("start", "crashed", f"{command[0]}: {error.strerror}") from None
+        raise RunnerFailed("start", "refused", f"{command[0]}: {error.strerror}") from None
     try:
         client.hello(_START_S)
-    except BaseException:  # Ctrl-C included: the process must not stay behind
+    except BaseException:  # Ctrl-C included: the process may not stay behind
         client.kill()
         raise
     return client
 
 
 def choose_cores(files: LocalFiles, allowed: Sequence[int], threads: int) -> tuple[int, ...]:
-    """The `threads` best of the `allowed` cores, as `HostDevice.default_cores` ranks them."""
+    """Choose the `threads` best of the `allowed` cores, as `HostDevice.default_cores` describes."""
     peaks = peak_clocks_khz(files) or {}
     left = sorted(allowed, key=lambda core: (core != 0, peaks.get(core, 0), core), reverse=True)
     chosen: list[int] = []
@@ -161,7 +160,7 @@ def choose_cores(files: LocalFiles, allowed: Sequence[int], threads: int) -> tup
 
 
 def _siblings(files: LocalFiles, core: int) -> set[int]:
-    """The cores that are hardware threads of the same physical core, itself included."""
+    """The cores that are hardware threads of the same physical core, including itself."""
     text = files.read(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list") or ""
     siblings = {core}
     for part in text.split(","):
@@ -171,9 +170,9 @@ def _siblings(files: LocalFiles, core: int) -> set[int]:
 
 
 def _environment() -> dict[str, str]:
-    """The worker's environment: ours, and the way to this very latbench."""
-    # NumPy's own threads would stand idle among those that are counted and pinned, and the reference
-    # workload is one thread's.
+    """The worker's environment: that of this process, with the path of this latbench."""
+    # NumPy's own threads would idle among those that are counted and pinned; the reference workload is
+    # single-threaded.
     env = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1"}
     parent = str(Path(__file__).resolve().parents[3])
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
@@ -183,13 +182,13 @@ def _environment() -> dict[str, str]:
 
 
 def _unit(files: LocalFiles) -> str:
-    """A name for this very machine that gives nothing away: eight digits of a hash."""
+    """An anonymous identifier of this machine: eight digits of a hash."""
     identity = (
         files.read("/etc/machine-id")
         or files.read("/var/lib/dbus/machine-id")
         or f"{platform.node()} {platform.machine()}"
     )
-    # machine-id(5) asks that the id itself be kept confidential and hashed with a key of one's own.
+    # machine-id(5): the id is confidential, and to be hashed with a key of the application.
     return hashlib.sha256(f"latbench unit {identity}".encode()).hexdigest()[:8]
 
 

@@ -1,32 +1,29 @@
-"""This machine as a device whose runner is the one in C, as on a phone: no Python in the timed loop.
+"""This machine, measured on by the native runner, as a phone is: no Python in the timed loop.
 
 The engines are those of the installed wheels, so that both runners of this machine time the same
-versions. LiteRT comes in two libraries, one a runner: the interpreter's and that of compiled models.
+versions. LiteRT's wheel has two libraries: the Python runner uses the interpreter, the native runner
+compiled models.
 """
 
 import os
-import platform
 from importlib import metadata, util
 from pathlib import Path
 
 from latbench.device.host.device import MAX_SECONDS, HostDevice, start_runner
+from latbench.device.native.files import PROGRAM, host_file
 from latbench.device.protocol.client import RunnerClient
 from latbench.errors import BadRequest, CannotRead, DeviceUnavailable
-from latbench.files import home
 from latbench.runtime.registry import descriptor
 from latbench.target import Runtime
 
-#: Where the runner is looked for before latbench's home.
+#: Environment variable that names the runner's file; by default it is in latbench's home.
 VARIABLE = "LATBENCH_RUNNER"
 
 _BUILD = "build it: latbench runner build --preset host"
 
-#: What `uname -m` says -> the folder of latbench's home, which is named as Android names the ABI.
-_ABIS = {"aarch64": "arm64-v8a", "arm64": "arm64-v8a"}
-
 
 class NativeHostDevice(HostDevice):
-    """The machine that latbench runs on, by the runner in C; see `native_host_device`."""
+    """The machine that latbench runs on, with the native runner; see `native_host_device`."""
 
     def __init__(self, binary: Path) -> None:
         super().__init__()
@@ -42,46 +39,46 @@ class NativeHostDevice(HostDevice):
         return start_runner([*self._command, *limit], os.environ)
 
     def require_runtime(self, runtime: Runtime) -> None:
-        """Make sure that the runner can load models of `runtime`, before any is opened.
+        """Check that the runner can load models of `runtime`, before one is opened.
 
         Raises:
-            BadRequest: the runner in C has no such engine.
-            DeviceUnavailable: it has, but the engine's library is not installed.
+            BadRequest: the native runner has no such engine.
+            DeviceUnavailable: the engine's library is not installed.
         """
         found = descriptor(runtime)
         engine = found.runner_engine
         if engine is None:
             raise BadRequest(
-                f"the runner in C has no engine for {found.title}",
-                hint="leave --runner out, to measure with the Python runner",
+                f"the native runner has no engine for {found.title}",
+                hint="leave out --runner to measure with the Python runner",
             )
         if engine.plugin is not None:
-            library = _kept(engine.plugin)
+            library = host_file(engine.plugin)
             if not library.is_file():
                 raise BadRequest(
-                    f"the runner in C has no engine for {found.title}",
+                    f"the native runner has no engine for {found.title}",
                     hint=f"build it: {engine.build}; or choose --runtime {' or '.join(self._runtimes)}, "
-                    "or leave --runner out",
+                    "or leave out --runner",
                 )
             # Opening a plugin takes a second, so a runner gets it only when it is needed.
             self._command += [engine.option, str(library)]
             return
         if runtime not in self._runtimes:
             raise DeviceUnavailable(
-                f"the runner in C finds no library of {runtime}",
-                hint="install the runtime again; its wheel holds the library",
+                f"the native runner found no library of {runtime}",
+                hint="install the runtime again; its wheel contains the library",
             )
 
 
 def native_host_device(binary: Path | None = None) -> NativeHostDevice:
-    """Return this machine, measured on by the runner in C.
+    """Return this machine, measured on by the native runner.
 
     Args:
         binary: the runner; by default $LATBENCH_RUNNER, else runners/<abi>/latbench-runner in
             latbench's home.
 
     Raises:
-        DeviceUnavailable: there is no runner there.
+        DeviceUnavailable: there is no such file.
         RunnerFailed: it does not start, or does not speak the protocol.
     """
     return NativeHostDevice(_runner(binary))
@@ -89,18 +86,17 @@ def native_host_device(binary: Path | None = None) -> NativeHostDevice:
 
 def _runner(binary: Path | None) -> Path:
     named = os.environ.get(VARIABLE)
-    kept = _kept("latbench-runner")
-    path = binary or (Path(named) if named else kept)
+    path = binary or (Path(named) if named else host_file(PROGRAM))
     if path.is_file() and os.access(path, os.X_OK):
         return path.absolute()
     if binary is None and named:
-        raise DeviceUnavailable(f"{VARIABLE} names {path}, but there is no such file", hint=_BUILD)
+        raise DeviceUnavailable(f"${VARIABLE} names {path}, which does not exist", hint=_BUILD)
     missing = DeviceUnavailable if binary is None else CannotRead
-    raise missing(f"there is no runner {path}", hint=_BUILD)
+    raise missing(f"no such runner: {path}", hint=_BUILD)
 
 
 def _engine_options() -> list[str]:
-    """The options that name the libraries that are installed."""
+    """The options that name the installed engine libraries."""
     options: list[str] = []
     for engine in (descriptor(runtime).runner_engine for runtime in Runtime):
         if engine is None or engine.wheel is None:
@@ -111,11 +107,6 @@ def _engine_options() -> list[str]:
             if engine.version_option is not None:
                 options += [engine.version_option, metadata.version(engine.wheel.name)]
     return options
-
-
-def _kept(name: str) -> Path:
-    machine = platform.machine()
-    return home() / "runners" / _ABIS.get(machine, machine) / name
 
 
 def _library(package: str, patterns: tuple[str, ...]) -> Path | None:

@@ -1,10 +1,10 @@
-"""A workload that no inference engine takes part in, to tell a changed machine from a changed engine.
+"""A workload that uses no inference engine, to distinguish a changed machine from a changed engine.
 
 It is the 1x1 convolutions of MobileNetV2 at 224 pixels (Sandler et al., CVPR 2018, table 2) as matrix
-products in NumPy: about 10 ms, with the weights and the traffic of a whole network, since small
-workloads hardly feel what neighbours do to shared caches and memory. On an AMD EPYC the level of six
-networks, in twelve sessions of 8 s, varied by 1.7 % (standard deviation); divided by that of such a
-chain by 0.7 %, by that of one large matrix product by 1.1 %.
+products in NumPy: about 10 ms, with the weights and memory traffic of a whole network, since small workloads
+are hardly affected by the use of shared caches and memory by others. On an AMD EPYC the slowdown of six
+networks, in twelve sessions of 8 s, varied by 1.7 % (standard deviation); divided by that of this chain by
+0.7 %, by that of one large matrix product by 1.1 %.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-#: What it is, versions included: only figures of one and the same workload can be compared.
+#: Its name, with versions: only times of the same workload can be compared.
 WORKLOAD = f"1x1 convolutions of MobileNetV2, NumPy {np.__version__}"
 
 #: Expansion, output channels, repeats, stride of the first (table 2 of the paper).
@@ -32,19 +32,19 @@ Matrix = NDArray[np.float32]
 
 
 class ReferenceWorkload:
-    """The workload, ready to run; every instance does the same."""
+    """The workload, ready to run; all instances do the same work."""
 
     def __init__(self) -> None:
         shapes = list(_shapes())
         rng = np.random.default_rng(0)
         self._weights = [rng.standard_normal(weight, np.float32) for weight, _ in shapes]
-        # Two buffers take turns, as in an engine's arena.
+        # Two alternating buffers, as in an engine's arena.
         size = max(max(rows, inner) * pixels for (rows, inner), pixels in shapes)
         self._buffers = (rng.standard_normal(size, np.float32), np.empty(size, np.float32))
         self._pixels = [pixels for _, pixels in shapes]
 
     def run(self) -> None:
-        """Do the work once."""
+        """Run the workload once."""
         source, target = self._buffers
         for weight, pixels in zip(self._weights, self._pixels, strict=True):
             rows, inner = weight.shape

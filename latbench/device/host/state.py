@@ -11,7 +11,7 @@ from latbench.device.linux import LocalFiles, read_conditions
 
 
 def host_conditions(files: LocalFiles) -> Conditions:
-    """Return the host's state; `affinity` is that of this process."""
+    """Read the host's state; `affinity` is that of this process."""
     if platform.system() == "Linux":
         return read_conditions(files, affinity.observed_cores())
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None

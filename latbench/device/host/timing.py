@@ -1,4 +1,4 @@
-"""The innermost loop: run, and take the time."""
+"""The innermost loop: runs a model, and times it."""
 
 import gc
 import os
@@ -9,12 +9,12 @@ from typing import Self
 from latbench.device.linux import LocalFiles
 from latbench.device.protocol.messages import RunRequest
 
-#: Reading a clock costs microseconds and disturbs caches: between reads, the last one stands.
+#: Reading the CPU clock takes microseconds and disturbs caches, so a value is reused for this long.
 _CLOCK_EVERY_NS = 5_000_000
 
 
 class ClockReader:
-    """The present clock of one core, read again and again from one open file."""
+    """Reads the clock of one core repeatedly, from one open file."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDONLY)
@@ -23,7 +23,7 @@ class ClockReader:
 
     @classmethod
     def of_cores(cls, files: LocalFiles, cores: Sequence[int]) -> Self | None:
-        """The reader of the first of `cores`; None where the system does not tell its clock."""
+        """The reader for the first of `cores`; None if the system does not report its clock."""
         if not cores:
             return None
         try:
@@ -40,7 +40,7 @@ class ClockReader:
         return reader
 
     def khz(self, now_ns: int) -> int:
-        """The clock in kHz as it was at most 5 ms before `now_ns`."""
+        """The clock in kHz, read at most 5 ms before `now_ns`."""
         if now_ns >= self._due_ns:
             self._khz = int(os.pread(self._file, 32, 0))
             self._due_ns = now_ns + _CLOCK_EVERY_NS
@@ -54,7 +54,7 @@ class ClockReader:
 def sample(
     run: Callable[[], None], request: RunRequest, clock: ClockReader | None
 ) -> tuple[list[int], list[int] | None]:
-    """Warm up and time `run` as `request` says.
+    """Warm up and time `run` according to `request`.
 
     Returns:
         The samples in nanoseconds, and the clock before each in kHz or None.
@@ -71,7 +71,7 @@ def _sample(
 ) -> tuple[list[int], list[int] | None]:
     now = time.perf_counter_ns
     pause = request.idle_ms / 1e3
-    wanted = min(request.min_samples, request.max_samples)
+    least = min(request.min_samples, request.max_samples)
     samples: list[int] = []
     clocks: list[int] = []
     collecting = gc.isenabled()
@@ -84,7 +84,7 @@ def _sample(
             warmups += 1
         end = now()
         done_at = end + int(request.seconds * 1e9)
-        while len(samples) < wanted or (len(samples) < request.max_samples and end < done_at):
+        while len(samples) < least or (len(samples) < request.max_samples and end < done_at):
             if pause:
                 time.sleep(pause)
             if clock is not None:

@@ -1,8 +1,8 @@
-"""The runner on the host: a process that reads requests from stdin and answers on stdout.
+"""The Python runner of the host: reads requests from stdin, and answers on stdout.
 
-Started as `python -m latbench.device.host.worker [--max-seconds N]` by `latbench.device.host.device`; the
-protocol is docs/runner-protocol.md. Three things keep an orphan from living on: the end of its
-input, a thread that sees its host go while a model runs, and an alarm at `--max-seconds`.
+`latbench.device.host.device` starts it as `python -m latbench.device.host.worker [--max-seconds N]`; the
+protocol is docs/runner-protocol.md. An orphaned worker ends in three ways: at the end of its input, by a
+thread that notices the end of its host while a model runs, and by an alarm after `--max-seconds`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from latbench._version import __version__
 from latbench.device.host import affinity
@@ -46,6 +46,7 @@ from latbench.device.protocol.messages import (
     RunRequest,
     UnloadRequest,
     as_fields,
+    read_message,
 )
 from latbench.errors import LatbenchError, UnknownName
 from latbench.runtime.base import LoadedModel, RuntimeFailed, TensorInfo
@@ -57,16 +58,17 @@ from latbench.runtime.registry import (
     runtime_version,
 )
 from latbench.target import Runtime
+from latbench.wording import count_of
 
-_ORPHAN_S = 5  # what a runner whose host has gone may still spend on what it was asked
+_ORPHAN_S = 5  # for the last request of a host that is gone
 
 
 class Refused(LatbenchError):
-    """A request that this runner does not fulfil."""
+    """A request that this runner refuses."""
 
 
 class Worker:
-    """The models that are loaded, and what all of them share: threads and cores."""
+    """The loaded models, and the threads and cores that they share."""
 
     def __init__(self, files: LocalFiles) -> None:
         self._files = files
@@ -149,21 +151,21 @@ class Worker:
         )
 
     def _work(self, handle: str) -> Callable[[], None]:
-        """What to time: a loaded model, or the workload that needs no loading."""
+        """The function to time: a loaded model, or the reference workload, which is not loaded."""
         if handle != REFERENCE_HANDLE:
             return self._model(handle).run
         self._reference = self._reference or ReferenceWorkload()
         return self._reference.run
 
     def _outputs(self, handle: str) -> tuple[Output, ...]:
-        """What the last run computed; the reference has nothing to show."""
+        """The outputs of the last run; the reference workload has none."""
         if handle == REFERENCE_HANDLE:
             return ()
         model = self._model(handle)
         arrays = model.get_outputs()
-        told = model.outputs or [
-            TensorInfo(f"output{place}", array.shape, array.dtype.name)
-            for place, array in enumerate(arrays)
+        infos = model.outputs or [
+            TensorInfo(f"output{index}", array.shape, array.dtype.name)
+            for index, array in enumerate(arrays)
         ]
         return tuple(
             Output(
@@ -176,7 +178,7 @@ class Worker:
                     array.astype(array.dtype.newbyteorder("<"), order="C").tobytes()
                 ).decode(),
             )
-            for info, array in zip(told, arrays, strict=True)
+            for info, array in zip(infos, arrays, strict=True)
         )
 
     def conditions(self, request: ConditionsRequest) -> BaseModel:
@@ -192,13 +194,13 @@ class Worker:
         return self._models[handle]
 
     def _settle(self, threads: int, cores: tuple[int, ...]) -> None:
-        """Take on the thread count and the cores of the first load; refuse others after it."""
+        """Set the threads and cores of the first load; refuse others afterwards."""
         if self._shared == (threads, cores):
             return
         if self._shared is not None:
             now_threads, now_cores = self._shared
             raise Refused(
-                f"this runner is set to {now_threads} threads on {_cores(now_cores)}, "
+                f"this runner is set to {count_of(now_threads, 'thread')} on {_cores(now_cores)}, "
                 f"not {threads} on {_cores(cores)}",
                 hint="open another runner for another target",
             )
@@ -212,11 +214,11 @@ class Worker:
         self._shared = (threads, cores)
 
     def _threads(self, handle: str) -> int | None:
-        """What the engine says; else the calling thread and those of the model's pool that live."""
+        """The engine's number of threads, or else the calling thread and the model's living ones."""
         if handle == REFERENCE_HANDLE:
             return 1
-        if (said := self._models[handle].engine_threads) is not None:
-            return said
+        if (reported := self._models[handle].engine_threads) is not None:
+            return reported
         alive = affinity.thread_ids()
         return 1 + len(self._pools[handle] & alive) if alive else None
 
@@ -237,7 +239,7 @@ def _engines() -> Iterator[Engine]:
 
 
 def serve(worker: Worker, requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Answer requests until `quit`, the end of the input, or the loss of who listens."""
+    """Answer requests until `quit`, the end of the input, or the loss of the client."""
     handlers: Mapping[str, Callable[[Any], BaseModel | None]] = {
         "hello": worker.hello,
         "load": worker.load,
@@ -258,13 +260,13 @@ def serve(worker: Worker, requests: IO[bytes], replies: IO[bytes]) -> None:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes | None]:
-    """Yield lines; None for one that is too long, which is passed over to its end."""
+    """Yield lines; None for one that is too long, which is skipped."""
     while line := stream.readline(MAX_REQUEST_BYTES):
         if line.endswith(b"\n"):
             if line.strip():
                 yield line
         elif len(line) < MAX_REQUEST_BYTES:
-            return  # cut off by the end of the input: nobody waits for the answer
+            return  # incomplete at the end of the input: nobody waits for the reply
         else:
             while line and not line.endswith(b"\n"):
                 line = stream.readline(MAX_REQUEST_BYTES)
@@ -274,7 +276,7 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes | None]:
 def _answer(
     handlers: Mapping[str, Callable[[Any], BaseModel | None]], line: bytes | None
 ) -> tuple[dict[str, Any], bool]:
-    """The reply to one line, and whether it is the last."""
+    """Return the reply to one line, and whether it is the last."""
     if line is None:
         return _failed(None, "request", f"the line is longer than {MAX_REQUEST_BYTES} bytes"), False
     try:
@@ -288,12 +290,11 @@ def _answer(
         known = ", ".join(REQUESTS)
         return _failed(number, "request", f"unknown op {op!r}; known: {known}"), False
     try:
-        request = REQUESTS[op].model_validate(message)
+        request = read_message(REQUESTS[op], line)
+    except ValueError as error:
+        return _failed(number, op, str(error)), False
+    try:
         result = handlers[op](request)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        return _failed(number, op, f"field {field}: {first['msg']}"), False
     except LatbenchError as error:
         return _failed(number, op, error.message, error.details, error.hint), False
     except MemoryError:
@@ -303,12 +304,12 @@ def _answer(
 
 
 def _encoded(reply: dict[str, Any]) -> bytes:
-    """A reply as a line; one that no client would take becomes a refusal."""
+    """Encode a reply as a line; one that is too long for clients becomes a refusal."""
     line = json.dumps(reply, separators=(",", ":")).encode() + b"\n"
     if len(line) <= MAX_REPLY_BYTES:
         return line
     message = f"the reply would take more than {MAX_REPLY_BYTES} bytes"
-    return _encoded(_failed(reply["id"], "run", message))  # no other reply holds so much
+    return _encoded(_failed(reply["id"], "run", message))  # no other reply is so long
 
 
 def _failed(
@@ -326,9 +327,9 @@ def _failed(
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Take stdin and stdout for the protocol, and give everyone else an empty one and stderr.
+    """Reserve stdin and stdout for the protocol; other code gets an empty stdin, and stderr as stdout.
 
-    Engines print what they like from C++; none of it may get between the replies.
+    Engines print from C++, which may not get between the replies.
     """
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
@@ -340,12 +341,12 @@ def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _end_without_host(requests: IO[bytes]) -> None:
-    """End the process some time after its input was closed, whatever it is doing.
+    """End the process a while after its input was closed, whatever it is doing.
 
-    The main thread sees the end by itself once it reads; it does not while a model never ends.
+    The main thread notices the end when it reads, but not while a model runs.
     """
     poller = select.poll()
-    poller.register(requests, 0)  # hang-ups are reported even if nothing is asked for
+    poller.register(requests, 0)  # hang-ups are reported without being requested
     poller.poll()
     time.sleep(_ORPHAN_S)
     os._exit(3)
@@ -360,14 +361,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     requests, replies = _own_streams()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host decides what Ctrl-C means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host handles Ctrl-C
     if options.max_seconds > 0 and hasattr(signal, "alarm"):
-        # The default action of SIGALRM ends the process even in the middle of native code.
+        # The default action of SIGALRM ends the process even in native code.
         signal.alarm(options.max_seconds)
     if hasattr(select, "poll"):
         threading.Thread(target=_end_without_host, args=[requests], daemon=True).start()
     serve(Worker(LocalFiles(options.system_root)), requests, replies)
-    # A daemon thread and native pools are still there; nothing of theirs is worth waiting for.
+    # Do not wait for the daemon thread and native thread pools.
     sys.stderr.flush()
     os._exit(0)
 

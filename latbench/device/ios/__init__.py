@@ -1,1 +1,1 @@
-"""iPhones: usbmux, the pairing token, the companion app's runner."""
+"""iPhones: usbmux, pairing, and the runner in the companion app."""

@@ -1,4 +1,4 @@
-"""Files that a phone needs, sent in the protocol and kept there by their SHA-256: each is sent once."""
+"""Content-addressed files on an iPhone, sent in the protocol: each is sent once."""
 
 import base64
 from collections.abc import Sequence
@@ -8,27 +8,27 @@ from latbench.device.ios.stream import Conversation
 from latbench.errors import DeviceUnavailable, RunnerFailed
 from latbench.files import sha256_of
 
-#: Bytes of a piece: in base64 and with the rest of its request it must fit into a line of 64 KiB.
+#: Bytes in one request: base64-encoded, they must fit into a line of 64 KiB.
 PIECE = 45 * 1024
 _NAMES = 500  # in one request
 
 
 def send_artifacts(conversation: Conversation, files: Sequence[Path]) -> dict[Path, str]:
-    """Bring artifacts to the phone, those that it does not have; returns each one's name there.
+    """Send the artifacts that the phone does not have; returns the name of each there.
 
-    The phone hashes what it has, so a file that was cut off or changed there is sent again.
+    The phone hashes its files, so an incomplete or modified one is sent again.
 
     Raises:
-        DeviceUnavailable: the phone would not keep one; `DeviceLost` if it went away. What had come by
-            then in whole is there the next time.
+        DeviceUnavailable: the phone refuses one; `DeviceLost` if it is gone. Files that were complete by then
+            are not sent again.
     """
     digests = {path: sha256_of(path.read_bytes()) for path in dict.fromkeys(files)}
     paths = {digest: path for path, digest in digests.items()}
     names = list(paths)
     for at in range(0, len(names), _NAMES):
-        asked = names[at : at + _NAMES]
-        missing = conversation.ask("missing", sha256=asked).get("missing", asked)
-        for name in asked:
+        batch = names[at : at + _NAMES]
+        missing = conversation.ask("missing", sha256=batch).get("missing", batch)
+        for name in batch:
             if name in missing:
                 _send(conversation, name, paths[name].read_bytes())
     return digests
@@ -41,6 +41,6 @@ def _send(conversation: Conversation, name: str, data: bytes) -> None:
             conversation.ask("upload", sha256=name, size=len(data), offset=offset, data=piece)
         except RunnerFailed as error:
             raise DeviceUnavailable(
-                f"the phone would not keep {name[:12]}…: {error.reason}",
+                f"the phone refuses the artifact {name[:12]}…: {error.reason}",
                 hint=error.hint or "free some space on the phone, then run the same command again",
             ) from None

@@ -1,7 +1,7 @@
-"""An iPhone as a device: the runner inside the companion app, on a cable or at an explicit address.
+"""An iPhone as a device: the runner in the companion app, over USB or at an explicit address.
 
-The app is one process. Its conversations stand for runners: each loads models of its own, and the app
-answers one request at a time. iOS lets nobody choose cores.
+The app is one process. Each connection to it serves as a runner with models of its own; the app answers
+one request at a time. iOS does not allow a process to choose its cores.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from latbench.device.catalogue import CatalogueDevice, recognise
 from latbench.device.conditions import Conditions
 from latbench.device.ios.artifacts import send_artifacts
+from latbench.device.ios.link import AppLink, UsbLink, network_link
 from latbench.device.ios.lockdown import properties
 from latbench.device.ios.pairing import (
     PhoneFacts,
@@ -27,7 +28,6 @@ from latbench.device.ios.pairing import (
 )
 from latbench.device.ios.stream import BACK, Conversation, PhoneStream
 from latbench.device.ios.usbmux import UsbUnit, list_units
-from latbench.device.ios.way import Cable, Way, network_way
 from latbench.device.lock import UnitLock
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.messages import Request
@@ -35,10 +35,10 @@ from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, RunnerFai
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
-#: How long to wait for a host to end that may be gone already: what it asked last is still being done.
+#: How long to wait for the last request of a previous host, which may be gone already.
 PATIENCE_S = 3.0
 
-#: How the app begins when it says that iOS does not let it measure (runner/ios/app/phone_state.c).
+#: The first words of the app's error when it is not in front (runner/ios/app/phone_state.c).
 _NOT_IN_FRONT = "the companion app"
 
 
@@ -46,37 +46,37 @@ class IosDevice:
     """One iPhone, locked for this process until `close`.
 
     Args:
-        way: how to reach it.
-        entry: what the catalogue says of it.
-        token: the pairing token; by default the one that is known here.
-        claimed: take it for that device whatever it says it is.
+        link: the connection to it.
+        entry: its entry in the catalogue.
+        token: the pairing token; by default the stored one.
+        skip_identity_check: accept it as that device, whatever it identifies itself as.
 
     Raises:
-        DeviceUnavailable: it is another device, another process or host has it, it is in low-power
-            mode, the token is wrong or not known, or it cannot be reached.
+        DeviceUnavailable: it is another device, another process or host uses it, it is in low-power
+            mode, the token is wrong or unknown, or it cannot be reached.
         OutputFailed: latbench's home cannot be written.
     """
 
     def __init__(
         self,
-        way: Way,
+        link: AppLink,
         entry: CatalogueDevice,
         *,
         token: str | None = None,
-        claimed: bool = False,
+        skip_identity_check: bool = False,
     ) -> None:
-        self._way = way
-        self._token = known_token(way.shown) if token is None else token
+        self._link = link
+        self._token = known_token(link.shown) if token is None else token
         self._session = secrets.token_hex(16)
         self.name = entry.name
-        # Held to the end, so that no other host gets in between two runners.
-        self._held, facts = self._first()
+        # Open until the end, so that no other host connects between two runners.
+        self._held, facts = self._first_connection()
         self._build = f"iOS {facts.os_version}, {facts.model}"
-        self.unit = way.udid if isinstance(way, Cable) else facts.unit
+        self.unit = link.udid if isinstance(link, UsbLink) else facts.unit
         self.emulated = facts.emulated
         self._lock: UnitLock | None = None
         try:
-            self.description = self._described(entry, facts, claimed)
+            self.description = self._described(entry, facts, skip_identity_check)
             self._lock = UnitLock(self.unit)
             with self.open_runner() as runner:
                 self.reference = runner.hello().reference
@@ -85,14 +85,14 @@ class IosDevice:
             raise
 
     def open_runner(self) -> RunnerClient:
-        """Open a conversation with the app, which serves as a runner.
+        """Open a connection to the app, which serves as a runner.
 
         Raises:
-            DeviceLost: the phone is gone, or the app does not run any more.
-            DeviceUnavailable: it does not let us in any more.
+            DeviceLost: the phone is gone, or the app no longer runs.
+            DeviceUnavailable: it no longer accepts this host.
         """
         try:
-            conversation, _ = self._converse()
+            conversation, _ = self._connect()
         except DeviceLost:
             raise
         except DeviceUnavailable as error:
@@ -102,23 +102,23 @@ class IosDevice:
         return _AppRunner(conversation.stream, self._build)
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
-        """Bring artifacts to the phone, those that it does not have.
+        """Send the artifacts that the phone does not have.
 
         Raises:
-            DeviceUnavailable: the phone would not keep them, or is gone.
+            DeviceUnavailable: the phone refuses them, or is gone.
         """
         try:
             return send_artifacts(self._held, artifacts)
         except DeviceLost as lost:
             self._held.close()
-            try:  # the cable may only have been out meanwhile
-                self._held, _ = self._converse()
+            try:  # the cable may have been unplugged for a moment
+                self._held, _ = self._connect()
             except DeviceUnavailable:
                 raise lost from None
             return send_artifacts(self._held, artifacts)
 
     def conditions(self) -> Conditions:
-        """The state of the phone, as the app tells it."""
+        """Read the state of the phone from the app."""
         with self.open_runner() as runner:
             return runner.conditions()
 
@@ -129,10 +129,12 @@ class IosDevice:
             BadRequest: some were chosen.
         """
         if cores:
-            raise BadRequest("iOS lets no process choose its cores", hint="leave --cores out")
+            raise BadRequest(
+                "iOS does not allow a process to choose its cores", hint="leave out --cores"
+            )
 
     def default_cores(self, threads: int) -> tuple[int, ...]:
-        """None: iOS chooses."""
+        """Empty: iOS chooses the cores."""
         return ()
 
     def clear(self) -> int:
@@ -144,51 +146,53 @@ class IosDevice:
         return int(self._held.ask("clear")["freed_bytes"])
 
     def close(self) -> None:
-        """Give the phone up. Never fails; may be repeated."""
+        """Release the phone. Never raises; may be repeated."""
         self._held.close()
         if self._lock is not None:
             self._lock.release()
 
-    def _first(self) -> tuple[Conversation, PhoneFacts]:
+    def _first_connection(self) -> tuple[Conversation, PhoneFacts]:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return self._converse()
+                return self._connect()
             except PhoneTaken:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
 
-    def _converse(self) -> tuple[Conversation, PhoneFacts]:
-        conversation = Conversation(PhoneStream(self._way), self._way.shown)
+    def _connect(self) -> tuple[Conversation, PhoneFacts]:
+        conversation = Conversation(PhoneStream(self._link), self._link.shown)
         try:
             return conversation, prove(conversation, self._token, self._session)
         except BaseException:  # Ctrl-C included
             conversation.close()
             raise
 
-    def _described(self, entry: CatalogueDevice, facts: PhoneFacts, claimed: bool) -> str:
-        said = f"{facts.model}, iOS {facts.os_version}"
-        if facts.low_power:
+    def _described(
+        self, entry: CatalogueDevice, facts: PhoneFacts, skip_identity_check: bool
+    ) -> str:
+        phone = f"{facts.model}, iOS {facts.os_version}"
+        if facts.low_power_mode:
             raise DeviceUnavailable(
-                f"{self._way.shown} is in low-power mode, which caps its clocks",
-                hint="switch it off: Settings, Battery, Low Power Mode",
+                f"{self._link.shown} is in low-power mode, which caps its clocks",
+                hint="turn it off: Settings, Battery, Low Power Mode",
             )
         known = recognise({"ProductType": facts.model})
         if known is not None and known.name == entry.name:
-            return said
-        if claimed:
-            return f"{said}, taken for {entry.name} by --as"
-        what = "which the catalogue does not know" if known is None else f"which is {known.name}"
+            return phone
+        if skip_identity_check:
+            return f"{phone}, measured as {entry.name} by --as"
+        what = "which is not in the catalogue" if known is None else f"which is {known.name}"
         raise DeviceUnavailable(
-            f"{self._way.shown} says it is {facts.model}, {what}, not {entry.name}",
-            hint="name the device that it is, or describe it in ./devices/NAME.toml; "
-            f"to take it for {entry.name} all the same, add --as",
+            f"{self._link.shown} identifies itself as {facts.model}, {what}, not {entry.name}",
+            hint="choose its own --device, or describe it in ./devices/NAME.toml; "
+            f"to measure it as {entry.name} anyway: --device {entry.name} --as",
         )
 
 
 class _AppRunner(RunnerClient):
-    """A conversation with the app that loads and runs models."""
+    """A connection to the app that loads and runs models."""
 
     def __init__(self, stream: PhoneStream, build: str) -> None:
         super().__init__(stream)
@@ -210,59 +214,60 @@ class _AppRunner(RunnerClient):
 
 
 def pair_phone(entry: CatalogueDevice, token: str, unit: str | None, address: str | None) -> str:
-    """Prove a token to the phone, and keep it if that is the one it shows; returns the phone's name.
+    """Store a pairing token if it is the one that the phone shows; returns the phone's name.
 
     Raises:
-        BadRequest, DeviceUnavailable: as `find_iphone`; the token is none, or not the phone's.
+        BadRequest, DeviceUnavailable: as `find_iphone`; or the token is invalid, or not the phone's.
         OutputFailed: latbench's home cannot be written.
     """
-    way = find_iphone(entry, unit, address)
+    link = find_iphone(entry, unit, address)
     read = read_token(token)
-    conversation = Conversation(PhoneStream(way), way.shown)
+    conversation = Conversation(PhoneStream(link), link.shown)
     prove(conversation, read, secrets.token_hex(16))
     conversation.close()
-    keep_token(way.shown, read)
-    return way.shown
+    keep_token(link.shown, read)
+    return link.shown
 
 
-def find_iphone(entry: CatalogueDevice, unit: str | None, address: str | None) -> Way:
-    """Return the way to the phone at `address`, else to the one on a cable: `unit`, or the only one of
-    `entry`, or the only one.
+def find_iphone(entry: CatalogueDevice, unit: str | None, address: str | None) -> AppLink:
+    """Return a link to the phone at `address`, else to one on USB: `unit`, the only one of `entry`, or the
+    only one.
 
     Raises:
-        BadRequest: there are several and none is named, the named one is not among them, or both an
+        BadRequest: several are attached and none is named, the named one is not attached, or both an
             address and a unit are named.
         DeviceUnavailable: none is attached, or no usbmuxd answers.
     """
     if entry.os != "ios":
-        raise BadRequest(f"{entry.name} is no iPhone", hint="latbench devices lists them")
+        raise BadRequest(f"{entry.name} is not an iPhone", hint="latbench devices lists them")
     if address is not None:
         if unit is not None:
-            raise BadRequest("--address and --unit name two phones", hint="give one of them")
-        return network_way(address)
+            raise BadRequest("--address and --unit exclude each other", hint="leave out --unit")
+        return network_link(address)
     try:
         found = list_units()
     except DeviceUnavailable as error:
         raise _not_here(entry, error.message, error.hint) from None
     if not found:
-        raise _not_here(entry, "no iPhone is attached", "plug it in and unlock it")
+        raise _not_here(entry, "no iPhone is attached", "connect it and unlock it")
     if unit is None and len(found) > 1:
         same = [one for one in found if _recognised(one) == entry.name]
         found = same if len(same) == 1 else found
-    wanted = [one for one in found if unit in (None, one.udid)]
-    if len(wanted) == 1:
-        return Cable(wanted[0].udid)
+    matching = [one for one in found if unit in (None, one.udid)]
+    if len(matching) == 1:
+        return UsbLink(matching[0].udid)
     listed = ", ".join(one.udid for one in found)
     if unit is None:
-        raise BadRequest(f"several iPhones are attached: {listed}", hint="choose one: --unit UDID")
+        raise BadRequest(
+            f"several iPhones are attached: {listed}", hint=f"choose one: --unit {found[0].udid}"
+        )
     raise BadRequest(f"no iPhone {unit} is attached", hint=f"attached: {listed}")
 
 
 def _not_here(entry: CatalogueDevice, reason: str, cure: str | None) -> DeviceUnavailable:
     return DeviceUnavailable(
         f"cannot measure on {entry.name}: {reason}",
-        hint=f"{cure}; on Wi-Fi, name it: --address HOST:PORT; without one, measure on this machine "
-        "with --device host",
+        hint=f"{cure}; or on Wi-Fi: --address HOST:PORT; to measure on this machine instead: --device host",
     )
 
 

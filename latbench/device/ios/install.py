@@ -1,8 +1,8 @@
-"""Put the companion app on an iPhone, and start it, by the tools that people have for that.
+"""Installs the companion app on an iPhone, and starts it, with the user's own tools.
 
 None of them is part of latbench: Xcode's devicectl on a Mac, go-ios or pymobiledevice3 elsewhere. They
-differ in which phones they serve. Up to iOS 16 (an iPhone X ends there) apps are installed over lockdown and
-started with a developer disk image mounted; from iOS 17 on the developer services lie behind a tunnel.
+support different phones. Up to iOS 16 (the last of an iPhone X) apps are installed over lockdown and started
+with a mounted developer disk image; from iOS 17 on the developer services require a tunnel.
 """
 
 import shutil
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from latbench.device.catalogue import CatalogueDevice
 from latbench.device.ios.device import find_iphone
+from latbench.device.ios.link import UsbLink
 from latbench.device.ios.lockdown import properties
-from latbench.device.ios.way import Cable
 from latbench.errors import BadRequest, DeviceUnavailable, LatbenchError
 
 BUNDLE = "org.latbench.companion"
 _TIMEOUT_S = 300.0
-_NO_TUNNEL_BEFORE = 17  # the first iOS whose developer services want one
+_TUNNEL_FROM = 17  # the first iOS whose developer services require one
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Tool:
     """A program that installs and starts apps.
 
     Attributes:
-        program: what it is called.
-        install, launch: its words, with {udid}, {app} and {bundle} to be filled in.
-        mount: what mounts the developer disk image before iOS 17; empty: it does by itself.
-        tunnel: what must run beside it from iOS 17 on; None: nothing.
+        program: its executable.
+        install, launch: its commands, with placeholders {udid}, {app} and {bundle}.
+        mount: the command that mounts the developer disk image before iOS 17; empty: not needed.
+        tunnel: the command that must run in parallel from iOS 17 on; None: not needed.
     """
 
     name: str
@@ -68,13 +68,13 @@ PYMOBILEDEVICE3 = Tool(
 
 @dataclass(frozen=True)
 class Installed:
-    """What came of it.
+    """The result of an installation.
 
     Attributes:
-        udid: of the phone.
-        tool: the program that was used.
-        version: of iOS.
-        started: whether the app was started too; else `advice` says what to do.
+        udid: the phone's UDID.
+        tool: the name of the tool.
+        version: the version of iOS.
+        started: whether the app was also started; if not, `advice` says what to do.
     """
 
     udid: str
@@ -85,55 +85,56 @@ class Installed:
 
 
 def install_app(entry: CatalogueDevice, app: Path, unit: str | None) -> Installed:
-    """Install the app, which was built and signed by Xcode, and start it if that can be done.
+    """Install the app, built and signed by Xcode, and start it if possible.
 
     Raises:
-        BadRequest: there is no such app, or the phone is not to be told from others.
-        DeviceUnavailable: no phone is attached, or there is no tool that serves it.
-        LatbenchError: the tool failed; what it said last is told.
+        BadRequest: there is no such app, or several phones are attached and none is named.
+        DeviceUnavailable: no phone is attached, or no tool supports it.
+        LatbenchError: the tool failed; the error quotes its last output.
     """
     if app.suffix not in (".ipa", ".app") or not app.exists():
         raise BadRequest(
-            f"there is no app {app}",
-            hint="build it in Xcode as runner/ios/README.md says, and name its .ipa or .app",
+            f"no such app: {app}",
+            hint="build it in Xcode (runner/ios/README.md), then: latbench runner install "
+            f"--device {entry.name} --app FILE.ipa",
         )
-    way = find_iphone(entry, unit, None)
-    assert isinstance(way, Cable), "without an address it is a cable"
-    version = properties(way.udid).get("ProductVersion", "unknown")
+    link = find_iphone(entry, unit, None)
+    assert isinstance(link, UsbLink), "without an address it is on USB"
+    version = properties(link.udid).get("ProductVersion", "unknown")
     release = int(version.partition(".")[0]) if version.partition(".")[0].isdecimal() else 0
     tool = choose_tool(release)
-    filled = {"udid": way.udid, "app": str(app), "bundle": BUNDLE}
+    filled = {"udid": link.udid, "app": str(app), "bundle": BUNDLE}
     _call(tool.install, filled)
     try:
-        if tool.mount and release < _NO_TUNNEL_BEFORE:
+        if tool.mount and release < _TUNNEL_FROM:
             _call(tool.mount, filled)
         _call(tool.launch, filled)
     except LatbenchError as error:
-        tunnel = tool.tunnel if release >= _NO_TUNNEL_BEFORE else None
+        tunnel = tool.tunnel if release >= _TUNNEL_FROM else None
         beside = (
-            f" (from iOS 17 on, to start it from here, run beside this: {tunnel})" if tunnel else ""
+            f" (to start it from here on iOS 17 or later, first run: {tunnel})" if tunnel else ""
         )
         advice = f"open the latbench app on the phone{beside}: {error.message}"
-        return Installed(way.udid, tool.name, version, False, advice)
-    return Installed(way.udid, tool.name, version, True, None)
+        return Installed(link.udid, tool.name, version, False, advice)
+    return Installed(link.udid, tool.name, version, True, None)
 
 
 def choose_tool(release: int) -> Tool:
-    """The tool for a phone with that major release of iOS, among those that are installed.
+    """Choose an installed tool for a phone with that major release of iOS.
 
-    devicectl serves iOS 17 and later only.
+    devicectl supports iOS 17 and later only.
 
     Raises:
         DeviceUnavailable: there is none.
     """
     candidates = [GO_IOS, PYMOBILEDEVICE3]
-    if sys.platform == "darwin" and release >= _NO_TUNNEL_BEFORE:
+    if sys.platform == "darwin" and release >= _TUNNEL_FROM:
         candidates.insert(0, DEVICECTL)
     for tool in candidates:
         if shutil.which(tool.program) is not None:
             return tool
     raise DeviceUnavailable(
-        f"there is no tool here that installs apps on iOS {release or 'of an unknown release'}",
+        f"no tool for installing apps on iOS {release or 'of an unknown release'} was found",
         hint="npm install -g go-ios, or pipx install pymobiledevice3; or run the app from Xcode",
     )
 
@@ -146,12 +147,12 @@ def _call(words: Sequence[str], filled: dict[str, str]) -> None:
         )
     except subprocess.TimeoutExpired:
         raise LatbenchError(
-            f"{command[0]} did not end within {_TIMEOUT_S:g} s",
+            f"{command[0]} did not finish within {_TIMEOUT_S:g} s",
             hint="unlock the phone, then run the same command again",
         ) from None
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()[-4:]
+        lines = (done.stdout + done.stderr).strip().splitlines()[-4:]
         raise LatbenchError(
-            f"{' '.join(command)} failed ({done.returncode}): {' / '.join(said)}",
-            hint="unlock the phone and trust this computer; Developer Mode must be on from iOS 16 on",
+            f"{' '.join(command)} failed ({done.returncode}): {' / '.join(lines)}",
+            hint="unlock the phone and trust this computer; from iOS 16 on, enable Developer Mode",
         )

@@ -1,7 +1,7 @@
-"""What an iPhone tells of itself before anybody trusts anybody: its lockdown service, unpaired.
+"""Reads an iPhone's model and release from its lockdown service, without pairing.
 
-A message is its length as a big-endian 32-bit number and an XML property list. Model, release and name
-are told without a session; that is all we ask.
+A message is its length as a big-endian 32-bit number and an XML property list. Model and release can be
+read without a session.
 """
 
 import plistlib
@@ -21,21 +21,21 @@ _KEYS = ("ProductType", "ProductVersion", "BuildVersion")
 
 
 def properties(udid: str) -> dict[str, str]:
-    """ProductType ("iPhone10,3"), ProductVersion ("16.7.10") and BuildVersion, as far as it tells.
+    """ProductType ("iPhone10,3"), ProductVersion ("16.7.10") and BuildVersion, if the phone reports them.
 
     Raises:
-        DeviceUnavailable: it is not attached, or does not answer; unlock it then.
+        DeviceUnavailable: it is not attached, or does not answer, for instance because it is locked.
     """
     with connect(udid, PORT) as connection:
         connection.settimeout(_TIMEOUT_S)
         try:
-            told = {key: _ask(connection, key).get("Value") for key in _KEYS}
+            values = {key: _ask(connection, key).get("Value") for key in _KEYS}
         except (OSError, ValueError, ExpatError) as error:
             raise DeviceUnavailable(
-                f"{udid} does not say what it is: {error}",
+                f"cannot read the model of {udid}: {error}",
                 hint="unlock the phone, then run the same command again",
             ) from None
-    return {key: value for key, value in told.items() if isinstance(value, str)}
+    return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
 def _ask(connection: socket.socket, key: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _ask(connection: socket.socket, key: str) -> dict[str, Any]:
         raise ValueError(f"a message of {length} bytes")
     reply = plistlib.loads(_exactly(connection, length))
     if not isinstance(reply, dict):
-        raise ValueError("a message that is no dictionary")
+        raise ValueError("a message that is not a dictionary")
     return reply
 
 
@@ -55,6 +55,6 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         piece = connection.recv(size - len(data))
         if not piece:
-            raise ConnectionError("it hung up")
+            raise ConnectionError("it closed the connection")
         data += piece
     return bytes(data)

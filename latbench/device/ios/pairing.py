@@ -1,7 +1,7 @@
-"""The pairing token of a phone: kept here, proved to the phone, and never sent.
+"""The pairing token of an iPhone: stored here, proved to the phone, and never sent.
 
-Both sides prove by HMAC-SHA-256 that they know it, over nonces of both and the session, which tells the
-connections of this process from another host's (runner/ios/app/pairing.h).
+Both sides prove by HMAC-SHA-256 that they know the token, over nonces of both and the session, which
+distinguishes the connections of this process from another host's (runner/ios/app/pairing.h).
 """
 
 import hashlib
@@ -9,65 +9,66 @@ import hmac
 import os
 import re
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from latbench.device.ios.stream import Conversation
 from latbench.device.lock import unit_file
+from latbench.device.records import Record
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 from latbench.files import write_atomically
 
-#: Where a token is looked for before latbench's home.
+#: Environment variable with the token; it takes precedence over the stored one.
 VARIABLE = "LATBENCH_IPHONE_TOKEN"
-#: How the app says that another host has it (runner/ios/app/conversation.c).
+#: The first words of the app's error when another host uses it (runner/ios/app/conversation.c).
 _TAKEN = "another host"
 _ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
-@dataclass(frozen=True)
-class PhoneFacts:
-    """What a phone tells those that it lets in.
+class PhoneFacts(Record, extra="ignore"):
+    """What a phone reports to a paired host.
 
     Attributes:
-        model: Apple's name of it, as "iPhone10,3".
-        os_version: of iOS.
-        unit: what tells it apart where no cable does; iOS gives each maker's apps one of their own.
-        emulated: whether its times mean nothing.
-        low_power: whether low-power mode is on, which caps the clocks.
+        model: Apple's name, such as "iPhone10,3".
+        os_version: the version of iOS.
+        unit: the phone's identifier over Wi-Fi; iOS gives every developer's apps another one.
+        emulated: whether its times are meaningless.
+        low_power_mode: whether low-power mode is on, which caps the clocks.
     """
 
     model: str
     os_version: str
     unit: str
     emulated: bool
-    low_power: bool
+    low_power_mode: bool = False
 
 
 class PhoneTaken(DeviceUnavailable):
-    """Another host measures on the phone."""
+    """Another host uses the phone."""
 
 
 def read_token(text: str) -> str:
-    """A token as the phone shows it, however it was typed.
+    """Normalise a token to the form that the phone shows.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is not a token.
     """
     digits = re.sub(r"[\s-]", "", text).upper()
     if len(digits) != 16 or not set(digits) <= set(_ALPHABET):
         raise BadRequest(
-            "that is no pairing token",
+            "this is not a pairing token",
             hint="type the 16 letters and digits that the app shows, like ABCD-EFGH-JKMN-PQRS",
         )
     return "-".join(digits[at : at + 4] for at in range(0, 16, 4))
 
 
 def known_token(unit: str) -> str:
-    """The token of the phone `unit`, from $LATBENCH_IPHONE_TOKEN or as `keep_token` kept it.
+    """The token of the phone `unit`, from $LATBENCH_IPHONE_TOKEN or stored by `keep_token`.
 
     Raises:
-        DeviceUnavailable: none is known.
-        BadRequest: the variable holds none.
+        DeviceUnavailable: there is none.
+        BadRequest: the variable does not hold a token.
     """
     if named := os.environ.get(VARIABLE):
         return read_token(named)
@@ -75,13 +76,13 @@ def known_token(unit: str) -> str:
         return read_token(_file(unit).read_text(encoding="ascii"))
     except (OSError, ValueError, BadRequest):
         raise DeviceUnavailable(
-            f"the pairing token of {unit} is not known here",
-            hint="latbench runner pair --device NAME asks for what the app on the phone shows",
+            f"this computer is not paired with {unit}",
+            hint="latbench runner pair --device NAME, and type the token that the app on the phone shows",
         ) from None
 
 
 def keep_token(unit: str, token: str) -> Path:
-    """Keep a token for `known_token`, for this user alone; returns the file.
+    """Store a token, readable by this user only; returns the file.
 
     Raises:
         OutputFailed: latbench's home cannot be written.
@@ -96,12 +97,12 @@ def keep_token(unit: str, token: str) -> Path:
 
 
 def prove(conversation: Conversation, token: str, session: str) -> PhoneFacts:
-    """Prove to the phone that we know the token, and have it prove the same.
+    """Prove to the phone that this host knows the token, and check that the phone knows it too.
 
     Raises:
-        DeviceUnavailable: it shows another token, or does not know it either.
-        PhoneTaken: another host has it.
-        DeviceLost: it went away.
+        DeviceUnavailable: the phone shows another token, or does not know it either.
+        PhoneTaken: another host uses it.
+        DeviceLost: it is gone.
     """
     nonce = secrets.token_hex(16)
     try:
@@ -116,16 +117,18 @@ def prove(conversation: Conversation, token: str, session: str) -> PhoneFacts:
     if not hmac.compare_digest(theirs, str(reply.get("proof"))):
         conversation.close()
         raise DeviceUnavailable(
-            "what answers does not know the token itself: it is not the phone that showed it",
+            "the other side does not know the token: it is not the phone that showed it",
             hint="check the address; on an open network, use a cable",
         )
-    return PhoneFacts(
-        model=str(reply.get("model")),
-        os_version=str(reply.get("os_version")),
-        unit=str(reply.get("unit")),
-        emulated=reply.get("emulated") is not False,
-        low_power=reply.get("low_power_mode") is True,
-    )
+    try:
+        return PhoneFacts.model_validate(reply, strict=True)
+    except ValidationError as error:
+        conversation.close()
+        first = error.errors()[0]
+        raise DeviceUnavailable(
+            f"the companion app's reply is invalid: field {first['loc'][0]}: {first['msg']}",
+            hint="install the app of this version of latbench: runner/ios/README.md",
+        ) from None
 
 
 def _proof(token: str, role: str, session: str, host_nonce: str, phone_nonce: str) -> str:

@@ -1,43 +1,43 @@
-"""One connection to the companion app: a `Transport`, and the requests that are the app's own."""
+"""A connection to the companion app: a `Transport`, and the app's own requests."""
 
 import contextlib
 import json
 import time
 from typing import Any, NoReturn
 
-from latbench.device.ios.way import Way
+from latbench.device.ios.link import AppLink
 from latbench.errors import DeviceLost, DeviceUnavailable, RunnerFailed
 
-#: What to do about a phone that is gone.
+#: The hint for a phone that is gone.
 BACK = (
     "check the cable, unlock the phone and open the latbench app, then run the same command again: "
-    "it goes on from there"
+    "it continues"
 )
-#: How long a phone that went away may take to come back by itself.
+#: How long a lost phone may take to return by itself.
 RETURN_S = 8.0
 
 _CHUNK = 1 << 16
-_LOOK_S = 0.25
+_POLL_S = 0.25
 _REPLY_S = 30.0
 
 
 class PhoneLost(DeviceLost, EOFError):
-    """The phone went away under an open connection, and did not come back.
+    """The phone disconnected while a connection was open, and did not return.
 
-    It is an EOFError too, because that is what a `Transport` raises when nothing more will come.
+    It is also an EOFError, which a `Transport` raises at the end of its data.
     """
 
 
 class PhoneStream:
     """A connection to the app.
 
-    Where it breaks and the phone is gone, it has `return_s` to come back; then the connection is merely
-    over (EOFError), so that another can be opened, else the phone is lost.
+    If it breaks and the phone returns within `return_s`, the connection has ended (EOFError), and another can
+    be opened; otherwise the phone is lost.
     """
 
-    def __init__(self, way: Way, return_s: float = RETURN_S) -> None:
-        self._way, self._return_s = way, return_s
-        self._socket = way.dial()
+    def __init__(self, link: AppLink, return_s: float = RETURN_S) -> None:
+        self._link, self._return_s = link, return_s
+        self._socket = link.connect()
         self._end: str | None = None
 
     @property
@@ -69,7 +69,7 @@ class PhoneStream:
         return data
 
     def close(self, grace_s: float) -> None:
-        # There is nothing to wait for: the app frees what the conversation held.
+        # Nothing to wait for: the app unloads the models of a closed connection.
         if self._end is None:
             self._end = "the connection was closed"
         self._socket.close()
@@ -78,22 +78,22 @@ class PhoneStream:
         return self._end or "the connection was closed"
 
     def _broke(self) -> NoReturn:
-        """Find out what became of the phone. Always raises."""
+        """Find out whether the phone is lost. Always raises."""
         self._end = "the app closed the connection: it crashed, or was closed on the phone"
         deadline = time.monotonic() + self._return_s
-        while not self._way.is_there():
-            self._end = "the phone went away and came back"
+        while not self._link.is_reachable():
+            self._end = "the phone was disconnected and returned"
             if time.monotonic() > deadline:
                 self._end = "the phone is gone"
-                raise PhoneLost(f"{self._way.shown} is gone", hint=BACK)
-            time.sleep(_LOOK_S)
+                raise PhoneLost(f"{self._link.shown} is gone", hint=BACK)
+            time.sleep(_POLL_S)
         raise EOFError
 
 
 class Conversation:
     """The app's own requests over a stream: pairing and artifacts.
 
-    A runner's requests may follow on the same stream, once nothing is under way here.
+    A runner's requests may follow on the same stream when no request is pending here.
     """
 
     def __init__(self, stream: PhoneStream, shown: str) -> None:
@@ -101,11 +101,11 @@ class Conversation:
         self._buffer = bytearray()
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        """Ask for `op`; returns the reply's fields.
+        """Send a request, and return the fields of its reply.
 
         Raises:
             RunnerFailed: refused, with the app's reason.
-            DeviceLost: the phone went away, or the app ended or does not answer.
+            DeviceLost: the phone is gone, or the app ended or does not answer.
         """
         line = json.dumps({"id": op, "op": op, **fields}, separators=(",", ":")).encode() + b"\n"
         deadline = time.monotonic() + _REPLY_S
@@ -127,25 +127,24 @@ class Conversation:
         if not isinstance(reply, dict) or not isinstance(reply.get("ok"), bool):
             raise _foreign(self._shown)
         if not reply["ok"]:
-            told = reply.get("error")
-            error = told if isinstance(told, dict) else {}
+            error = reply["error"] if isinstance(reply.get("error"), dict) else {}
             raise RunnerFailed(
                 op,
                 "refused",
-                str(error.get("message", "it did not say why")),
+                str(error.get("message", "it gave no reason")),
                 hint=error.get("hint"),
             )
         return reply
 
     def close(self) -> None:
-        """Close the stream. Never fails."""
+        """Close the stream. Never raises."""
         with contextlib.suppress(OSError):
             self.stream.close(0.0)
 
     def _line(self, deadline: float) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _CHUNK:
-                raise ValueError("a line that never ends")
+                raise ValueError("the line is too long")
             self._buffer += self.stream.receive(deadline)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -154,8 +153,8 @@ class Conversation:
 
 def _foreign(shown: str) -> DeviceUnavailable:
     return DeviceUnavailable(
-        f"what answers at {shown} is no latbench app",
-        hint="check the address, and that the app is the one of this version",
+        f"the program at {shown} is not the latbench app",
+        hint="check the address, and that the app has the version of this latbench",
     )
 
 

@@ -1,7 +1,7 @@
-"""usbmuxd, which carries TCP connections to iPhones over USB: what is attached, and a way in.
+"""A client of usbmuxd, which carries TCP connections to iPhones over USB.
 
 A message is a header of four little-endian 32-bit numbers (length with the header, version 1, type 8, a
-tag that the reply repeats) and an XML property list. After a Connect that succeeds the socket is the
+tag that the reply repeats) and an XML property list. After a successful Connect the socket is the
 connection. On macOS the system runs it; on Linux it is the package usbmuxd.
 """
 
@@ -19,7 +19,7 @@ from xml.parsers.expat import ExpatError
 
 from latbench.errors import BadRequest, DeviceUnavailable
 
-#: Where usbmuxd is looked for before its usual place: UNIX:PATH, or HOST:PORT.
+#: Environment variable with the address of usbmuxd, UNIX:PATH or HOST:PORT; it overrides the default.
 VARIABLE = "USBMUXD_SOCKET_ADDRESS"
 SOCKET = "/var/run/usbmuxd"
 
@@ -27,17 +27,17 @@ _HEADER = struct.Struct("<IIII")
 _VERSION, _PLIST = 1, 8
 _MAX_MESSAGE = 1 << 20
 _TIMEOUT_S = 10.0
-_ABSENT, _REFUSED = 2, 3  # numbers of a Result
-_HINT = "on Linux: apt install usbmuxd, and plug the phone in; macOS runs it by itself"
+_ABSENT, _REFUSED = 2, 3  # of a Result message
+_HINT = "on Linux: apt install usbmuxd, and connect the phone; macOS runs it by itself"
 
 
 @dataclass(frozen=True)
 class UsbUnit:
-    """An iPhone on a cable.
+    """An iPhone on USB.
 
     Attributes:
-        number: usbmuxd's own, which changes when it is plugged in again.
-        udid: what tells the phone apart, as Apple writes it.
+        number: usbmuxd's, which changes when the phone is connected again.
+        udid: its UDID, as Apple writes it.
     """
 
     number: int
@@ -45,7 +45,7 @@ class UsbUnit:
 
 
 class PortClosed(DeviceUnavailable):
-    """The phone is there, but nothing on it listens at the port."""
+    """The phone is attached, but nothing listens on the port."""
 
 
 class UnitAbsent(DeviceUnavailable):
@@ -53,11 +53,11 @@ class UnitAbsent(DeviceUnavailable):
 
 
 def list_units() -> list[UsbUnit]:
-    """The iPhones on cables; those that only Wi-Fi reaches are left out.
+    """List the iPhones on USB, without those that are connected over Wi-Fi only.
 
     Raises:
         DeviceUnavailable: no usbmuxd answers.
-        BadRequest: $USBMUXD_SOCKET_ADDRESS is no address.
+        BadRequest: $USBMUXD_SOCKET_ADDRESS is invalid.
     """
     with _talk() as talk:
         listed = talk.ask("ListDevices").get("DeviceList", [])
@@ -70,7 +70,7 @@ def list_units() -> list[UsbUnit]:
 
 
 def is_paired(udid: str) -> bool:
-    """Whether this computer is trusted by the phone: whether usbmuxd keeps a pair record of it.
+    """Whether the phone trusts this computer: whether usbmuxd has a pair record of it.
 
     Raises:
         DeviceUnavailable: no usbmuxd answers.
@@ -84,22 +84,26 @@ def connect(udid: str, port: int) -> socket.socket:
 
     Raises:
         UnitAbsent: it is not attached.
-        PortClosed: nothing listens there.
+        PortClosed: nothing listens on the port.
         DeviceUnavailable: no usbmuxd answers, or it refuses.
     """
     unit = next((one for one in list_units() if one.udid == udid), None)
     if unit is None:
-        raise UnitAbsent(f"no iPhone {udid} is attached", hint="check the cable, and unlock it")
+        raise UnitAbsent(
+            f"no iPhone {udid} is attached", hint="check the cable, and unlock the phone"
+        )
     with _talk() as talk:
         reply = talk.ask("Connect", DeviceID=unit.number, PortNumber=socket.htons(port))
         number = reply.get("Number")
         if number == 0:
             return talk.detach()
     if number == _ABSENT:
-        raise UnitAbsent(f"no iPhone {udid} is attached", hint="check the cable, and unlock it")
+        raise UnitAbsent(
+            f"no iPhone {udid} is attached", hint="check the cable, and unlock the phone"
+        )
     if number == _REFUSED:
-        raise PortClosed(f"nothing on {udid} listens at port {port}")
-    raise DeviceUnavailable(f"usbmuxd does not connect to {udid}: result {number}", hint=_HINT)
+        raise PortClosed(f"nothing listens on port {port} of {udid}")
+    raise DeviceUnavailable(f"usbmuxd cannot connect to {udid}: result {number}", hint=_HINT)
 
 
 def written(serial: str) -> str:
@@ -108,7 +112,7 @@ def written(serial: str) -> str:
 
 
 class _Talk:
-    """A conversation with usbmuxd; with a Connect it becomes the connection."""
+    """A session with usbmuxd; after a Connect its socket is the connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket: socket.socket | None = connection
@@ -116,7 +120,7 @@ class _Talk:
 
     def ask(self, kind: str, **fields: Any) -> Mapping[str, Any]:
         """Send a message and return the reply's property list."""
-        assert self._socket is not None, "it was given away"
+        assert self._socket is not None, "the socket was detached"
         self._tag += 1
         names = {"MessageType": kind, "ProgName": "latbench", "ClientVersionString": "latbench"}
         body = plistlib.dumps({**names, "kLibUSBMuxVersion": 3, **fields})
@@ -128,31 +132,31 @@ class _Talk:
                 raise ValueError(f"a message of {length} bytes")
             reply = plistlib.loads(self._exactly(length - _HEADER.size))
             if not isinstance(reply, dict):
-                raise ValueError("a message that is no dictionary")
+                raise ValueError("a message that is not a dictionary")
             if tag == self._tag:
                 return reply
 
     def detach(self) -> socket.socket:
-        """Give the socket away."""
-        assert self._socket is not None, "it was given away"
+        """Return the socket, which `close` then leaves open."""
+        assert self._socket is not None, "the socket was detached"
         connection, self._socket = self._socket, None
         connection.settimeout(None)
         return connection
 
     def close(self) -> None:
-        """Close the socket, unless it was given away."""
+        """Close the socket, unless it was detached."""
         if self._socket is not None:
             self._socket.close()
 
     def _exactly(self, size: int) -> bytes:
-        assert self._socket is not None, "it was given away"
+        assert self._socket is not None, "the socket was detached"
         data = bytearray()
         deadline = time.monotonic() + _TIMEOUT_S
         while len(data) < size:
             self._socket.settimeout(max(0.01, deadline - time.monotonic()))
             piece = self._socket.recv(size - len(data))
             if not piece:
-                raise ConnectionError("it hung up")
+                raise ConnectionError("it closed the connection")
             data += piece
         return bytes(data)
 
@@ -183,7 +187,7 @@ def _talk() -> Iterator[_Talk]:
 
 
 def _address() -> tuple[str | tuple[str, int], str]:
-    """Where usbmuxd is: a path, or host and port; and how to show it."""
+    """The address of usbmuxd: a path, or host and port; and as text."""
     chosen = os.environ.get(VARIABLE)
     if not chosen and not hasattr(socket, "AF_UNIX"):  # Windows, where Apple's own service listens
         return ("127.0.0.1", 27015), "127.0.0.1:27015"
@@ -194,6 +198,6 @@ def _address() -> tuple[str | tuple[str, int], str]:
     match = re.fullmatch(r"(?:tcp://)?(\[[0-9a-fA-F:.%]+\]|[^\s:/]+):(\d{1,5})", chosen)
     if match is None or int(match[2]) > 65535:
         raise BadRequest(
-            f"${VARIABLE} is {chosen!r}, which is no address", hint="write UNIX:PATH or HOST:PORT"
+            f"invalid address in ${VARIABLE}: {chosen!r}", hint="set it to UNIX:PATH or HOST:PORT"
         )
     return (match[1].strip("[]"), int(match[2])), chosen

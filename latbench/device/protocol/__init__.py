@@ -1,1 +1,1 @@
-"""The runner protocol: messages, the client, and what carries its bytes."""
+"""The runner protocol: messages, client and transports."""

@@ -1,8 +1,8 @@
-"""The client side of the runner protocol, whatever the runner and the way to it.
+"""The client side of the runner protocol, for any runner over any transport.
 
-Every request has a deadline. A runner that answers with an error is *refused* and stays usable; one
-that dies is *crashed*; one that misses its deadline is killed and *hung*. The last two are final:
-open another runner. If the unit itself is gone, every request raises `DeviceLost`.
+Every request has a deadline. A request is *refused* if the runner answers with an error; the runner stays
+usable. A runner that ends has *crashed*; one that misses a deadline has *hung* and is killed. Both are
+final: open another runner. If the unit itself is gone, every request raises `DeviceLost`.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from latbench.device.conditions import Conditions
 from latbench.device.protocol.messages import (
@@ -31,6 +31,7 @@ from latbench.device.protocol.messages import (
     RunRequest,
     UnloadRequest,
     as_fields,
+    read_message,
 )
 from latbench.device.protocol.transport import Transport
 from latbench.errors import DeviceLost, RunnerFailed
@@ -38,9 +39,9 @@ from latbench.target import Runtime
 
 __all__ = ["Hello", "Loaded", "RunReply", "RunnerClient"]
 
-_REPLY_S = 30.0  # for requests that need no work to speak of
-_RUN_S = 120.0  # for what a run asks beyond its own seconds
-_GRACE_S = 5.0  # for ending
+_REPLY_S = 30.0  # for requests that take next to no work
+_RUN_S = 120.0  # for a run, beyond the seconds that it asks for
+_GRACE_S = 5.0  # to end by itself
 _MAX_STRAY_LINES = 100
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -53,7 +54,7 @@ class RunnerClient:
         self._transport = transport
         self._buffer = bytearray()
         self._last_id = 0
-        self._end: str | None = None  # how the runner ended, once it has
+        self._end: str | None = None  # how the runner ended, once it did
 
     @property
     def alive(self) -> bool:
@@ -61,10 +62,10 @@ class RunnerClient:
         return self._end is None and self._transport.alive
 
     def hello(self, timeout_s: float = _REPLY_S) -> Hello:
-        """Ask who the runner is and agree on a protocol version.
+        """Identify the runner and agree on a protocol version.
 
         Raises:
-            RunnerFailed: as for every request; also when there is no version in common.
+            RunnerFailed: as for every request; also if there is no version in common.
         """
         hello = self._ask("hello", HelloRequest(), Hello, timeout_s)
         if hello.version not in VERSIONS:
@@ -72,8 +73,8 @@ class RunnerClient:
                 "hello",
                 "refused",
                 f"it speaks version {hello.version} of the protocol, "
-                f"we speak {', '.join(map(str, VERSIONS))}",
-                hint="use the runner that belongs to this version of latbench",
+                f"this latbench {', '.join(map(str, VERSIONS))}",
+                hint="use the runner of this version of latbench: latbench runner build",
             )
         return hello
 
@@ -89,16 +90,17 @@ class RunnerClient:
         seed: int = 0,
         timeout_s: float = 60.0,
     ) -> Loaded:
-        """Load an artifact that lies at `path` on the runner's side.
+        """Load the artifact at `path`, a path on the runner's machine.
 
-        Threads and cores are the whole runner's: its first load sets them, and it refuses others.
+        Threads and cores belong to the whole runner: its first load sets them, and it refuses others.
 
         Args:
             seed: of the inputs (`latbench.runtime.base.TensorInfo.sample`).
+            timeout_s: the deadline, seconds from now.
 
         Raises:
-            RunnerFailed: refused (no such file, no model of this runtime, cores that it may not
-                use), crashed or hung.
+            RunnerFailed: refused (no such file, not a model of this runtime, cores that the runner may
+                not use), crashed or hung.
         """
         request = LoadRequest(
             path=path,
@@ -127,17 +129,20 @@ class RunnerClient:
         """Time a loaded model.
 
         Args:
-            warmups: how many runs to make first, untimed.
-            warmup_seconds: how long to go on with those at least.
+            warmups: the least number of untimed runs before the first sample.
+            warmup_seconds: the least time to warm up for.
             min_samples, max_samples, seconds: sample until `seconds` have passed and there are
                 `min_samples`, or until there are `max_samples`.
             idle_ms: a pause before each sample.
-            outputs: also have the outputs of the last run.
-            timeout_s: when to give up; by default two minutes more than the seconds and pauses
-                asked for.
+            outputs: whether to return the outputs of the last run.
+            timeout_s: the deadline, seconds from now; by default two minutes more than all requested
+                seconds and pauses.
+
+        Returns:
+            The samples in ns, in order, and what was observed while they were taken.
 
         Raises:
-            RunnerFailed: refused (unknown handle, the runtime says it failed), crashed or hung.
+            RunnerFailed: refused (unknown handle, the runtime failed), crashed or hung.
         """
         request = RunRequest(
             handle=handle,
@@ -154,15 +159,15 @@ class RunnerClient:
         return self._ask("run", request, RunReply, timeout_s)
 
     def conditions(self, timeout_s: float = _REPLY_S) -> Conditions:
-        """Ask the runner what state its unit is in. Raises RunnerFailed."""
+        """Read the state of the runner's unit. Raises RunnerFailed."""
         return self._ask("conditions", ConditionsRequest(), Conditions, timeout_s)
 
     def unload(self, handle: str, timeout_s: float = _REPLY_S) -> None:
-        """Free a loaded model. Raises RunnerFailed."""
+        """Unload a model. Raises RunnerFailed."""
         self._ask("unload", UnloadRequest(handle=handle), Done, timeout_s)
 
     def quit(self) -> None:
-        """End the runner, by force if it does not end by itself. Never fails; may be repeated."""
+        """End the runner, by force if it does not end by itself. Never raises; may be repeated."""
         if self._end is not None:
             return
         try:
@@ -193,18 +198,18 @@ class RunnerClient:
 
     def _ask(self, stage: str, request: Request, reply: type[Reply], timeout_s: float) -> Reply:
         if self._end is not None:
-            raise RunnerFailed(stage, "crashed", f"it has ended before: {self._end}")
+            raise RunnerFailed(stage, "crashed", f"it ended earlier: {self._end}")
         self._last_id += 1
         message = {"id": self._last_id} | as_fields(request)
         line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         deadline = time.monotonic() + timeout_s
         try:
             self._transport.send(line, deadline)
-            answer = self._await_reply(stage, deadline)
+            answer, line = self._await_reply(stage, deadline)
         except TimeoutError:
             self._finish(0.0)
             raise RunnerFailed(
-                stage, "hung", f"no answer within {timeout_s:g} s; it was ended"
+                stage, "hung", f"no answer within {timeout_s:g} s; it was killed"
             ) from None
         except DeviceLost:  # some are EOFErrors too
             self._finish(0.0)
@@ -215,34 +220,32 @@ class RunnerClient:
         if answer.get("ok") is not True:
             raise _refusal(stage, answer)
         try:
-            return reply.model_validate(
-                {name: answer[name] for name in answer.keys() - {"id", "ok"}}
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
+            return read_message(reply, line)
+        except ValueError as error:
             raise RunnerFailed(
-                stage, "refused", f"its answer is not of the protocol: {field}: {first['msg']}"
+                stage, "refused", f"its reply does not follow the protocol: {error}"
             ) from None
 
-    def _await_reply(self, stage: str, deadline: float) -> dict[str, Any]:
-        """Return the reply to the last request, passing over lines that are none."""
+    def _await_reply(self, stage: str, deadline: float) -> tuple[dict[str, Any], bytes]:
+        """Return the reply to the last request, parsed and as its line; skip lines that are no replies."""
         for _ in range(_MAX_STRAY_LINES):
             line = self._read_line(stage, deadline)
             try:
                 answer = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(answer, dict) and answer.get("id") == self._last_id:
-                return answer
-            if isinstance(answer, dict) and answer.get("id", 0) is None:
-                return answer  # it could not even read which request it refuses
+            if not isinstance(answer, dict) or "id" not in answer:
+                continue
+            number = answer["id"]
+            if type(number) is int and number == self._last_id:  # `True == 1` in Python
+                return answer, line
+            if number is None and answer.get("ok") is not True:
+                return answer, line  # the runner could not even read the id of what it refuses
         self._finish(0.0)
         raise RunnerFailed(
             stage,
             "refused",
-            "it does not speak the runner protocol; "
-            f"it said {line[:120].decode(errors='replace')!r}",
+            f"it does not speak the runner protocol: {line[:120].decode(errors='replace')!r}",
         )
 
     def _read_line(self, stage: str, deadline: float) -> bytes:
@@ -252,7 +255,7 @@ class RunnerClient:
             if searched > MAX_REPLY_BYTES:
                 self._finish(0.0)
                 raise RunnerFailed(
-                    stage, "refused", f"its answer is longer than {MAX_REPLY_BYTES >> 20} MiB"
+                    stage, "refused", f"its reply is longer than {MAX_REPLY_BYTES >> 20} MiB"
                 )
             self._buffer += self._transport.receive(deadline)
         line = bytes(self._buffer[:end])
@@ -261,16 +264,16 @@ class RunnerClient:
 
     def _finish(self, grace_s: float) -> None:
         if self._end is None:
-            self._end = "…"  # whatever happens below, nothing more can be asked
-            with contextlib.suppress(DeviceLost):  # with the unit its runner is gone too
+            self._end = "…"  # whatever happens below, no more requests
+            with contextlib.suppress(DeviceLost):  # the runner is gone with its unit
                 self._transport.close(grace_s)
             self._end = self._transport.post_mortem()
 
 
 def _refusal(stage: str, answer: dict[str, Any]) -> RunnerFailed:
     try:
-        failure = Failure.model_validate(answer.get("error"))
-    except ValidationError:
-        return RunnerFailed(stage, "refused", "it did not say why")
+        failure = read_message(Failure, json.dumps(answer.get("error")).encode())
+    except ValueError:
+        return RunnerFailed(stage, "refused", "it gave no reason")
     message = ": ".join([failure.message, *failure.details])
     return RunnerFailed(failure.stage, "refused", message, hint=failure.hint)

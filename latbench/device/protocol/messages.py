@@ -1,53 +1,58 @@
-"""The runner protocol, version 1, as data: what is asked and what is answered.
+"""The requests and replies of the runner protocol, version 1.
 
-docs/runner-protocol.md is the specification; the host worker and the client share these models.
-Unknown fields are ignored on both sides, so that a version can grow without breaking.
+docs/runner-protocol.md is the specification; the Python worker and the client share these models. Both sides
+ignore unknown fields, so that new fields need no new version. Messages are validated strictly, by
+`read_message`: a boolean or a string is no number.
 """
 
 import base64
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, ValidationError
 
+from latbench.device.records import Record
 from latbench.runtime.base import Array, TensorInfo
 from latbench.target import Runtime
 
 VERSIONS = (1,)
 
-#: The longest line, its newline included, that a runner must take.
+#: Bytes of the longest line, newline included, that a runner must accept.
 MAX_REQUEST_BYTES = 64 * 1024
-#: The longest line, its newline included, that a client must take.
+#: Bytes of the longest line, newline included, that a client must accept.
 MAX_REPLY_BYTES = 16 * 1024 * 1024
-#: The most samples of one `run`: they must fit in a reply.
+#: The largest number of samples of one `run`: they must fit in a reply.
 MAX_SAMPLES = 500_000
-#: The largest seed: every JSON reader holds whole numbers up to it exactly.
+#: The largest seed: every JSON parser represents integers up to it exactly.
 MAX_SEED = 2**53
 
-#: One duration. Nothing takes no time: levels are told by logarithms, and one zero would spoil a whole run.
+#: A duration. Zero is refused: slowdowns are estimated from logarithms, so one zero would spoil a run.
 Nanoseconds = Annotated[int, Field(gt=0, lt=2**63)]
 
-#: The handle under which a runner that has a reference workload runs it; nothing needs to be loaded.
+#: The handle of the reference workload, for runners that have one; it is not loaded first.
 REFERENCE_HANDLE = "reference"
 
 Stage = Literal["start", "request", "hello", "load", "run", "conditions", "unload", "quit"]
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Message(Record, extra="ignore"):
+    pass
 
 
 class HelloRequest(_Message):
-    """Who are you? `versions` are those that the client speaks."""
+    """Identify the runner. `versions` are the protocol versions of the client."""
 
     op: Literal["hello"] = "hello"
     versions: tuple[int, ...] = VERSIONS
 
 
 class LoadRequest(_Message):
-    """Load the artifact at `path` into an engine. No `cores`: leave them to the scheduler.
+    """Load the artifact at `path` into an engine. Without `cores` the scheduler chooses them.
 
-    `seed` is that of the inputs, as `TensorInfo.sample` makes them.
+    `seed` is that of the inputs, as `TensorInfo.sample` generates them.
     """
 
     op: Literal["load"] = "load"
@@ -65,7 +70,7 @@ class RunRequest(_Message):
 
     Warm up for at least `warmups` runs and `warmup_seconds`; then sample until there are
     `min_samples` and `seconds` have passed, or there are `max_samples`. Sleep `idle_ms` before
-    each sample. With `outputs` the reply holds what the last run computed.
+    each sample. With `outputs`, the reply contains the outputs of the last run.
     """
 
     op: Literal["run"] = "run"
@@ -80,20 +85,20 @@ class RunRequest(_Message):
 
 
 class ConditionsRequest(_Message):
-    """What state are you in?"""
+    """Report the state of the unit."""
 
     op: Literal["conditions"] = "conditions"
 
 
 class UnloadRequest(_Message):
-    """Free a loaded model."""
+    """Unload a model."""
 
     op: Literal["unload"] = "unload"
     handle: str
 
 
 class QuitRequest(_Message):
-    """End."""
+    """End the runner."""
 
     op: Literal["quit"] = "quit"
 
@@ -111,7 +116,7 @@ REQUESTS: dict[str, type[Request]] = {
 
 
 class Engine(_Message):
-    """An inference engine of the runner. `sha256` is absent where it was not computed."""
+    """An inference engine of the runner. `sha256` is absent if it was not computed."""
 
     runtime: Runtime
     version: str
@@ -120,9 +125,9 @@ class Engine(_Message):
 
 
 class Hello(_Message):
-    """Who the runner is, and the protocol version it will speak.
+    """The runner, and the protocol version that the conversation uses.
 
-    `reference` names the workload that the handle `reference` runs, None where there is none.
+    `reference` names the workload of the handle `reference`; None if the runner has none.
     """
 
     version: int
@@ -137,8 +142,8 @@ class Hello(_Message):
 class Loaded(_Message):
     """A model that is ready to run.
 
-    `cores_observed` are the cores that the runner's threads may use, None where the system does not
-    say; `threads_observed` is the number of threads that the engine has to compute on.
+    `cores_observed` are the cores that the runner's threads may use, None if the system does not
+    report them; `threads_observed` is the number of threads that the engine computes on.
     """
 
     handle: str
@@ -152,7 +157,7 @@ class Loaded(_Message):
 
 
 class Output(_Message):
-    """What a model computed for one output; `values` is base64 of little-endian C order."""
+    """The values of one output; `values` is base64 of little-endian numbers in C order."""
 
     name: str
     shape: tuple[int, ...]
@@ -166,7 +171,7 @@ class Output(_Message):
         """The values, of `shape` and `dtype`.
 
         Raises:
-            ValueError: they are no base64, or too many or too few.
+            ValueError: they are not base64, or their number does not match `shape`.
             TypeError: there is no such dtype.
         """
         stored = np.dtype(self.dtype).newbyteorder("<")
@@ -175,11 +180,10 @@ class Output(_Message):
 
 
 class RunReply(_Message):
-    """Every sample, nanoseconds, in order; and the clock before each, kHz, where it is readable.
+    """Every sample in order, ns, and the clock before each, kHz, if it can be read.
 
     `waited_ms` is how long, warm-ups included, threads of the runner were ready to run while something
-    else had their core; None where the system does not tell.
-    `outputs` are there if they were asked for.
+    else used their core; None if the system does not report it. `outputs` are present on request.
     """
 
     samples_ns: list[Nanoseconds] = Field(min_length=1)
@@ -191,11 +195,11 @@ class RunReply(_Message):
 
 
 class Done(_Message):
-    """What was asked is done; there is nothing to tell."""
+    """A reply without fields."""
 
 
 class Failure(_Message):
-    """Why a runner did not do what it was asked."""
+    """Why a runner refused a request."""
 
     stage: str
     kind: str = "refused"
@@ -207,3 +211,17 @@ class Failure(_Message):
 def as_fields(message: BaseModel) -> dict[str, Any]:
     """A message as JSON data."""
     return message.model_dump(mode="json")
+
+
+def read_message(model: type[M], line: bytes) -> M:
+    """Parse and validate one line.
+
+    Raises:
+        ValueError: it is not JSON, or a field is missing or has another type; the message names it.
+    """
+    try:
+        return model.model_validate_json(line, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ValueError(f"field {field}: {first['msg']}") from None

@@ -1,4 +1,4 @@
-"""How the client's bytes reach a runner: here, over the pipes of a child process."""
+"""The transport between a client and a runner, and the one over the pipes of a child process."""
 
 import contextlib
 import os
@@ -15,17 +15,17 @@ _SHOWN_LINES = 6
 
 
 class Transport(Protocol):
-    """A byte stream to one runner. Deadlines are in `time.monotonic` seconds."""
+    """A byte stream to a runner. Deadlines are in `time.monotonic` seconds."""
 
     @property
     def alive(self) -> bool:
-        """Whether the runner still runs, as far as can be seen from here."""
+        """Whether the runner still runs, as far as this side knows."""
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send all of `data`.
 
         Raises:
-            TimeoutError: the runner does not take it.
+            TimeoutError: the runner does not accept it in time.
             EOFError: the runner has closed its end.
         """
 
@@ -38,16 +38,16 @@ class Transport(Protocol):
         """
 
     def close(self, grace_s: float) -> None:
-        """Close our end, and kill the runner if it has not ended after `grace_s`."""
+        """Close this end, and kill the runner if it has not ended after `grace_s`."""
 
     def post_mortem(self) -> str:
-        """How the runner ended, and what it said last; call it after `close`."""
+        """How the runner ended, and its last output; to be called after `close`."""
 
 
 class ProcessTransport:
-    """A runner that is a child process, on its standard input and output.
+    """A runner in a child process, over its standard input and output.
 
-    It gets a session of its own, so that Ctrl-C reaches the parent alone, which then ends it.
+    It has its own session, so that Ctrl-C reaches only the parent, which then ends it.
 
     Raises:
         OSError: the command cannot be started.
@@ -68,7 +68,7 @@ class ProcessTransport:
         self._stderr = _pipe(self._process.stderr)
         for pipe in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(pipe.fileno(), False)
-        self._said = bytearray()
+        self._errors = bytearray()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stdout, selectors.EVENT_READ)
         self._selector.register(self._stderr, selectors.EVENT_READ)
@@ -101,7 +101,7 @@ class ProcessTransport:
                 raise TimeoutError
             for key, _ in ready:
                 if key.fileobj is self._stderr:
-                    self._listen()
+                    self._read_errors()
                     continue
                 data = os.read(self._stdout.fileno(), _CHUNK)
                 if not data:
@@ -113,7 +113,7 @@ class ProcessTransport:
             self._stdin.close()
         deadline = time.monotonic() + grace_s
         with contextlib.suppress(TimeoutError, EOFError, ValueError):
-            while True:  # it may have something left to say, and must not block on saying it
+            while True:  # drain its output, so that it does not block on writing
                 self.receive(deadline)
         try:
             self._process.wait(_left(deadline))
@@ -121,28 +121,32 @@ class ProcessTransport:
             self._process.kill()
             self._process.wait()
         if not self._stderr.closed:
-            self._listen()
+            self._read_errors()
         self._selector.close()
         self._stdout.close()
         self._stderr.close()
 
     def post_mortem(self) -> str:
-        lines = [line for line in self._said.decode(errors="replace").splitlines() if line.strip()]
-        said = "; it said last: " + " / ".join(lines[-_SHOWN_LINES:]) if lines else ""
-        return _ending(self._process.returncode) + said
+        return _ending(self._process.returncode) + last_output(self._errors)
 
-    def _listen(self) -> None:
-        """Keep the end of what is on the standard error now; forget the stream once it ends."""
+    def _read_errors(self) -> None:
+        """Read the available standard error, and keep its end; stop watching the stream at its end."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._stderr.fileno(), _CHUNK):
-                self._said += data
-                del self._said[:-_KEPT_STDERR]
+                self._errors += data
+                del self._errors[:-_KEPT_STDERR]
             with contextlib.suppress(KeyError):
                 self._selector.unregister(self._stderr)
 
 
+def last_output(errors: bytes | bytearray) -> str:
+    """The last lines of a runner's standard error, as the end of a sentence; empty if there are none."""
+    lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
+    return "; its last output: " + " / ".join(lines[-_SHOWN_LINES:]) if lines else ""
+
+
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None, "it was asked for"
+    assert stream is not None, "it was requested"
     return stream
 
 
@@ -156,6 +160,6 @@ def _ending(status: int | None) -> str:
     if status >= 0:
         return f"it ended with exit status {status}"
     try:
-        return f"it was ended by {signal.Signals(-status).name}"
+        return f"it was killed by {signal.Signals(-status).name}"
     except ValueError:
-        return f"it was ended by signal {-status}"
+        return f"it was killed by signal {-status}"

@@ -1,1 +1,1 @@
-"""Programs that people already have for timing models, as runners."""
+"""Programs that time models, and that people have already, as runners."""

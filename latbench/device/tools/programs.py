@@ -1,17 +1,18 @@
-"""Programs that people already have for timing models, which may stand in for a runner of ours.
+"""Programs that time models, and that people have already: they can replace a runner of latbench.
 
-    benchmark_model         LiteRT's; tells averages only
-    onnxruntime_perf_test   ONNX Runtime's; tells every run
-    speed_benchmark_torch   PyTorch Mobile's; tells every run, in whole microseconds
-    executor_runner         ExecuTorch's; tells every run, where it is new enough, else the sum of all
+    benchmark_model         LiteRT's; reports averages only
+    onnxruntime_perf_test   ONNX Runtime's; reports every run
+    speed_benchmark_torch   PyTorch Mobile's; reports every run, in whole microseconds
+    executor_runner         ExecuTorch's; recent ones report every run, older ones the sum of all
 
-Each visit starts the program anew, here or on a phone (`latbench.device.tools.runner`). Where a program tells
-only an average, a visit has one sample, that average; so an entry's interval is one of averages over
-processes, which is wider, and `hello` says so, which a LUT keeps.
+Each is one `Tool` in `TOOLS`. A visit starts the program anew, on the host or on a phone
+(`latbench.device.tools.transport`). Of a program that reports averages only, a visit has one sample, that
+average. The interval of an entry is then one of averages over processes, which is wider; `hello` says so,
+and a LUT records it.
 
-What is read of the outputs is described by their sources: tensorflow/lite/tools/benchmark/benchmark_model.cc
+The formats of the outputs come from the programs' sources: tensorflow/lite/tools/benchmark/benchmark_model.cc
 and tsl's stats_calculator.h (count=… avg=…, in us), onnxruntime/test/perftest/performance_result.cc (model,
-seconds, memory, CPU, number a line), pytorch/binaries/speed_benchmark_torch.cc (PyTorchObserver),
+seconds, memory, CPU, number per line), pytorch/binaries/speed_benchmark_torch.cc (PyTorchObserver),
 executorch/examples/portable/executor_runner/executor_runner.cpp (its log).
 """
 
@@ -21,27 +22,32 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from latbench.device.protocol.messages import RunRequest
 from latbench.errors import BadRequest, CannotRead, DeviceUnavailable
-from latbench.runtime.base import TensorInfo
 from latbench.target import Runtime
+
+if TYPE_CHECKING:  # both import NumPy, which the registry of devices does without
+    from latbench.device.protocol.messages import RunRequest
+    from latbench.runtime.base import TensorInfo
 
 _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One visit to a model: what a program is asked for. Paths are those of where it runs.
+    """One visit to a model. Paths are those on the machine that the program runs on.
 
-    `averages`: it will tell no more than an average.
+    Attributes:
+        results: a file that the program may write its results to.
+        averages: whether the program reports no more than an average.
     """
 
     model: str
-    inputs: tuple[TensorInfo, ...]
+    inputs: "tuple[TensorInfo, ...]"
     threads: int
-    request: RunRequest
-    results: str  # where a program may write
+    request: "RunRequest"
+    results: str
     averages: bool = False
 
 
@@ -50,12 +56,12 @@ class Tool:
     """A program that times models.
 
     Args:
-        arguments: what it is called with.
-        read: every sample that it tells, ns, from what it printed and wrote; empty if it tells none.
-        averages: whether these are averages of a visit, as the program itself, its bytes, lets know.
+        arguments: builds its arguments for a visit.
+        read: parses the samples (ns) from its output and its results file; empty if there are none.
+        averages: whether it reports averages of visits only, judged by the bytes of the program.
         takes_shapes: whether it takes the shapes of inputs.
-        warms_up: whether it warms up before these; else the first of them are the warm-ups.
-        silence: what to do if it told none.
+        warms_up: whether it warms up by itself; if not, the first samples are the warm-ups.
+        silence: a hint for the case that it reports no samples.
     """
 
     name: str
@@ -68,28 +74,28 @@ class Tool:
     silence: str | None = None
 
     def samples(self, visit: Visit, printed: str, written: str) -> list[int]:
-        """Every sample of a visit, ns, without its warm-ups; empty if the program told none."""
-        told = self.read(printed, written)
+        """The samples of a visit, ns, without its warm-ups; empty if the program reported none."""
+        reported = self.read(printed, written)
         leading = 0 if self.warms_up or visit.averages else visit.request.warmups
-        return told[leading:]
+        return reported[leading:]
 
     def require_runtime(self, runtime: Runtime) -> None:
-        """Make sure that the program runs models of `runtime`.
+        """Check that the program runs models of `runtime`.
 
         Raises:
             BadRequest: it does not.
         """
         if runtime is not self.runtime:
             raise BadRequest(
-                f"{self.name} runs models of {self.runtime}, not of {runtime}",
+                f"{self.name} runs {self.runtime} models, not {runtime}",
                 hint=f"add --runtime {self.runtime}, or choose another --runner",
             )
 
 
 def read_benchmark_model(printed: str, written: str) -> list[int]:
-    """The average of the steady runs, ns, that LiteRT's benchmark_model prints; `written` is nothing.
+    """Parse the average of the steady runs, ns, that benchmark_model prints; it has no results file.
 
-    The last line of figures is that of the steady runs; where all took the same time it has but `curr`.
+    The last line of statistics is that of the steady runs. If all took the same time, it has `curr` only.
     """
     lines = re.findall(r"^.*\bcount=\d+.*$", printed, re.MULTILINE)
     figure = re.search(rf"\bavg={_NUMBER}", lines[-1]) if lines else None
@@ -98,24 +104,24 @@ def read_benchmark_model(printed: str, written: str) -> list[int]:
 
 
 def read_onnxruntime_perf_test(printed: str, written: str) -> list[int]:
-    """Every run, ns, in the result file of onnxruntime_perf_test."""
+    """Parse every run, ns, from the results file of onnxruntime_perf_test."""
     rows = re.findall(rf"^.*,{_NUMBER},\d+,\d+,\d+$", written, re.MULTILINE)
     return [round(1e9 * float(seconds)) for seconds in rows]
 
 
 def read_speed_benchmark_torch(printed: str, written: str) -> list[int]:
-    """Every run, ns, in the lines that speed_benchmark_torch prints with --report_pep."""
+    """Parse every run, ns, from what speed_benchmark_torch prints with --report_pep."""
     found = re.findall(r"^PyTorchObserver (\{.*\})\s*$", printed, re.MULTILINE)
-    told = [json.loads(line) for line in found]
+    events = [json.loads(line) for line in found]
     return [
         1000 * int(float(one["value"]))
-        for one in told
+        for one in events
         if (one.get("type"), one.get("unit")) == ("NET", "us")
     ]
 
 
 def read_executor_runner(printed: str, written: str) -> list[int]:
-    """Every run, ns, that executor_runner logs; else the average of all, from their sum."""
+    """Parse every run, ns, from the log of executor_runner; of older ones the average of all runs."""
     runs = re.findall(rf"\bIteration \d+ of \d+: {_NUMBER} ms\b", printed)
     if runs:
         return [round(1e6 * float(ms)) for ms in runs]
@@ -123,7 +129,7 @@ def read_executor_runner(printed: str, written: str) -> list[int]:
     return [round(1e6 * float(of_all[2]) / int(of_all[1]))] if of_all and int(of_all[1]) else []
 
 
-def _ask_benchmark_model(visit: Visit) -> list[str]:
+def _arguments_of_benchmark_model(visit: Visit) -> list[str]:
     request = visit.request
     return [
         f"--graph={visit.model}",
@@ -136,13 +142,13 @@ def _ask_benchmark_model(visit: Visit) -> list[str]:
     ]
 
 
-def _ask_onnxruntime_perf_test(visit: Visit) -> list[str]:
+def _arguments_of_onnxruntime_perf_test(visit: Visit) -> list[str]:
     runs = visit.request.min_samples
     intra = ["-x", str(visit.threads), "-y", "1"]
     return ["-I", "-m", "times", "-r", str(runs), *intra, visit.model, visit.results]
 
 
-def _ask_speed_benchmark_torch(visit: Visit) -> list[str]:
+def _arguments_of_speed_benchmark_torch(visit: Visit) -> list[str]:
     shapes = ";".join(",".join(map(str, tensor.shape)) for tensor in visit.inputs)
     return [
         f"--model={visit.model}",
@@ -154,11 +160,11 @@ def _ask_speed_benchmark_torch(visit: Visit) -> list[str]:
     ]
 
 
-#: A sum holds the first runs, too, which cost a small model several times a later one: have many others.
+#: A sum includes the first runs, which take several times as long for a small model: more runs dilute them.
 _DILUTING_RUNS = 200
 
 
-def _ask_executor_runner(visit: Visit) -> list[str]:
+def _arguments_of_executor_runner(visit: Visit) -> list[str]:
     runs = visit.request.warmups + visit.request.min_samples
     return [
         f"--model_path={visit.model}",
@@ -176,7 +182,7 @@ def _never(program: bytes) -> bool:
 
 
 def _lacks_iterations(program: bytes) -> bool:
-    """Whether an executor_runner is of before it told every run: the words would be in it."""
+    """Whether an executor_runner is too old to log every run: the log's format string is not in it."""
     return b"Iteration %" not in program
 
 
@@ -184,19 +190,23 @@ TOOLS = {
     tool.name: tool
     for tool in (
         Tool(
-            "benchmark_model", Runtime.TFLITE, _ask_benchmark_model, read_benchmark_model, _always
+            "benchmark_model",
+            Runtime.TFLITE,
+            _arguments_of_benchmark_model,
+            read_benchmark_model,
+            _always,
         ),
         Tool(
             "onnxruntime_perf_test",
             Runtime.ONNX,
-            _ask_onnxruntime_perf_test,
+            _arguments_of_onnxruntime_perf_test,
             read_onnxruntime_perf_test,
             _never,
         ),
         Tool(
             "speed_benchmark_torch",
             Runtime.TORCHSCRIPT,
-            _ask_speed_benchmark_torch,
+            _arguments_of_speed_benchmark_torch,
             read_speed_benchmark_torch,
             _never,
             takes_shapes=True,
@@ -204,11 +214,11 @@ TOOLS = {
         Tool(
             "executor_runner",
             Runtime.EXECUTORCH,
-            _ask_executor_runner,
+            _arguments_of_executor_runner,
             read_executor_runner,
             _lacks_iterations,
             warms_up=False,
-            silence="it tells times in its log alone: build it with -DEXECUTORCH_ENABLE_LOGGING=ON "
+            silence="it reports times in its log only: build it with -DEXECUTORCH_ENABLE_LOGGING=ON "
             "-DEXECUTORCH_PAL_DEFAULT=posix",
         ),
     )
@@ -216,16 +226,16 @@ TOOLS = {
 
 
 def find_program(name: str, program: Path | None = None) -> Path:
-    """Where the program of a tool is on this machine; by default it is looked for as a shell does.
+    """Find the program of a tool on this machine; by default on $PATH.
 
     Raises:
-        DeviceUnavailable: it is not there.
+        DeviceUnavailable: there is none.
     """
     found = shutil.which(name if program is None else program.absolute())
     if found is None:
         missing = DeviceUnavailable if program is None else CannotRead
         raise missing(
-            f"there is no program {program or name}",
-            hint=f"name it with: --runner {name}=FILE",
+            f"no such program: {program or name}",
+            hint=f"name its file: --runner {name}=FILE",
         )
     return Path(found).absolute()

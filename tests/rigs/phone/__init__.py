@@ -212,7 +212,7 @@ class Phone:
         """Ask process 1.
 
         Raises:
-            RigMissing: there is none; its last words are told.
+            RigMissing: there is none; its last words are reported.
         """
         if self._init is None:
             raise RigMissing("the phone is switched off")

@@ -1,4 +1,4 @@
-"""The direct door to an Android unit: no adb server, no adb, one connection of our own."""
+"""A direct link to an Android unit: one connection, without adb and its server."""
 
 import re
 import threading
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from latbench.device.android.connection import Connection
-from latbench.device.android.keys import own_key, signer
-from latbench.device.android.link import BACK, ByteStream, StreamLost
-from latbench.device.android.services import ServiceLink
-from latbench.device.android.wire import TcpWire, UsbWire, Wire
+from latbench.device.android.adb.connection import Connection
+from latbench.device.android.adb.keys import own_key, signer
+from latbench.device.android.adb.link import BACK, ByteStream, StreamLost
+from latbench.device.android.adb.services import ServiceLink
+from latbench.device.android.adb.wire import TcpWire, UsbWire, Wire
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable
 
 _PORT = 5555  # of adb tcpip
@@ -20,21 +20,20 @@ _PAUSE_S = 0.2  # between them
 
 
 class DirectLink(ServiceLink):
-    """An `AdbLink` that speaks to the unit itself, over TCP or USB; see `tcp` and `usb`.
+    """An `AdbLink` to the unit itself, over TCP or USB; see `tcp` and `usb`.
 
-    All its streams share one connection, which a thread of its own reads; so it may be used by any
-    number of threads.
+    All its streams share one connection, which a thread reads; so any number of threads can use it.
 
     Args:
-        serial: what to call the unit.
-        connect: returns a new wire to it, before a deadline.
-        key: the private key to show; adb's own by default, created if missing.
+        serial: the unit's name in messages.
+        connect: opens a new wire to it, before a deadline.
+        key: the private key for authentication; adb's own by default, created if missing.
         connect_s: how long to wait for the unit's answer.
         authorise_s: how long its user has to allow this computer.
-        stall_s: how long a transfer may stand still before the unit counts as lost.
+        stall_s: after a transfer has stalled for so long, the unit counts as lost.
 
     Raises:
-        DeviceUnavailable: it cannot be reached, or does not let us in.
+        DeviceUnavailable: it cannot be reached, or does not authorise this computer.
         OutputFailed: there is no key, and none can be created.
     """
 
@@ -65,16 +64,17 @@ class DirectLink(ServiceLink):
         authorise_s: float = 30.0,
         stall_s: float = 15.0,
     ) -> Self:
-        """Connect to the unit that listens at `address`, host or host:port (5555 by default).
+        """Connect to the unit at `address`, HOST or HOST:PORT (default port 5555).
 
         Raises:
-            BadRequest: that is no address.
+            BadRequest: `address` is invalid.
             DeviceUnavailable, OutputFailed: as the class.
         """
         match = re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^\s:]+)(?::(\d{1,5}))?", address)
         if match is None or int(match[2] or 0) > 65535:
             raise BadRequest(
-                f"{address!r} is no address of a unit", hint="write host:port, or host alone"
+                f"invalid address of a unit: {address!r}",
+                hint="write it like --unit 192.168.1.7:5555",
             )
         host, port = match[1].strip("[]"), int(match[2] or _PORT)
         return cls(
@@ -88,7 +88,7 @@ class DirectLink(ServiceLink):
 
     @classmethod
     def usb(cls, serial: str, *, key: Path | None = None, authorise_s: float = 30.0) -> Self:
-        """Connect to the unit with this serial number on USB; no adb server may hold it.
+        """Connect to the unit with this serial number on USB; no adb server may use it.
 
         Raises:
             DeviceUnavailable: as the class; also if libusb is missing.
@@ -103,7 +103,7 @@ class DirectLink(ServiceLink):
             ) from None
 
     def reconnect(self, timeout_s: float) -> None:
-        """As `AdbLink.reconnect`; the old connection is given up even if it still works."""
+        """As `AdbLink.reconnect`; the old connection is closed even if it still works."""
         deadline = time.monotonic() + timeout_s
         with self._replacing:
             self._connection.close()
@@ -115,7 +115,7 @@ class DirectLink(ServiceLink):
                 except _Unreachable as error:
                     if time.monotonic() + _PAUSE_S >= deadline:
                         raise DeviceLost(
-                            f"{self.serial} has not come back within {timeout_s:g} s: "
+                            f"{self.serial} did not reconnect within {timeout_s:g} s: "
                             f"{error.reason}",
                             hint=BACK,
                         ) from None
@@ -137,7 +137,7 @@ class DirectLink(ServiceLink):
         except (OSError, EOFError) as error:
             wire.close()
             raise _Unreachable(self.serial, _text(error)) from None
-        except BaseException:  # Ctrl-C included: the unit must not stay taken
+        except BaseException:  # Ctrl-C included: the connection may not stay open
             wire.close()
             raise
 
@@ -151,19 +151,19 @@ class DirectLink(ServiceLink):
         except DeviceLost:
             raise
         except TimeoutError:
-            raise DeviceLost(f"{self.serial} does not answer any more", hint=BACK) from None
+            raise DeviceLost(f"{self.serial} no longer answers", hint=BACK) from None
         except EOFError as error:
             raise DeviceLost(f"{self.serial}: {error}", hint=BACK) from None
 
 
 class _Unreachable(DeviceUnavailable):
-    """A unit that cannot be connected to now; `reason` says why."""
+    """A unit that cannot be connected to; `reason` says why."""
 
     def __init__(self, serial: str, reason: str) -> None:
         super().__init__(
             f"cannot reach {serial}: {reason}",
-            hint="check that it is on and connected, that debugging is allowed (adb tcpip 5555 "
-            "for the network), and that no adb server holds it (adb kill-server)",
+            hint="check that it is on and connected, that debugging is enabled (adb tcpip 5555 "
+            "for a network), and that no adb server uses it (adb kill-server)",
         )
         self.reason = reason
 
@@ -172,4 +172,4 @@ def _text(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer"
     text = error.strerror if isinstance(error, OSError) else None
-    return text or str(error) or "it hung up"
+    return text or str(error) or "it closed the connection"

@@ -1,19 +1,19 @@
-"""What a link does with an open service: run commands, move files. Both links share it."""
+"""What both links have in common: running commands and moving files over the unit's services."""
 
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from latbench.device.android.command import (
+from latbench.device.android.adb.command import (
     CommandStream,
     RunningCommand,
     service,
     start_stream,
-    with_number,
+    with_group,
 )
-from latbench.device.android.filesync import FileSync
-from latbench.device.android.link import (
+from latbench.device.android.adb.filesync import FileSync
+from latbench.device.android.adb.link import (
     BACK,
     ByteStream,
     ShellResult,
@@ -23,16 +23,16 @@ from latbench.errors import DeviceLost
 
 _START_S = 30.0  # for a command to start
 _KILL_S = 5.0
-_LONG = 30_000  # characters in one command; Linux takes 131,072 in one argument
-SHORT = 3000  # Android before 5, and adb servers before 29, take at most 4096 bytes in a request
+_LONG = 30_000  # characters in one command; Linux allows 131,072 in one argument
+SHORT = 3000  # Android before 5, and adb servers before 29, accept at most 4096 bytes in a request
 _STATUS = "latbench-exit-status="
 
 
 class ServiceLink:
-    """An `AdbLink`, given a way to open the unit's services.
+    """An `AdbLink`, based on `_open`, which opens a service of the unit.
 
     Args:
-        stall_s: how long a transfer may stand still before the unit counts as lost.
+        stall_s: after a transfer has stalled for so long, the unit counts as lost.
     """
 
     def __init__(self, serial: str, stall_s: float) -> None:
@@ -42,7 +42,7 @@ class ServiceLink:
         """Open the service `name`.
 
         Raises:
-            DeviceLost: the unit is gone, does not answer until `deadline`, or has no such service.
+            DeviceLost: the unit is gone, does not answer before `deadline`, or has no such service.
         """
         raise NotImplementedError
 
@@ -53,7 +53,7 @@ class ServiceLink:
 
     @property
     def _framed(self) -> bool:
-        """Whether the unit speaks the shell protocol (Android 7 and later)."""
+        """Whether the unit supports the shell protocol (Android 7 and later)."""
         raise NotImplementedError
 
     def shell(self, command: str, *, timeout_s: float = 30.0) -> ShellResult:
@@ -71,20 +71,20 @@ class ServiceLink:
                     try:
                         running.pump(deadline)
                     except TimeoutError:
-                        # Not the unit's fault: it took the command, which is merely slow.
+                        # The unit is not lost: it started the command, which is slow.
                         raise _StillRuns(
-                            f"{self.serial} still runs {_shorten(command)} after {timeout_s:g} s"
+                            f"{self.serial} did not finish {_shorten(command)} within {timeout_s:g} s"
                         ) from None
         return self._result(running, framed)
 
     def open_stream(self, command: str) -> CommandStream:
         """As `AdbLink.open_stream`."""
         deadline = time.monotonic() + _START_S
-        stream = self._open(service(with_number(command), framed=self._framed), deadline)
+        stream = self._open(service(with_group(command), framed=self._framed), deadline)
         try:
             with self._watched(f"starting {_shorten(command)}"):
                 return start_stream(stream, self._kill, deadline, framed=self._framed)
-        except BaseException:  # Ctrl-C included: nothing must stay behind
+        except BaseException:  # Ctrl-C included: no process may stay behind
             stream.close()
             raise
 
@@ -115,7 +115,7 @@ class ServiceLink:
 
     @contextlib.contextmanager
     def _watched(self, what: str) -> Iterator[None]:
-        """Turn an end of the bytes into the loss of the unit."""
+        """Turn a stalled or closed stream into the loss of the unit."""
         try:
             yield
         except (DeviceLost, _StillRuns):
@@ -123,7 +123,9 @@ class ServiceLink:
         except TimeoutError:
             raise DeviceLost(f"{self.serial} stopped answering while {what}", hint=BACK) from None
         except EOFError:
-            raise DeviceLost(f"{self.serial} hung up while {what}", hint=BACK) from None
+            raise DeviceLost(
+                f"{self.serial} closed the connection while {what}", hint=BACK
+            ) from None
 
     def _kill(self, group: int) -> None:
         with contextlib.suppress(DeviceLost, TimeoutError):
@@ -131,18 +133,20 @@ class ServiceLink:
 
     def _result(self, running: RunningCommand, framed: bool) -> ShellResult:
         output = running.output.decode(errors="replace")
-        said = running.said.decode(errors="replace")
+        errors = running.errors.decode(errors="replace")
         status = running.status
         if not framed:
-            output, _, told = output.rpartition(_STATUS)
-            status = int(told) if told.strip().isdecimal() else None
+            output, _, printed = output.rpartition(_STATUS)
+            status = int(printed) if printed.strip().isdecimal() else None
         if status is None:
-            raise DeviceLost(f"{self.serial} hung up while running a command", hint=BACK)
-        return ShellResult(output, said, status)
+            raise DeviceLost(
+                f"{self.serial} closed the connection while running a command", hint=BACK
+            )
+        return ShellResult(output, errors, status)
 
 
 class _StillRuns(TimeoutError):
-    """A command that runs longer than its caller would wait."""
+    """A command that runs longer than its caller waits."""
 
 
 def _shorten(command: str) -> str:

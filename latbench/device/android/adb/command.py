@@ -1,9 +1,8 @@
-"""A command that runs on a unit: its output, its standard error, and how it ended.
+"""A command that runs on a unit: its output, its standard error, and its exit status.
 
-Android 7 and later frame what a command reads and prints (shell protocol v2; AOSP: adb
-shell_protocol.h): one byte says which of its files, four little-endian bytes how much, then the
-bytes. Older phones have the plain `exec:` service, where both outputs come mixed, the input cannot
-be closed alone, and the exit status is not told.
+Android 7 and later frame the data of a command (shell protocol v2; AOSP: adb shell_protocol.h): one byte
+identifies the stream, four little-endian bytes the length, then the bytes follow. Older phones have the plain
+`exec:` service, which mixes both outputs, cannot close the input alone, and has no exit status.
 """
 
 import contextlib
@@ -13,16 +12,16 @@ import struct
 import time
 from collections.abc import Callable
 
-from latbench.device.android.link import BACK, ByteStream, StreamLost
+from latbench.device.android.adb.link import BACK, ByteStream, StreamLost
+from latbench.device.protocol.transport import last_output
 
 _STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)
 _HEADER = struct.Struct("<BI")
 _CHUNK = 32 << 10
 _GROUP = "latbench-group="
 _GROUP_LINE = re.compile(rb"latbench-group=(\d+)\r?\n")
-_SHOWN_LINES = 6
 _KEPT_STDERR = 8192  # bytes
-_LAST_WORDS_S = 2.0  # for the exit status of a command that was killed
+_STATUS_S = 2.0  # for the exit status of a command that was killed
 
 
 def service(command: str, *, framed: bool) -> str:
@@ -31,12 +30,12 @@ def service(command: str, *, framed: bool) -> str:
 
 
 class RunningCommand:
-    """What has come so far of a command's outputs, over the stream of its service.
+    """The outputs of a command so far, received over the stream of its service.
 
     Attributes:
-        output: bytes of its standard output that nobody has taken yet.
-        said: bytes of its standard error, only the last `kept` of them where that is given.
-        status: its exit status, once known; 128 and a signal's number if that ended it.
+        output: bytes of its standard output that were not consumed yet.
+        errors: bytes of its standard error; only the last `kept` of them if that is given.
+        status: its exit status, once known; 128 plus the signal's number if a signal ended it.
         ended: whether nothing more will come.
     """
 
@@ -44,15 +43,15 @@ class RunningCommand:
         self._stream, self._framed, self._kept = stream, framed, kept
         self._unread = bytearray()
         self.output = bytearray()
-        self.said = bytearray()
+        self.errors = bytearray()
         self.status: int | None = None
         self.ended = False
 
     def pump(self, deadline: float) -> None:
-        """Wait for something to come, and sort it; once `ended`, do nothing.
+        """Wait for data, and append it to the outputs; once `ended`, do nothing.
 
         Raises:
-            TimeoutError: nothing came.
+            TimeoutError: none came.
             StreamLost: the unit is gone.
         """
         if self.ended:
@@ -65,7 +64,9 @@ class RunningCommand:
         except EOFError:
             self.ended = True
             if self._framed and self.status is None:
-                raise StreamLost("the unit hung up in the middle of a command", hint=BACK) from None
+                raise StreamLost(
+                    "the unit closed the connection while a command ran", hint=BACK
+                ) from None
             return
         if self._framed:
             self._unread += data
@@ -83,7 +84,7 @@ class RunningCommand:
             self._stream.send(framed if self._framed else chunk, deadline)
 
     def close_input(self, deadline: float) -> bool:
-        """End the command's standard input; return whether that can be done here.
+        """Close the command's standard input; returns whether the unit supports that.
 
         Raises:
             TimeoutError, EOFError: as `ByteStream.send`.
@@ -93,7 +94,7 @@ class RunningCommand:
         return self._framed
 
     def close(self) -> None:
-        """Close the stream; a phone then tells the command to hang up."""
+        """Close the stream; the phone then hangs up the command."""
         self.ended = True
         self._stream.close()
 
@@ -108,9 +109,9 @@ class RunningCommand:
             if kind == _STDOUT:
                 self.output += data
             elif kind == _STDERR:
-                self.said += data
+                self.errors += data
                 if self._kept is not None:
-                    del self.said[: -self._kept]
+                    del self.errors[: -self._kept]
             elif kind == _EXIT and data:
                 self.status = data[0]
                 self.ended = True
@@ -120,8 +121,8 @@ class CommandStream:
     """A long-lived command as a `Transport`.
 
     Args:
-        command: running, with what it printed first already taken.
-        kill: ends the command and its children, without fail, if the unit can be reached.
+        command: running; the line of its process group is already consumed.
+        kill: kills the command and its children, if the unit can be reached.
     """
 
     def __init__(self, command: RunningCommand, kill: Callable[[], None]) -> None:
@@ -162,14 +163,11 @@ class CommandStream:
         self._drain(deadline)
         if not self._command.ended:
             self._kill()
-            self._drain(time.monotonic() + _LAST_WORDS_S)
+            self._drain(time.monotonic() + _STATUS_S)
         self._command.close()
 
     def post_mortem(self) -> str:
-        text = self._command.said.decode(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        said = "; it said last: " + " / ".join(lines[-_SHOWN_LINES:]) if lines else ""
-        return self._ending() + said
+        return self._ending() + last_output(self._command.errors)
 
     def _pump(self, deadline: float) -> None:
         try:
@@ -187,20 +185,20 @@ class CommandStream:
     def _ending(self) -> str:
         status = self._command.status
         if status is None:
-            return self._lost or "it ended; this phone does not tell its exit status"
+            return self._lost or "it ended; this phone does not report exit statuses"
         with contextlib.suppress(ValueError):
             if status > 128:
-                return f"it was ended by {signal.Signals(status - 128).name}"
+                return f"it was killed by {signal.Signals(status - 128).name}"
         return f"it ended with exit status {status}"
 
 
 def start_stream(
     stream: ByteStream, kill: Callable[[int], None], deadline: float, *, framed: bool
 ) -> CommandStream:
-    """Wait until a command opened by `with_number` runs, and return its stream.
+    """Wait until a command opened by `with_group` runs, and return its stream.
 
     Args:
-        kill: ends the process group of a given number.
+        kill: kills the process group with a given number.
 
     Raises:
         TimeoutError, EOFError: it does not start.
@@ -211,10 +209,10 @@ def start_stream(
             raise EOFError
         command.pump(deadline)
     group = int(found[1])
-    del command.output[: found.end()]  # and what the phone's shell may have said before
+    del command.output[: found.end()]  # and anything that the phone's shell printed before
     return CommandStream(command, lambda: kill(group))
 
 
-def with_number(command: str) -> str:
-    """Return `command` preceded by its shell's process number, which is its group's as well."""
+def with_group(command: str) -> str:
+    """Return `command` preceded by printing its shell's process number, which is its group's as well."""
     return f"echo {_GROUP}$$; {command}"

@@ -1,4 +1,4 @@
-"""The ways to a companion app: a cable, through usbmuxd, or the network, by an explicit address."""
+"""The two links to a companion app: USB, through usbmuxd, or the network, by an explicit address."""
 
 import re
 import socket
@@ -8,32 +8,32 @@ from typing import Protocol
 from latbench.device.ios import usbmux
 from latbench.errors import BadRequest, DeviceUnavailable
 
-#: Where the app listens, on the phone; COMPANION_PORT of runner/ios/app/companion.h.
+#: The app's port on the phone: COMPANION_PORT of runner/ios/app/companion.h.
 PORT = 58627
 _CONNECT_S = 10.0
-_OPEN_APP = "open the latbench app on the phone, and leave it in front"
+_OPEN_APP = "open the latbench app on the phone, and keep it in front"
 
 
-class Way(Protocol):
-    """How to reach one phone."""
+class AppLink(Protocol):
+    """A link to one phone."""
 
     @property
     def shown(self) -> str:
-        """What to call the phone in messages."""
+        """The phone's name in messages."""
 
-    def dial(self) -> socket.socket:
+    def connect(self) -> socket.socket:
         """Open a connection to the app; the caller closes it.
 
         Raises:
-            DeviceUnavailable: the phone cannot be reached, or the app does not run.
+            DeviceUnavailable: the phone cannot be reached, or the app is not running.
         """
 
-    def is_there(self) -> bool:
-        """Whether the phone can be reached at all, whatever the app does."""
+    def is_reachable(self) -> bool:
+        """Whether the phone can be reached, whether or not the app runs."""
 
 
 @dataclass(frozen=True)
-class Cable:
+class UsbLink:
     """A phone on USB."""
 
     udid: str
@@ -42,16 +42,16 @@ class Cable:
     def shown(self) -> str:
         return self.udid
 
-    def dial(self) -> socket.socket:
+    def connect(self) -> socket.socket:
         try:
             return usbmux.connect(self.udid, PORT)
         except usbmux.PortClosed:
             raise DeviceUnavailable(
-                f"the companion app does not run on {self.udid}",
-                hint=f"{_OPEN_APP} (to install it: latbench runner install --device NAME)",
+                f"the companion app is not running on {self.udid}",
+                hint=f"{_OPEN_APP}; to install it: latbench runner install --device NAME --app FILE.ipa",
             ) from None
 
-    def is_there(self) -> bool:
+    def is_reachable(self) -> bool:
         try:
             return any(unit.udid == self.udid for unit in usbmux.list_units())
         except DeviceUnavailable:
@@ -59,8 +59,8 @@ class Cable:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A phone on the same network, whose app was told to listen there."""
+class NetworkLink:
+    """A phone on the same network, whose app listens there."""
 
     host: str
     port: int = PORT
@@ -69,29 +69,29 @@ class Network:
     def shown(self) -> str:
         return f"{self.host}:{self.port}"
 
-    def dial(self) -> socket.socket:
+    def connect(self) -> socket.socket:
         try:
             connection = socket.create_connection((self.host, self.port), _CONNECT_S)
         except OSError as error:
             raise DeviceUnavailable(
                 f"no companion app answers at {self.shown}: {error.strerror or error}",
-                hint=f"{_OPEN_APP}, with Wi-Fi allowed in it",
+                hint=f"{_OPEN_APP}, with Wi-Fi enabled in it",
             ) from None
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.settimeout(None)
         return connection
 
-    def is_there(self) -> bool:
+    def is_reachable(self) -> bool:
         try:
-            self.dial().close()
+            self.connect().close()
         except DeviceUnavailable:
             return False
         return True
 
 
-def network_way(address: str) -> Network:
-    """Read HOST or HOST:PORT.
+def network_link(address: str) -> NetworkLink:
+    """Parse HOST or HOST:PORT.
 
     Raises:
         BadRequest: it is neither.
@@ -100,6 +100,7 @@ def network_way(address: str) -> Network:
     port = PORT if match is None or match[2] is None else int(match[2])
     if match is None or not 0 < port < 65536:
         raise BadRequest(
-            f"{address!r} is no address of a phone", hint=f"write HOST:PORT, as 192.168.1.7:{PORT}"
+            f"invalid address of a phone: {address!r}",
+            hint=f"write it like --address 192.168.1.7:{PORT}",
         )
-    return Network(match[1].strip("[]"), port)
+    return NetworkLink(match[1].strip("[]"), port)

@@ -1,7 +1,7 @@
-"""Files to and from a unit, over its sync service (AOSP: adb SYNC.TXT).
+"""Copies files to and from a unit over its sync service (AOSP: adb SYNC.TXT).
 
-A request is four letters, a little-endian length, and a path; contents travel as DATA blocks of at
-most 64 KiB. Only the requests of the first version are used: every phone knows them.
+A request is four letters, a little-endian length, and a path; contents are sent as DATA blocks of at
+most 64 KiB. Only requests of the first version are used, which every phone supports.
 """
 
 import contextlib
@@ -12,17 +12,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from latbench.device.android.link import ByteStream, FileRefused, StreamLost
+from latbench.device.android.adb.link import ByteStream, FileRefused, StreamLost
 
 _HEADER = struct.Struct("<4sI")
 _BLOCK = 64 << 10
-_BATCH = 256 << 10  # as much as phones since Android 7 take in one message
+_BATCH = 256 << 10  # the largest message of phones since Android 7
 
 
 class FileSync:
-    """A conversation with the sync service of the unit `serial`.
+    """A session with the sync service of the unit `serial`.
 
-    It gives up once nothing moves for `stall_s`.
+    A transfer that stalls for `stall_s` raises TimeoutError.
     """
 
     def __init__(self, stream: ByteStream, serial: str, stall_s: float) -> None:
@@ -30,17 +30,17 @@ class FileSync:
         self._unread = bytearray()
 
     def push(self, files: Iterable[tuple[Path, str]], mode: int) -> None:
-        """Write local files to remote paths; after an error the conversation is over.
+        """Write local files to remote paths; after an error the session is over.
 
-        They follow each other without a pause, many in one message: a phone answers to each, but what it
-        says of earlier ones is read while later ones are under way.
+        Files are pipelined, many in one message: the unit confirms each, and its replies for earlier files
+        are read while later ones are sent.
 
         Raises:
-            FileRefused: the unit would not take one.
+            FileRefused: the unit refuses one.
             TimeoutError, EOFError: as `ByteStream`.
             OSError: a local file cannot be read.
         """
-        sent: deque[str] = deque()  # whole, and not yet answered to
+        sent: deque[str] = deque()  # completely, but not yet confirmed
         batch = bytearray()
         try:
             for local, remote in files:
@@ -57,12 +57,12 @@ class FileSync:
         except StreamLost:
             raise
         except EOFError:
-            sent.append(remote)  # it hung up, and may have told why before
+            sent.append(remote)  # it disconnected; its reason may still be readable
         while sent:
             self._read_answer(sent)
 
     def _send_batch(self, batch: bytearray, sent: deque[str]) -> None:
-        """Send what has gathered, and read what the unit has said so far of whole files."""
+        """Send the batch, and read the confirmations that have arrived."""
         self._send(bytes(batch))
         batch.clear()
         with contextlib.suppress(TimeoutError):
@@ -75,13 +75,13 @@ class FileSync:
         kind, size = self._header()
         remote = sent.popleft()
         if kind != b"OKAY":
-            raise self._refusal("take", remote, kind, size)
+            raise self._refusal("accept", remote, kind, size)
 
     def pull(self, remote: str) -> Iterator[bytes]:
         """Yield the contents of `remote`.
 
         Raises:
-            FileRefused: the unit would not give it.
+            FileRefused: the unit refuses it.
             TimeoutError, EOFError: as `ByteStream`.
         """
         self._send(_request(b"RECV", remote))
@@ -90,11 +90,11 @@ class FileSync:
             if kind == b"DONE":
                 return
             if kind != b"DATA":
-                raise self._refusal("give", remote, kind, size)
+                raise self._refusal("send", remote, kind, size)
             yield self._take(size)
 
     def quit(self) -> None:
-        """End the conversation; raises as `ByteStream.send`."""
+        """End the session; raises as `ByteStream.send`."""
         self._send(_HEADER.pack(b"QUIT", 0))
 
     def _send(self, data: bytes) -> None:

@@ -1,12 +1,12 @@
 """One ADB connection to a unit, and the streams that share it (AOSP: adb protocol.txt).
 
-A USB unit takes a single connection, so its streams must share one: a thread reads whatever comes
-and hands it to the stream it is for. adb-shell's `AdbDevice` cannot do that: a read holds the lock
-that writes need, whoever reads takes the others' messages off the wire, and the features that the
-unit names are thrown away. From adb-shell come the key, the signature and the USB transport.
+A unit on USB accepts a single connection, so its streams must share one: a thread reads all messages and
+dispatches them to their streams. adb-shell's `AdbDevice` cannot do that: its reads hold the lock that writes
+need, a reader consumes the messages of other streams, and the unit's features are discarded. The key, the
+signature and the USB transport are adb-shell's.
 
-Each stream has one message on the way in each direction: the other side must say OKAY before the
-next. We say so when the message is taken, so a stream that nobody reads holds up itself alone.
+Each stream has at most one message in flight per direction: the receiver must confirm it with OKAY before the
+next. We confirm when the message is consumed, so a stream that nobody reads blocks only itself.
 """
 
 import contextlib
@@ -17,24 +17,24 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from latbench.device.android.link import BACK, StreamLost
-from latbench.device.android.wire import Wire
+from latbench.device.android.adb.link import BACK, StreamLost
+from latbench.device.android.adb.wire import Wire
 from latbench.errors import DeviceUnavailable
 
 _HEADER = struct.Struct("<6I")
-_VERSION = 0x01000001  # from this on, sums of the bytes are not checked
+_VERSION = 0x01000001  # from this version on, checksums are not verified
 _MAX_PAYLOAD = 1 << 20
 _TOKEN, _SIGNATURE, _PUBLIC_KEY = 1, 2, 3  # kinds of AUTH
-_IDLE_S = 1.0  # how often the reading thread looks whether it is to end
+_IDLE_S = 1.0  # how often the reading thread checks whether to end
 _PAYLOAD_S = 30.0  # for the rest of a message that has begun
 _CONTROL_S = 10.0  # for a message without payload to leave
 
 
 class Signer(Protocol):
-    """Proves who we are, as adb-shell's signers do."""
+    """Authenticates this computer, as adb-shell's signers do."""
 
     def Sign(self, data: bytes) -> bytes:  # noqa: N802  # adb-shell's name
-        """Sign a token, which is used as if it were a SHA-1 digest."""
+        """Sign a token, which is treated as a SHA-1 digest."""
 
     def GetPublicKey(self) -> bytes:  # noqa: N802  # adb-shell's name
         """Return the public key in Android's own form."""
@@ -44,12 +44,12 @@ class Connection:
     """A connection that the unit has accepted.
 
     Attributes:
-        features: what the unit says that it can do, such as shell_v2.
-        lost: why the connection is of no use any more, or None.
+        features: the features that the unit reports, such as shell_v2.
+        lost: why the connection is lost; None while it works.
 
     Raises:
-        TimeoutError, OSError, EOFError: the unit does not answer before `deadline`, or hangs up.
-        DeviceUnavailable: it does not let us in; the user has `authorise_s` to allow it.
+        TimeoutError, OSError, EOFError: the unit does not answer before `deadline`, or disconnects.
+        DeviceUnavailable: it does not authorise this computer; its user has `authorise_s` to allow it.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Connection:
 
         Raises:
             TimeoutError: the unit does not answer.
-            EOFError: it has no such service, or will not open it; `StreamLost` if it is gone.
+            EOFError: it has no such service, or refuses it; `StreamLost` if it is gone.
         """
         with self._changed:
             self._last_id += 1
@@ -91,14 +91,14 @@ class Connection:
         return stream
 
     def close(self) -> None:
-        """Close the connection and all its streams. Never fails; may be repeated."""
+        """Close the connection and all its streams. Never raises; may be repeated."""
         self._lose("the link was closed")
         if threading.current_thread() is not self._reader:
             self._reader.join()
 
     def _shake_hands(self, signer: Signer, deadline: float, authorise_s: float) -> None:
         self._write(b"CNXN", _VERSION, _MAX_PAYLOAD, b"host::features=shell_v2\0", deadline)
-        asked = 0  # how often it asked who we are
+        asked = 0  # how often it asked for authentication
         while True:
             try:
                 command, first, second, data = self._receive(deadline)
@@ -113,7 +113,7 @@ class Connection:
                 return
             if command == b"STLS":
                 raise DeviceUnavailable(
-                    f"{self._serial} wants wireless debugging with pairing, which only adb speaks",
+                    f"{self._serial} requires wireless debugging with pairing, which only adb supports",
                     hint="pair it with adb (adb pair, adb connect) and use the adb server, or run "
                     "adb tcpip 5555 while it is on USB",
                 )
@@ -122,14 +122,14 @@ class Connection:
                 if asked == 1:
                     self._write(b"AUTH", _SIGNATURE, 0, signer.Sign(data), deadline)
                 elif asked == 2:
-                    # It does not know our key: the user is asked on its screen.
+                    # It does not know our key, and asks its user on the screen.
                     deadline = time.monotonic() + authorise_s
                     key = signer.GetPublicKey() + b"\0"
                     self._write(b"AUTH", _PUBLIC_KEY, 0, key, deadline)
-            # Anything else is left over from an earlier conversation on the same cable.
+            # Anything else is left over from an earlier connection over the same cable.
 
     def _write(self, command: bytes, first: int, second: int, data: bytes, deadline: float) -> None:
-        # Until it has told its version, and for old ones, the sum is needed.
+        # Until its version is known, and for old versions, the checksum is needed.
         total = 0 if self._peer_version >= _VERSION else sum(data) & 0xFFFFFFFF
         (word,) = struct.unpack("<I", command)
         header = _HEADER.pack(word, first, second, len(data), total, word ^ 0xFFFFFFFF)
@@ -140,7 +140,7 @@ class Connection:
             self._wire.write(header, data, deadline)
         except StreamLost:
             raise
-        except (OSError, EOFError, ValueError) as error:  # half a message cannot be repaired
+        except (OSError, EOFError, ValueError) as error:  # a partial message cannot be repaired
             self._lose(_reason(error))
             raise self._loss() from None
         finally:
@@ -155,11 +155,11 @@ class Connection:
         try:
             data = self._wire.read(size, time.monotonic() + _PAYLOAD_S) if size else b""
         except TimeoutError:
-            raise OSError("a message broke off") from None
+            raise OSError("a message was incomplete") from None
         return struct.pack("<I", word), first, second, data
 
     def _read(self) -> None:
-        """Hand on what comes, until the connection ends. The reading thread's own."""
+        """Dispatch messages until the connection ends. Runs in the reading thread."""
         while self.lost is None:
             try:
                 command, first, second, data = self._receive(time.monotonic() + _IDLE_S)
@@ -171,7 +171,7 @@ class Connection:
             with self._changed:
                 stream = self._streams.get(second)
                 if stream is None:
-                    continue  # it was closed here meanwhile
+                    continue  # it was closed on this side
                 if command == b"OKAY":
                     stream.peer, stream.ready = first, True
                 elif command == b"WRTE":
@@ -182,7 +182,7 @@ class Connection:
                 self._changed.notify_all()
 
     def _wait(self, ready: Callable[[], bool], deadline: float) -> None:
-        """Wait until `ready`, which is called with the streams guarded.
+        """Wait until `ready`, which is called with the lock held.
 
         Raises:
             TimeoutError: it is not before `deadline`.
@@ -212,13 +212,13 @@ class Connection:
 
 
 class ServiceStream:
-    """A stream of a `Connection`, which guards its fields; a `ByteStream`."""
+    """A `ByteStream` over a `Connection`, whose lock guards its fields."""
 
     def __init__(self, connection: Connection, number: int) -> None:
         self._connection = connection
         self.number, self.peer = number, 0
         self.inbox: deque[bytes] = deque()
-        self.ready = False  # to take the next message
+        self.ready = False  # to send the next message
         self.closed = False
 
     def send(self, data: bytes, deadline: float) -> None:
@@ -241,7 +241,7 @@ class ServiceStream:
                 raise EOFError
             data = self.inbox.popleft()
             if not self.closed:
-                self._tell(b"OKAY")
+                self._notify(b"OKAY")
             if data:
                 return data
 
@@ -252,11 +252,11 @@ class ServiceStream:
             known = connection._streams.pop(self.number, None) is not None
             self.closed = True
         if known and self.peer:
-            self._tell(b"CLSE")
+            self._notify(b"CLSE")
 
-    def _tell(self, command: bytes) -> None:
+    def _notify(self, command: bytes) -> None:
         deadline = time.monotonic() + _CONTROL_S
-        # If it cannot be told the connection is lost, as whoever uses it next will see.
+        # If that fails, the connection is lost, and its next use raises.
         with contextlib.suppress(TimeoutError, EOFError):
             self._connection._write(command, self.number, self.peer, b"", deadline)
 
@@ -272,14 +272,14 @@ def _features(banner: bytes) -> frozenset[str]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "it takes no more bytes"
+        return "it accepts no more data"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text or type(error).__name__
 
 
 def _unauthorised(serial: str) -> DeviceUnavailable:
     return DeviceUnavailable(
-        f"{serial} does not let this computer in",
+        f"{serial} has not authorised this computer",
         hint="unlock the phone, allow USB debugging for this computer (tick Always), then run "
         "the same command again",
     )

@@ -1,8 +1,8 @@
-"""The two cables to a unit: TCP, and USB through adb-shell's libusb transport.
+"""The two physical connections to a unit: TCP, and USB through adb-shell's libusb transport.
 
-Reads return exactly what was asked for, or time out and lose nothing. adb-shell's own TCP transport
-is not used: it waits for delayed acknowledgements (no TCP_NODELAY), may send half a message, and
-takes the end of the stream for an empty read, over and over.
+Reads return exactly the requested number of bytes, or time out without losing data. adb-shell's own TCP
+transport is not used: it waits for delayed acknowledgements (no TCP_NODELAY), may send partial messages, and
+does not recognise the end of the stream.
 """
 
 import contextlib
@@ -17,32 +17,32 @@ _USB_TIMEOUT = -7  # LIBUSB_ERROR_TIMEOUT
 
 
 class Wire(Protocol):
-    """A cable. One thread may read while another writes."""
+    """A physical connection. One thread may read while another writes."""
 
     def read(self, size: int, deadline: float) -> bytes:
         """Return the next `size` bytes.
 
         Raises:
-            TimeoutError: they are not there yet; ask again.
-            OSError: the cable is cut; EOFError: the other end closed it.
+            TimeoutError: they have not arrived; try again.
+            OSError: the connection is broken; EOFError: the unit closed it.
         """
 
     def write(self, header: bytes, payload: bytes, deadline: float) -> None:
-        """Send a message. After an error the wire is of no use any more.
+        """Send a message. After an error the wire cannot be used any more.
 
         Raises:
-            OSError: the cable is cut, or (TimeoutError) nobody takes the bytes.
+            OSError: the connection is broken, or (TimeoutError) the unit accepts no data.
         """
 
     def close(self) -> None:
-        """Close it; a thread that reads is woken. Never fails; may be repeated."""
+        """Close it, and wake a reading thread. Never raises; may be repeated."""
 
 
 class TcpWire:
     """A unit that listens on TCP: wireless debugging by `adb tcpip`, an emulator, a rig.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: the connection is refused.
     """
 
     def __init__(self, host: str, port: int, deadline: float) -> None:
@@ -86,10 +86,10 @@ class TcpWire:
 
 
 class UsbWire:
-    """A unit on USB, that no adb server holds.
+    """A unit on USB that no adb server uses.
 
     Raises:
-        OSError: it is not there, or somebody else holds it.
+        OSError: it is not attached, or another program uses it.
         ImportError: libusb is not installed (pip install adb-shell[usb]).
     """
 
@@ -103,14 +103,14 @@ class UsbWire:
             self._usb: Any = UsbTransport.find_adb(serial=serial)
             self._usb.connect()
         except UsbDeviceNotFoundError:
-            raise OSError("no such unit on USB, or debugging is off") from None
+            raise OSError("no such unit on USB, or USB debugging is off") from None
         except usb1.USBError as error:
             raise OSError(f"it cannot be opened: {error}") from None
 
     def read(self, size: int, deadline: float) -> bytes:
         from adb_shell.exceptions import UsbReadFailedError
 
-        # libusb takes whole milliseconds, of which none means for ever.
+        # libusb takes whole milliseconds; zero means forever.
         left = max(0.001, deadline - time.monotonic())
         try:
             with self._reading:
@@ -120,7 +120,7 @@ class UsbWire:
                 raise TimeoutError from None
             raise OSError(str(error)) from None
         if len(data) != size:
-            raise OSError(f"a message of {len(data)} bytes, {size} were due")
+            raise OSError(f"a message of {len(data)} bytes instead of {size}")
         return data
 
     def write(self, header: bytes, payload: bytes, deadline: float) -> None:
@@ -135,5 +135,5 @@ class UsbWire:
                     raise OSError(str(error)) from None
 
     def close(self) -> None:
-        with self._reading:  # libusb must not lose a handle that it waits on
+        with self._reading:  # libusb must not lose a handle that it is waiting for
             self._usb.close()

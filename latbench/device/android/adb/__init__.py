@@ -1,0 +1,1 @@
+"""Connections to Android units over ADB, directly or through an adb server."""

@@ -1,0 +1,1 @@
+"""The native runner, the one in C: building it, installing inference engines for it, and its files."""
