@@ -44,9 +44,10 @@ import torch
 from scipy.stats import kendalltau
 
 from fbnet_search import Recipe, TrainRecipe, train
-from fbnet_search.choose.derive import Budget, architecture_of, most_probable_first
-from fbnet_search.choose.finalists import pick, verified
-from fbnet_search.choose.judge import by_shared_weights
+from fbnet_search.choose.derive import architecture_of
+from fbnet_search.choose.finalists import best_finalist, verify_finalists
+from fbnet_search.choose.program import Budget, most_probable_first
+from fbnet_search.choose.ranking import shared_weight_accuracies
 from fbnet_search.cost.latency import LatencyModel, latency_model
 from fbnet_search.data.datasets import open_data
 from fbnet_search.data.images import ImageData, Split
@@ -256,6 +257,10 @@ class _Pixels:
     def __init__(self, pixels: torch.Tensor) -> None:
         self.pixels = pixels
 
+    @property
+    def size(self) -> int:
+        return self.pixels.shape[-1]
+
     def __len__(self) -> int:
         return len(self.pixels)
 
@@ -317,7 +322,7 @@ def ranked(layers: Sequence[str], data: str, checkpoint: str, scale: Scale) -> l
     state = torch.load(checkpoint, weights_only=True)["module"]
     supernet.load_state_dict(state)
     networks = [Architecture.parse(one, space()) for one in layers]
-    return by_shared_weights(supernet, networks, images.test, torch.arange(len(images.test)))
+    return shared_weight_accuracies(supernet, networks, images.test, torch.arange(len(images.test)))
 
 
 # The bench
@@ -406,7 +411,9 @@ class Bench:
             def picked(
                 finalists: Sequence[Architecture] = finalists, target_ms: float = one["target_ms"]
             ) -> str:
-                return pick(verified(finalists, [lut]), target_ms).architecture.notation
+                return best_finalist(
+                    verify_finalists(finalists, [lut]), target_ms
+                ).architecture.notation
 
             name = f"{search} at {share:g}"
             layers = self.journal.once(f"picked {name}", picked)

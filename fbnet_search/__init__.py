@@ -4,7 +4,7 @@
     >>> found = search("luts/host.json", "digits", "runs/digits", target_ms=1.5)  # doctest: +SKIP
     >>> train(found.architecture, "digits", "runs/digits").test_accuracy    # doctest: +SKIP
 
-PyTorch is imported when `search` or `train` is first looked up, not before.
+PyTorch is imported when `search` or `train` is first accessed.
 """
 
 import importlib
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from fbnet_search.training.result import TrainResult
     from fbnet_search.training.retrain import train
 
-# PyTorch's threads spin while they wait for each other. Where another process wants one of their cores
-# a batch norm, forward and back, took 54 ms instead of 1.5; with threads that sleep it took 2.
-# It must be set before PyTorch is loaded; who loaded it before chose otherwise.
+# PyTorch's threads spin while they wait for each other. While another process used one of their cores, a
+# batch norm, forward and backward, took 54 ms instead of 1.5; with sleeping threads it took 2. This must be
+# set before PyTorch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __all__ = ["Recipe", "SearchResult", "TrainRecipe", "TrainResult", "search", "train"]

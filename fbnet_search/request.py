@@ -1,4 +1,4 @@
-"""What a search was asked for: which LUTs, which targets, where to compute."""
+"""What a search is asked for: the checked LUTs, targets, limits and compute device."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from fbnet_search.choose.derive import Budget, finalists_on_all, require_reachable
+from fbnet_search.choose.derive import finalists_on_all, require_reachable
+from fbnet_search.choose.program import Budget
 from fbnet_search.cost.constraints import KINDS, in_formats, require_affordable
 from fbnet_search.cost.latency import LatencyModel
 from fbnet_search.run.recipe import Recipe
@@ -16,24 +17,36 @@ from latbench.lut import Lut
 Luts = Lut | str | Path | Sequence[Lut | str | Path]
 
 
-def loaded(lut: Luts) -> list[Lut]:
-    """The LUTs of one space, each of another target.
+def load_luts(lut: Luts) -> list[Lut]:
+    """Load the LUTs, which must be of one space and of different targets.
 
     Raises:
-        LutRefused: one cannot be read.
-        BadRequest: they are of different spaces, or two are of one target.
+        LutRefused: a LUT cannot be read.
+        BadRequest: two are of different spaces, or of one target.
     """
     several = [lut] if isinstance(lut, Lut | str | Path) else list(lut)
     luts = [one if isinstance(one, Lut) else Lut.load(one) for one in several]
     for one in luts[1:]:
         if one.space != luts[0].space:
             raise BadRequest(
-                f"the LUTs are of different spaces: {luts[0].search_space} and {one.search_space}",
-                hint="profile the same space on every device",
+                f"the LUTs must be of one space, got {luts[0].search_space} and {one.search_space}",
+                hint=f"profile one space on both devices: {luts[0].command} and {one.command}, "
+                "with the same --space, --input and --width",
             )
         if one.target == luts[0].target:
-            raise BadRequest(f"there are two LUTs of {one.target}")
+            raise BadRequest(f"the LUTs must be of different targets, got {one.target} twice")
     return luts
+
+
+def resolve_recipe(recipe: Recipe | str | None, epochs: int | None, data: str) -> Recipe:
+    """The recipe of a search: as given, or the default of the data set; over `epochs` if given.
+
+    Raises:
+        UnknownName, BadRequest: as `Recipe.named` and `Recipe.stretched`.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.for_data(data) if recipe is None else Recipe.named(recipe)
+    return recipe if epochs is None else recipe.stretched(epochs)
 
 
 def budgets_of(
@@ -43,49 +56,51 @@ def budgets_of(
     luts: Sequence[Lut],
     latencies: Sequence[LatencyModel],
 ) -> list[Budget]:
-    """What the network of each target may cost.
+    """The budget of each target's network.
 
     Raises:
-        UnknownName: there is no such cost.
-        BadRequest: a target or a limit makes no sense, or no network keeps them.
+        UnknownName: a limit is of an unknown kind.
+        BadRequest: a target or a limit is not a positive number, or no network keeps it.
     """
     for kind, limit in limits.items():
         if kind not in KINDS:
             raise UnknownName("constraint", kind, KINDS)
         if not (math.isfinite(limit) and limit > 0):
-            raise BadRequest(f"a limit of {limit:g} {kind} makes no sense")
+            raise BadRequest(f"the limit of {kind} must be a positive number, got {limit:g}")
     formats = [(lut.target.runtime, lut.target.precision) for lut in luts]
     limits, costs = in_formats(limits, luts[0].search_space, formats)
     require_affordable(limits, costs)
     if not targets_ms or (None in targets_ms and len(targets_ms) > 1):
-        raise BadRequest("there is no target, or it is not one of several")
+        raise BadRequest(f"targets_ms must hold numbers, or None alone, got {list(targets_ms)}")
     names = [f"{target_ms:g}" for target_ms in targets_ms if target_ms is not None]
-    if len(set(names)) < len(names):  # folders are called so
-        raise BadRequest("a target stands twice, or two agree to six digits")
+    if len(set(names)) < len(names):  # they name the output folders
+        raise BadRequest(f"targets must differ in their first six digits, got {', '.join(names)}")
     budgets = []
     for target_ms in targets_ms:
         if target_ms is not None:
             if not (math.isfinite(target_ms) and target_ms > 0):
-                raise BadRequest(f"a target of {target_ms:g} ms makes no sense")
+                raise BadRequest(
+                    f"a target must be a positive number of milliseconds, got {target_ms:g}"
+                )
             for latency in latencies:
                 require_reachable(target_ms, latency)
         least_ms = (target_ms or 0.0) * recipe.target_share
         budgets.append(Budget(target_ms, least_ms, limits, costs))
-    undecided = torch.zeros_like(latencies[0].layer_ms)
-    for budget in budgets:  # each limit can be kept; whether all together, nobody has looked
-        finalists_on_all(undecided, latencies, luts, budget, 1)
+    uniform = torch.zeros_like(latencies[0].layer_ms)
+    for budget in budgets:  # raises if no network keeps all limits together
+        finalists_on_all(uniform, latencies, luts, budget, 1)
     return budgets
 
 
 def require_compute(compute: str) -> None:
-    """Make sure that PyTorch can compute there.
+    """Check that PyTorch can compute on a device of this type.
 
     Raises:
         BadRequest: it cannot.
     """
     if compute == "cpu":
         return
-    there = torch.accelerator.current_accelerator()
-    if there is None or there.type != compute:
-        what = "no accelerator" if there is None else f"{there.type} only"
-        raise BadRequest(f"PyTorch finds {what} here, and not {compute}", hint="compute on the cpu")
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is None or accelerator.type != compute:
+        available = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
+        raise BadRequest(f"the compute device must be {available} on this machine, got {compute}")

@@ -102,33 +102,39 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fbnet_search.supernet": (
         *("fbnet_search.run", "fbnet_search.cost", "latbench.space", "latbench.lut"),
     ),
+    "fbnet_search.latencies": ("latbench.space", "latbench.lut", "latbench.workflows"),
     "fbnet_search.choose": (
-        *("fbnet_search.cost", "fbnet_search.data", "fbnet_search.run", "fbnet_search.supernet"),
-        *("latbench.space", "latbench.lut", "latbench.target", "latbench.workflows"),
-        "latbench.device.registry",
+        *("fbnet_search.cost", "fbnet_search.data", "fbnet_search.latencies", "fbnet_search.run"),
+        *("fbnet_search.supernet", "latbench.space", "latbench.lut", "latbench.workflows"),
     ),
     "fbnet_search.result": (
-        *("fbnet_search.choose", "fbnet_search.run", "latbench.space", "latbench.lut"),
-        *("latbench.report", "latbench.target"),
+        *("fbnet_search.choose", "fbnet_search.latencies", "fbnet_search.run"),
+        *("latbench.space", "latbench.lut"),
     ),
+    "fbnet_search.output": ("fbnet_search.result", "latbench.lut", "latbench.report"),
     "fbnet_search.training": (
-        *("fbnet_search.choose", "fbnet_search.data", "fbnet_search.result", "fbnet_search.run"),
-        *("fbnet_search.supernet", "latbench.export", "latbench.lut", "latbench.runtime"),
-        *("latbench.space", "latbench.target"),
+        *("fbnet_search.data", "fbnet_search.latencies", "fbnet_search.output"),
+        *("fbnet_search.result", "fbnet_search.run", "fbnet_search.supernet"),
+        *("latbench.export", "latbench.lut", "latbench.runtime", "latbench.space"),
+        "latbench.target",
     ),
     "fbnet_search.request": (
-        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.run"),
-        *("latbench.lut", "latbench.space", "latbench.target"),
+        "fbnet_search.choose",
+        *("fbnet_search.cost", "fbnet_search.run", "latbench.lut"),
+    ),
+    "fbnet_search.loop": (
+        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.data", "fbnet_search.run"),
+        *("fbnet_search.supernet", "latbench.lut"),
     ),
     "fbnet_search.engine": (
-        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.data", "fbnet_search.request"),
-        *("fbnet_search.result", "fbnet_search.run", "fbnet_search.supernet"),
-        *("latbench.lut", "latbench.space"),
+        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.data", "fbnet_search.loop"),
+        *("fbnet_search.output", "fbnet_search.request", "fbnet_search.result"),
+        *("fbnet_search.run", "fbnet_search.supernet", "latbench.space"),
     ),
     "fbnet_search.cli": (
-        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.engine", "fbnet_search.result"),
-        *("fbnet_search.run", "fbnet_search.training"),
-        *("latbench.cli", "latbench.lut", "latbench.space", "latbench.target"),
+        *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.data", "fbnet_search.engine"),
+        *("fbnet_search.latencies", "fbnet_search.result", "fbnet_search.run"),
+        *("fbnet_search.training", "latbench.cli", "latbench.lut"),
     ),
     "fbnet_search": (
         *(

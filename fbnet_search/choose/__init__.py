@@ -1,1 +1,1 @@
-"""From a trained supernet to networks: derivation, judging, and timing of finalists."""
+"""From a trained supernet to networks: derivation, ranking, and verification of the finalists."""

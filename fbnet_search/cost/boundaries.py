@@ -1,8 +1,8 @@
-"""What transitions between grouped blocks and others add to networks of a search space.
+"""Boundary costs: layout conversions between grouped blocks and others, in networks of a search space.
 
-A transition is between a block and the next one that is no identity skip, so its cost is no sum over
-layers. But all that a block must know of those before it is whether the last one is grouped; that makes
-expectations, extremes and the derivation's program exact at a cost linear in the layers.
+A boundary lies between a block and the next one that is no identity skip, so boundary costs are no sum over
+layers. But a block's cost depends on those before it only through whether the last of them is grouped. This
+makes expectations, extremes and the 0-1 program exact at a cost linear in the number of layers.
 """
 
 import math
@@ -23,11 +23,11 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Transitions:
-    """The cost of each kind of transition into each layer, and into the head at last.
+class BoundaryCosts:
+    """The cost of each kind of boundary before each layer and before the head, milliseconds.
 
-    `costs` has the shape (layers + 1, kinds), in the order of `Boundary`; `grouped` and `plain` tell,
-    in the shape (layers, candidates), 1 where a candidate's block is grouped or not, and both 0 where it
+    `costs` has the shape (layers + 1, kinds), in the order of `Boundary`. `grouped` and `plain`, of
+    shape (layers, candidates), are 1 where a candidate's block is grouped or is not; both are 0 where it
     is an identity.
     """
 
@@ -41,10 +41,12 @@ class Transitions:
         It is differentiable in `weights`, and exact for one-hot ones.
         """
         grouped, plain = (weights * self.grouped).sum(1), (weights * self.plain).sum(1)
-        # Operations on single numbers cost more than what they compute, so there are few.
+        # The overhead of scalar operations dominates, so this loop has as few as possible.
         costs = self.costs.tolist()
         total = weights.new_zeros(())
-        before = weights.new_zeros(())  # that the last block is grouped; the stem is not
+        before = weights.new_zeros(
+            ()
+        )  # probability that the last block is grouped; the stem is not
         for (to, out, between), here, other in zip(costs[:-1], grouped, plain, strict=True):
             total = total + here * (to + (between - to) * before) + out * before * other
             before = here + before * (1 - here - other)
@@ -52,7 +54,7 @@ class Transitions:
         return expected
 
     def of_choices(self, choices: Sequence[int]) -> float:
-        """The cost of one candidate's index a layer."""
+        """The cost of the network with these candidate indices, one for each layer."""
         total, before = 0.0, False
         for costs, grouped, plain, choice in zip(
             self.costs[:-1].tolist(), self.grouped, self.plain, choices, strict=True
@@ -64,12 +66,12 @@ class Transitions:
         return total + _cost(self.costs[-1].tolist(), before, False)
 
     def extreme(self, layers: Floats, choose: Callable[..., float]) -> float:
-        """The least (`min`) or the most (`max`) that `layers` and transitions cost together.
+        """The least (`min`) or largest (`max`) sum of `layers` and boundary costs over all networks.
 
         Args:
-            layers: what each candidate costs besides, shape (layers, candidates).
+            layers: the other costs of each candidate, shape (layers, candidates).
         """
-        worst = choose(-math.inf, math.inf) * -1  # what is never chosen
+        worst = choose(-math.inf, math.inf) * -1  # never chosen
         best = {False: 0.0, True: worst}
         for row, costs, grouped, plain in zip(
             layers,
@@ -98,8 +100,8 @@ def _cost(costs: list[float], before: bool, now: bool) -> float:
     return 0.0 if made is None else costs[_KINDS.index(made)]
 
 
-def transitions_of(lut: Lut) -> Transitions | None:
-    """The milliseconds of transitions in networks of the LUT's space; None if it says nothing of them."""
+def boundary_costs(lut: Lut) -> BoundaryCosts | None:
+    """The boundary costs in networks of the LUT's space; None if its correction has none."""
     if lut.correction is None or not any(lut.correction.boundary_costs.values()):
         return None
     space = lut.search_space
@@ -108,23 +110,23 @@ def transitions_of(lut: Lut) -> Transitions | None:
     inputs.append(space.head_ops()[0].input_shape)
     costs = [[lut.boundary_ms(kind, math.prod(shape)) for kind in Boundary] for shape in inputs]
     groups = np.array([[op.groups if op else 0 for op in row] for row in table])
-    return Transitions(
+    return BoundaryCosts(
         torch.tensor(costs, dtype=torch.float64),
         torch.from_numpy((groups > 1).astype(float)),
         torch.from_numpy((groups == 1).astype(float)),
     )
 
 
-class Program:
-    """The variables by which a linear program of choices knows transitions.
+class BoundaryProgram:
+    """The variables and constraints that express boundary costs in a 0-1 program of choices.
 
-    Beside one variable x a candidate of each layer there are, for every layer l,
+    Besides a variable x for each candidate of each layer, there are for every layer l
 
-        before_l     whether the last block before it is grouped; this for the head, too
-        between_l    the same, and the layer's own block is grouped
-        leaving_l    the same, and the layer's own block is not, and is no identity
+        before_l     whether the last block before it is grouped; also for the head
+        between_l    before_l, and the layer's own block is grouped
+        leaving_l    before_l, and the layer's own block is neither grouped nor an identity
 
-    each 0 or 1. As grouped, plain and identity candidates share a layer's one,
+    each 0 or 1. As each layer has one candidate, grouped, plain or an identity,
 
         before_(l+1) = grouped_l + before_l - between_l - leaving_l
     """
@@ -139,7 +141,7 @@ class Program:
         self._leaving = self._between[-1] + 1 + np.arange(layers)
 
     def constraints(self) -> list[LinearConstraint]:
-        """What ties these variables to the choices."""
+        """The constraints that tie these variables to the choices."""
         layers, candidates = self.grouped.shape
         rows, low, high = [], [], []
 
@@ -170,7 +172,7 @@ class Program:
         return [LinearConstraint(np.array(rows), low, high)]
 
     def coefficients(self, costs: Floats) -> Floats:
-        """What each variable costs, for transitions of `costs`, shape (layers + 1, kinds)."""
+        """The cost of each variable, for boundary costs of shape (layers + 1, kinds)."""
         to, out, between = costs.T
         row = np.zeros(self.count)
         row[: self._first] = (self.grouped * to[:-1, None]).ravel()

@@ -1,15 +1,14 @@
-"""What a network may cost besides time: MACs, weights, activations in memory, bytes of its file.
+"""Costs besides latency, and constraints on them: MACs, weights, activation memory, file size.
 
-A constraint reads `macs<=300M`; the costs are those of the space's ops:
+A constraint is written `macs<=300M`. The costs of a network follow from its ops:
 
     macs         multiply-accumulates of convolution and linear layers
     params       convolution and linear weights, as FBNet's releases count them
-    activations  values that must be in memory at once, at the network's peak
-    bytes        of the exported file, for the LUT's runtime and precision; with LUTs of several, of
-                 each of the files
+    activations  values in memory at once, at the network's peak
+    bytes        of the exported file, for the LUT's runtime and precision; with LUTs of several formats,
+                 of each file
 
-The first two and the last are sums over the ops. The peak is a maximum: an op fits, or it is out,
-whatever stands elsewhere in the network.
+Activations are a maximum over the ops, so each op fits or does not fit by itself; the others are sums.
 """
 
 import math
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fbnet_search.cost.boundaries import Transitions
+from fbnet_search.cost.boundaries import BoundaryCosts
 from latbench.errors import BadRequest, UnknownName
 from latbench.graph.lowering import Add, Conv, Graph, Linear, lower
 from latbench.runtime.registry import descriptor
@@ -35,46 +34,46 @@ _SUFFIXES = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi"
 
 @dataclass(frozen=True)
 class Cost:
-    """What the choices cost: `layers` of shape (layers, candidates), and `fixed`, the ops around them.
+    """The costs of the candidates, `layers` of shape (layers, candidates), and of the `fixed` other ops.
 
-    `peak` tells whether the network's cost is the largest of all, or else their sum, to which
-    `transitions` add what they cost.
+    With `peak` a network's cost is the maximum of its ops' costs; otherwise it is their sum plus the
+    boundary costs.
     """
 
     layers: NDArray[np.float64]
     fixed: float
     peak: bool
-    transitions: Transitions | None = None
+    boundaries: BoundaryCosts | None = None
 
     def of(self, choices: Iterable[int]) -> float:
-        """The cost of a network with one candidate's index a layer."""
-        picked = list(choices)
-        chosen = [row[choice] for row, choice in zip(self.layers, picked, strict=True)]
+        """The cost of the network with these candidate indices, one for each layer."""
+        indices = list(choices)
+        chosen = [row[choice] for row, choice in zip(self.layers, indices, strict=True)]
         if self.peak:
             return float(max(self.fixed, *chosen))
-        made = 0.0 if self.transitions is None else self.transitions.of_choices(picked)
-        return float(self.fixed + sum(chosen)) + made
+        boundary = 0.0 if self.boundaries is None else self.boundaries.of_choices(indices)
+        return float(self.fixed + sum(chosen)) + boundary
 
     @property
     def least(self) -> float:
-        """The least that any network costs."""
-        if self.transitions is not None:
-            return self.fixed + self.transitions.extreme(self.layers, min)
+        """The cost of the cheapest network."""
+        if self.boundaries is not None:
+            return self.fixed + self.boundaries.extreme(self.layers, min)
         return self.of(self.layers.argmin(1).tolist())
 
     @property
     def most(self) -> float:
-        """The most that any network costs."""
-        if self.transitions is not None:
-            return self.fixed + self.transitions.extreme(self.layers, max)
+        """The cost of the most expensive network."""
+        if self.boundaries is not None:
+            return self.fixed + self.boundaries.extreme(self.layers, max)
         return self.of(self.layers.argmax(1).tolist())
 
 
 def parse_constraints(texts: Iterable[str]) -> dict[str, float]:
-    """Read constraints such as `macs<=300M,params<=5M`: what may be spent, by kind.
+    """Parse constraints such as `macs<=300M,params<=5M` into limits by kind.
 
     Raises:
-        BadRequest: one cannot be read, is of an unknown kind, or stands twice.
+        BadRequest: a constraint cannot be parsed, is of an unknown kind, or is given twice.
     """
     limits: dict[str, float] = {}
     for text in (part.strip() for whole in texts for part in whole.split(",")):
@@ -84,13 +83,13 @@ def parse_constraints(texts: Iterable[str]) -> dict[str, float]:
         if match is None:
             raise BadRequest(
                 f"{text!r} is not a constraint",
-                hint="write it like: --constraint 'macs<=300M,params<=5M'",
+                hint="write constraints like: --constraint 'macs<=300M,params<=5M'",
             )
         kind = match[1]
         if kind not in KINDS:
             raise UnknownName("constraint", kind, KINDS)
         if kind in limits:
-            raise BadRequest(f"there are two constraints of {kind}")
+            raise BadRequest(f"the constraint {kind} is given twice")
         limits[kind] = float(match[2]) * _SUFFIXES[match[3] or ""]
     return limits
 
@@ -98,28 +97,27 @@ def parse_constraints(texts: Iterable[str]) -> dict[str, float]:
 def costs_of(
     kinds: Iterable[str], space: SearchSpace, runtime: Runtime, precision: Precision
 ) -> dict[str, Cost]:
-    """The cost of every choice in `space`, with its default head, by kind."""
+    """The costs of networks of `space` with its default head, by kind."""
     return {kind: _cost(kind, space, runtime, precision) for kind in kinds}
 
 
 def in_formats(
     limits: Mapping[str, float], space: SearchSpace, formats: Iterable[tuple[Runtime, Precision]]
 ) -> tuple[dict[str, float], dict[str, Cost]]:
-    """The limits of a network that is written in `formats`, and the cost of every choice; by kind.
+    """Limits and costs by kind, with the limit of `bytes` expanded to one for each format.
 
-    Each file must keep a limit of `bytes`: with several formats it stands for one limit a format, such
-    as `bytes of onnx int8`.
+    With several formats the expanded kinds are called, for instance, `bytes of onnx int8`.
 
     Raises:
-        BadRequest: bytes are limited, and those of a format are not modelled.
+        BadRequest: `bytes` is limited, and the file size in a format is not modelled.
     """
-    several = list(dict.fromkeys(formats))
+    distinct = list(dict.fromkeys(formats))
     expanded: dict[str, float] = {}
     costs: dict[str, Cost] = {}
     for kind, limit in limits.items():
-        # What is no file's costs the same in every format.
-        for runtime, precision in several if kind == "bytes" else several[:1]:
-            apart = kind == "bytes" and len(several) > 1
+        # Only the file size depends on the format.
+        for runtime, precision in distinct if kind == "bytes" else distinct[:1]:
+            apart = kind == "bytes" and len(distinct) > 1
             name = f"{kind} of {runtime} {precision}" if apart else kind
             expanded[name] = limit
             costs[name] = _cost(kind, space, runtime, precision)
@@ -127,25 +125,25 @@ def in_formats(
 
 
 def require_affordable(limits: Mapping[str, float], costs: Mapping[str, Cost]) -> None:
-    """Make sure that for each limit by itself some network keeps it.
+    """Check that each limit, taken alone, is kept by some network.
 
     Raises:
-        BadRequest: for one there is none; the message names the least possible.
+        BadRequest: no network keeps a limit; the message gives the least possible value.
     """
     for kind, limit in limits.items():
         if costs[kind].least > limit:
-            # One limit is given for the files of all formats.
+            # The option takes one limit for the files of all formats.
             given = kind.partition(" of ")[0]
             together = max(cost.least for name, cost in costs.items() if name.startswith(given))
             raise BadRequest(
-                f"no network of this space has {kind} <= {limit:g}: "
-                f"the least possible is {math.ceil(costs[kind].least)}",
+                f"{kind} must be at least {math.ceil(costs[kind].least)}, the least of any network of "
+                f"this space, got {limit:g}",
                 hint=f"give --constraint '{given}<={math.ceil(together)}' or more",
             )
 
 
 def _cost(kind: str, space: SearchSpace, runtime: Runtime, precision: Precision) -> Cost:
-    known: dict[OpSpec | None, float] = {None: 0.0}  # an identity costs nothing
+    known: dict[OpSpec | None, float] = {None: 0.0}  # None is an identity, which is free
 
     def of(op: OpSpec | None) -> float:
         if op not in known:
@@ -172,7 +170,7 @@ def _of_op(kind: str, op: OpSpec, runtime: Runtime, precision: Precision) -> flo
 
 
 def _peak(graph: Graph) -> int:
-    """The most values that are needed at once while `graph` runs, node by node."""
+    """The largest number of values in memory at once while the nodes of `graph` run in order."""
     sizes = {name: int(np.prod(shape)) for name, shape in graph.shapes.items()}
     reads = [
         {node.input, node.other} if isinstance(node, Add) else {node.input} for node in graph.nodes
@@ -189,12 +187,12 @@ def _bytes(graph: Graph, runtime: Runtime, precision: Precision) -> float:
     overhead = descriptor(runtime).file_overhead.get(precision)
     if overhead is None:
         raise BadRequest(
-            f"the bytes of {runtime} files in {precision} are not modelled",
-            hint="constrain params, or search on a LUT of another runtime",
+            f"the size of {runtime} files in {precision} is not modelled",
+            hint="constrain params instead of bytes, or search with a LUT of another runtime",
         )
-    a_node, a_channel = overhead
-    total = a_node * len(graph.nodes)
+    per_node, per_channel = overhead
+    total = per_node * len(graph.nodes)
     for node in graph.nodes:
         if isinstance(node, Conv | Linear):
-            total += precision.bytes * node.weight.size + (4 + a_channel) * node.bias.size
+            total += precision.bytes * node.weight.size + (4 + per_channel) * node.bias.size
     return total

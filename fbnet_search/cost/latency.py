@@ -1,13 +1,13 @@
 """The latency of a relaxed network, from a LUT.
 
-What a LUT predicts for a network is the corrected sum of its entries and what its transitions take:
+A LUT predicts the latency of a network as the corrected sum of its entries plus boundary costs:
 
-    ms(m) = fixed + sum over layers l, candidates i of m[l, i] * layer_ms[l, i] + transitions(m)
+    ms(m) = fixed + sum over layers l, candidates i of m[l, i] * layer_ms[l, i] + boundaries(m)
 
-where `fixed` is the stem, head, pool, classifier and the correction's offset, and every entry is
-multiplied by the correction's scale and its own factor. With one-hot m this is
-`latbench.lut.predict_latency`; with probabilities it is the exact expectation of independent choices.
-Most LUTs say nothing of transitions; then it is linear in m.
+where `fixed` comprises stem, head, pool, classifier and the correction's offset, and every entry is
+multiplied by the correction's scale and its own factor. With one-hot m this equals
+`latbench.lut.predict_latency`; with probabilities it is the exact expectation over independent choices.
+Most LUTs have no boundary costs; then it is linear in m.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fbnet_search.cost.boundaries import Transitions, transitions_of
+from fbnet_search.cost.boundaries import BoundaryCosts, boundary_costs
 from fbnet_search.cost.constraints import Cost
 from latbench.errors import LutRefused
 from latbench.lut import Lut
@@ -27,11 +27,11 @@ _MICROSECOND = 1e-3  # in milliseconds
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """Corrected milliseconds: `layer_ms` of shape (layers, candidates), float64, and `fixed_ms`."""
+    """Corrected latencies, ms: `layer_ms` of shape (layers, candidates), float64, and `fixed_ms`."""
 
     layer_ms: Tensor
     fixed_ms: float
-    transitions: Transitions | None = None
+    boundaries: BoundaryCosts | None = None
 
     def of(self, weights: Tensor) -> Tensor:
         """Return the latency, a scalar in ms, of weights of shape (layers, candidates).
@@ -39,16 +39,16 @@ class LatencyModel:
         It is differentiable in `weights`.
         """
         summed = self.fixed_ms + (weights * self.layer_ms).sum()
-        return summed if self.transitions is None else summed + self.transitions.of(weights)
+        return summed if self.boundaries is None else summed + self.boundaries.of(weights)
 
     def of_choices(self, choices: Sequence[int]) -> float:
-        """Return the latency in ms of one candidate's index a layer."""
+        """Return the latency in ms of the network with these candidate indices, one for each layer."""
         return self.cost.of(choices)
 
     @property
     def cost(self) -> Cost:
-        """The latency as one of the costs that choices have, ms."""
-        return Cost(self.layer_ms.numpy(), self.fixed_ms, peak=False, transitions=self.transitions)
+        """The latency as a cost, ms."""
+        return Cost(self.layer_ms.numpy(), self.fixed_ms, peak=False, boundaries=self.boundaries)
 
     @property
     def fastest_ms(self) -> float:
@@ -66,18 +66,18 @@ def latency_model(lut: Lut) -> LatencyModel:
 
     Raises:
         MissingOps: the LUT lacks ops; the message lists them and the command that measures them.
-        LutRefused: its correction makes the fastest network take no time at all.
+        LutRefused: it predicts at most a microsecond for the fastest network.
     """
     space = lut.search_space
     table = [[space.op(layer, candidate) for candidate in CANDIDATES] for layer in space.layers]
     around = [space.stem, *space.head_ops()]
     ops = [space.stem, *(op for row in table for op in row if op), *space.head_ops()]
     lut.require(ops, f"the search space {space}")
-    # An identity skip is no op and costs nothing.
+    # An identity skip is no op and takes no time.
     entries = [[lut.corrected_ms(op) if op else 0.0 for op in row] for row in table]
     layer_ms = torch.tensor(entries, dtype=torch.float64)
     fixed_ms = lut.offset_ms + sum(map(lut.corrected_ms, around))
-    model = LatencyModel(layer_ms, fixed_ms, transitions_of(lut))
+    model = LatencyModel(layer_ms, fixed_ms, boundary_costs(lut))
     if model.fastest_ms <= _MICROSECOND:
         raise LutRefused(
             f"the LUT of {lut.target} predicts {model.fastest_ms:.4g} ms for the fastest network",

@@ -1,8 +1,8 @@
-"""Batches of images: cut, augmented and read ahead, the same ones however many processes take part.
+"""Batches of images: cropped, augmented and prefetched; the same for any number of processes.
 
-What is random about a batch follows from its pass's seed and its number alone. So it can be prepared
-while the one before is computed, a resumed pass goes on as it would have, and of several processes
-each prepares its own part of the batch that one process would have seen.
+All randomness of a batch derives from its pass's seed and its number. So the next batch can be prepared
+while one is computed, a resumed pass continues identically, and each of several processes prepares its
+own part of the batch that a single process would have seen.
 """
 
 import time
@@ -16,15 +16,15 @@ from torch.nn import functional
 
 from fbnet_search.data.images import Split
 
-#: A pass that waits longer than this share of its time is held up by its images.
+#: Where a pass spends at least this share of its time waiting for images, the input is the bottleneck.
 BOTTLENECK = 0.2
 
 _ASPECT = (3 / 4, 4 / 3)  # of a random crop
 
 
 @dataclass
-class Intake:
-    """How fast images came: seconds spent on preparing them, and spent waiting for them."""
+class InputStats:
+    """Input throughput of a pass: seconds spent preparing images, and seconds spent waiting for them."""
 
     images: int = 0
     prepared_s: float = 0.0
@@ -33,33 +33,33 @@ class Intake:
 
     @property
     def images_s(self) -> float:
-        """Images a second that the pipeline can give; 0 before the first."""
+        """Images per second that the pipeline can deliver; 0 before the first."""
         return self.images / self.prepared_s if self.prepared_s else 0.0
 
     @property
     def waiting(self) -> float:
-        """The share of the time so far that was spent waiting for images."""
+        """Share of the elapsed time that was spent waiting for images."""
         return self.waited_s / max(time.perf_counter() - self.started, 1e-9)
 
     @property
-    def told(self) -> str:
-        """What a progress bar adds when images hold a pass up; empty when they do not."""
+    def bottleneck_note(self) -> str:
+        """A suffix for the progress bar where the input is the bottleneck; else empty."""
         if self.waiting < BOTTLENECK or self.waited_s < 1:
             return ""
         return f", {self.waiting:.0%} waiting for images ({self.images_s:.0f}/s)"
 
     def to_dict(self) -> dict[str, float]:
-        """What events tell of it."""
+        """The figures in `events.jsonl`."""
         return {"images_s": self.images_s, "waiting": self.waiting}
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images.
+    """Augmentation of training images.
 
-    With `crop_area` below 1, each is a random crop of at least that share of the picture, as is usual
-    for ImageNet (Szegedy et al., CVPR 2015, section 6; 0.08 there); else it is shifted by up to an
-    eighth of its size. `flips` mirrors half of them.
+    With `crop_area` below 1, each image is a random crop of at least that share of the picture, as is
+    usual for ImageNet (Szegedy et al., CVPR 2015, section 6; 0.08 there); otherwise it is shifted by up
+    to an eighth of its size. `flips` mirrors half of the images.
     """
 
     crop_area: float = 1.0
@@ -79,10 +79,10 @@ def batches(
     """Yield (images, labels) of the split's `numbers`, in batches of about equal size up to `size`.
 
     Args:
-        seed: of what is random in the augmentation; it is not needed without.
-        augmentation: None leaves the images as they are.
-        start: batches to leave out at the beginning.
-        part: (which, of how many) parts of every batch to give.
+        seed: of the augmentation; not needed without one.
+        augmentation: None leaves the images unchanged.
+        start: number of batches to skip.
+        part: (rank, world): yield part `rank` of `world` equal parts of every batch.
 
     Yields:
         float images (N, 3, S, S) in channels_last, and int64 labels (N,).
@@ -103,16 +103,16 @@ def batches(
 
 
 def batch_count(images: int, size: int) -> int:
-    """How many batches of up to `size` hold `images`."""
+    """The number of batches of up to `size` that `images` make."""
     return -(-images // size)
 
 
 def read_ahead(
-    source: Iterator[tuple[Tensor, Tensor]], intake: Intake, pinned: bool = False
+    source: Iterator[tuple[Tensor, Tensor]], stats: InputStats, pinned: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what `source` yields; the next batch is prepared while one is worked on.
+    """Yield the batches of `source`, each prepared in a thread while the one before is computed.
 
-    `pinned` puts it where an accelerator copies it from without waiting.
+    `pinned` puts them in page-locked memory, from which an accelerator copies asynchronously.
     """
 
     def prepare() -> tuple[Tensor, Tensor] | None:
@@ -121,8 +121,8 @@ def read_ahead(
         if batch is not None:
             if pinned:
                 batch = batch[0].pin_memory(), batch[1].pin_memory()
-            intake.images += len(batch[1])
-            intake.prepared_s += time.perf_counter() - started
+            stats.images += len(batch[1])
+            stats.prepared_s += time.perf_counter() - started
         return batch
 
     with ThreadPoolExecutor(1) as reader:
@@ -130,7 +130,7 @@ def read_ahead(
         while True:
             started = time.perf_counter()
             batch = coming.result()
-            intake.waited_s += time.perf_counter() - started
+            stats.waited_s += time.perf_counter() - started
             if batch is None:
                 return
             coming = reader.submit(prepare)
@@ -145,7 +145,7 @@ def _augmented(
     augmentation: Augmentation,
     generator: torch.Generator,
 ) -> Tensor:
-    """The images `chosen`, number `own` of a batch of `count`, augmented; uint8 (N, 3, S, S)."""
+    """The images `chosen`, at positions `own` of a batch of `count`, augmented; uint8 (N, 3, S, S)."""
     mirrored = torch.rand(count, generator=generator).lt(0.5 if augmentation.flips else 0.0)[own]
     if augmentation.crop_area < 1:
         boxes = _random_boxes(count, augmentation.crop_area, generator)[own]
@@ -157,7 +157,7 @@ def _augmented(
 
 
 def _shifted(pixels: Tensor, drawn: Tensor) -> Tensor:
-    """Shift each image by up to an eighth of its size, repeating its edge; `drawn` is in [0, 1)."""
+    """Shift each image by up to an eighth of its size, replicating edges; `drawn` is uniform in [0, 1)."""
     size = pixels.shape[-1]
     margin = size // 8
     padded = functional.pad(pixels.float(), (margin,) * 4, mode="replicate").to(pixels.dtype)
@@ -169,8 +169,8 @@ def _shifted(pixels: Tensor, drawn: Tensor) -> Tensor:
 def _random_boxes(count: int, least: float, generator: torch.Generator) -> Tensor:
     """Boxes (left, top, right, bottom) as shares of the picture, shape (count, 4).
 
-    The area is uniform in [least, 1], the logarithm of the aspect uniform in that of 3/4 to 4/3;
-    what is wider or higher than the picture is cut to it.
+    The area is uniform in [least, 1], the logarithm of the aspect ratio uniform in [log 3/4, log 4/3];
+    boxes are clipped to the picture.
     """
     area, aspect, x, y = torch.rand(4, count, generator=generator)
     low, high = (torch.tensor(ratio).log() for ratio in _ASPECT)

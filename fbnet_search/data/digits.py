@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1797 images of 8x8, part of its wheel, scaled up to the input size."""
+"""scikit-learn's handwritten digits: 1797 images of 8x8, part of its wheel, scaled up to the image size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fbnet_search.data.images import Box, ImageData, Split
 
-#: Share of the images that are kept to test on.
+#: Share of the images that are held out for testing.
 _TEST_SHARE = 0.2
 
 
@@ -18,33 +18,38 @@ _TEST_SHARE = 0.2
 class _TensorImages:
     pixels: Tensor
 
+    @property
+    def size(self) -> int:
+        return self.pixels.shape[-1]
+
     def __len__(self) -> int:
         return len(self.pixels)
 
     def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
         pixels = self.pixels[torch.as_tensor(numbers, dtype=torch.int64)]
-        return pixels if boxes is None else _cut(pixels, boxes)
+        return pixels if boxes is None else _cropped(pixels, boxes)
 
 
-def _cut(pixels: Tensor, boxes: Sequence[Box]) -> Tensor:
-    """The box of each image, scaled to the image's size; uint8 (N, 3, S, S)."""
+def _cropped(pixels: Tensor, boxes: Sequence[Box]) -> Tensor:
+    """The box of each image, scaled back to the image's size; uint8 (N, 3, S, S)."""
     left, top, right, bottom = torch.tensor(boxes, dtype=torch.float32).T
-    # What maps (-1, 1), an image's edges, to the edges of the box.
+    # The affine map of (-1, 1), an image's edges, to the edges of the box.
     affine = torch.zeros(len(pixels), 2, 3)
     affine[:, 0, 0], affine[:, 0, 2] = right - left, right + left - 1
     affine[:, 1, 1], affine[:, 1, 2] = bottom - top, bottom + top - 1
     grid = functional.affine_grid(affine, list(pixels.shape), align_corners=False)
-    cut = functional.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
-    return cut.round().clamp(0, 255).byte()
+    crop = functional.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+    return crop.round().clamp(0, 255).byte()
 
 
-def digits(input_size: int) -> ImageData:
+def digits(image_size: int) -> ImageData:
+    """Return the digits at `image_size` x `image_size`, with a fixed, stratified split."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     source = load_digits()
     grey = torch.from_numpy(source.images).float()[:, None] * (255 / 16)  # 0 to 16 in the source
-    scaled = functional.interpolate(grey, size=(input_size, input_size), mode="bilinear")
+    scaled = functional.interpolate(grey, size=(image_size, image_size), mode="bilinear")
     pixels = scaled.round().clamp(0, 255).byte().expand(-1, 3, -1, -1)
     labels = torch.from_numpy(source.target).long()
     train, test = train_test_split(

@@ -1,4 +1,4 @@
-"""Images by number, and a data set of them with its fixed split."""
+"""Images by index, and a data set of them with its fixed split."""
 
 import hashlib
 import struct
@@ -15,10 +15,10 @@ from latbench.errors import LatbenchError
 
 _CACHED_BYTES = 512 << 20
 
-#: Left, top, right and bottom of a part of a picture, as shares of its width and height.
+#: Left, top, right and bottom of a crop, as shares of the picture's width and height.
 Box = Sequence[float]
 
-#: What Pillow's readers raise at broken files; its documentation lists only the first three.
+#: What Pillow's readers raise on broken files; its documentation lists only the first three.
 _UNREADABLE = (
     *(OSError, ValueError, SyntaxError),
     *(EOFError, TypeError, LookupError, ArithmeticError, struct.error),
@@ -26,15 +26,19 @@ _UNREADABLE = (
 
 
 class Images(Protocol):
-    """Images by number."""
+    """Images by index."""
+
+    @property
+    def size(self) -> int:
+        """Height and width of every image, pixels."""
 
     def __len__(self) -> int: ...
 
     def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
-        """Return images as uint8, shape (len(numbers), 3, S, S); of each only its box, if given.
+        """Return images as uint8, shape (len(numbers), 3, S, S); each cropped to its box, if given.
 
         Raises:
-            LatbenchError: one cannot be read; the message names its file.
+            LatbenchError: an image cannot be read; the message names its file.
         """
 
 
@@ -51,9 +55,9 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set at one input size: `name` as the user wrote it, classes, and its fixed split.
+    """A data set at one image size: `name` as the user wrote it, class names, and the fixed split.
 
-    `flips` says whether a mirrored image is of the same class.
+    `flips` says whether mirroring an image keeps its class.
     """
 
     name: str
@@ -62,8 +66,13 @@ class ImageData:
     test: Split
     flips: bool
 
+    @property
+    def image_size(self) -> int:
+        """Height and width of every image, pixels."""
+        return self.train.images.size
+
     def to_dict(self) -> dict[str, str | int]:
-        """What the data are, as JSON data."""
+        """Name and counts, as JSON data."""
         return {
             "name": self.name,
             "classes": len(self.classes),
@@ -75,7 +84,7 @@ class ImageData:
 def some_classes(data: ImageData, count: int) -> ImageData:
     """Return `data` with `count` of its classes, chosen by the hash of their names.
 
-    0, or a count it does not exceed, leaves it as it is.
+    With 0, or with at least as many as there are, `data` is returned unchanged.
     """
     if not 0 < count < len(data.classes):
         return data
@@ -98,6 +107,10 @@ class _ChosenImages:
     source: Images
     numbers: Tensor
 
+    @property
+    def size(self) -> int:
+        return self.source.size
+
     def __len__(self) -> int:
         return len(self.numbers)
 
@@ -106,12 +119,12 @@ class _ChosenImages:
 
 
 class StoredImages:
-    """Encoded pictures, decoded when asked for; small sets are kept in memory once decoded.
+    """Encoded pictures, decoded on demand; a set of up to 512 MiB stays in memory once decoded.
 
     Args:
         names: of the pictures, for messages.
-        size: images are size x size.
-        open_file: opens the picture of a number.
+        size: height and width of the decoded images, pixels.
+        open_file: opens the picture of an index.
     """
 
     def __init__(
@@ -119,15 +132,20 @@ class StoredImages:
     ) -> None:
         self._names, self._size, self._open = tuple(names), size, open_file
         cached = len(self._names) * 3 * size * size <= _CACHED_BYTES
-        # Memory that is not written to is not taken yet.
+        # The operating system allocates pages when they are first written.
         self._kept = torch.empty(len(names), 3, size, size, dtype=torch.uint8) if cached else None
         self._known = torch.zeros(len(names), dtype=torch.bool)
+
+    @property
+    def size(self) -> int:
+        """Height and width of every image, pixels."""
+        return self._size
 
     def __len__(self) -> int:
         return len(self._names)
 
     def read(self, numbers: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
-        """See `Images.read`; a box is of the whole picture, without one it is its centre square."""
+        """See `Images.read`; boxes refer to the whole picture, the default is its centre square."""
         if boxes is not None or self._kept is None:
             return self._all_decoded(numbers, [None] * len(numbers) if boxes is None else boxes)
         chosen = torch.as_tensor(numbers, dtype=torch.int64)
@@ -138,7 +156,7 @@ class StoredImages:
         return self._kept[chosen]
 
     def _all_decoded(self, numbers: Sequence[int], boxes: Sequence[Box | None]) -> Tensor:
-        with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
+        with ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL
             return torch.stack(list(pool.map(self._decoded, numbers, boxes)))
 
     def _decoded(self, number: int, box: Box | None) -> Tensor:
@@ -148,9 +166,9 @@ class StoredImages:
             with self._open(number) as file:
                 return _decode(file, self._size, box)
         except (*_UNREADABLE, Image.DecompressionBombError) as error:
-            # Pillow names the stream that it was given.
+            # Pillow's own message names an in-memory stream.
             unknown = isinstance(error, UnidentifiedImageError)
-            why = "it is in no known format" if unknown else str(error)
+            why = "unknown image format" if unknown else str(error)
             raise LatbenchError(
                 f"cannot read the image {self._names[number]}: {why or type(error).__name__}",
                 hint="remove the file, or replace it with an image that opens",
@@ -162,9 +180,9 @@ def _decode(file: BinaryIO, size: int, box: Box | None) -> Tensor:
     from PIL import Image, ImageOps
 
     with Image.open(file) as picture:
-        wanted = size if box is None else int(size / min(box[2] - box[0], box[3] - box[1]))
-        # JPEG can be decoded at a half, a quarter or an eighth, which takes as much less time.
-        picture.draft("RGB", (wanted, wanted))
+        least = size if box is None else int(size / min(box[2] - box[0], box[3] - box[1]))
+        # JPEGs decode faster at a half, a quarter or an eighth of their size.
+        picture.draft("RGB", (least, least))
         upright = ImageOps.exif_transpose(picture).convert("RGB")
         if box is None:
             image = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)

@@ -1,11 +1,12 @@
 """Pictures in tar files, as WebDataset lays them out: `webdataset:PATH`.
 
 PATH holds `train*.tar` and `test*.tar` (or `val*.tar`); without the latter, a fifth of the samples,
-chosen by the hash of their keys, is there to test on. A sample is the files of one key, which is a name
-up to its first dot: `n01440764_10026.jpg` and `n01440764_10026.cls`, whose content is the class.
+chosen by the hash of their keys, is held out for testing. A sample consists of the files that share a
+key, which is the name up to its first dot: `n01440764_10026.jpg` and `n01440764_10026.cls`, whose content
+is the class.
 
-Tar files are read through once, for an index of where their pictures are; pictures are then read by
-number, in any order, as those of an image folder are.
+Each tar file is scanned once to index its pictures; pictures are then read in any order, as from an
+image folder.
 """
 
 import hashlib
@@ -21,12 +22,12 @@ from latbench.errors import BadRequest, LatbenchError
 
 _PICTURES = frozenset({"jpg", "jpeg", "png", "webp", "ppm"})
 _CLASSES = frozenset({"cls", "cls.txt"})
-_TEST_SHARE = 5  # one in so many
+_HELD_OUT = 5  # one sample in this many
 
 
 @dataclass
 class _Sample:
-    """Where a picture is, and its class."""
+    """The location of a picture, and its class."""
 
     key: str
     shard: Path
@@ -41,15 +42,15 @@ class _Sample:
 
 @dataclass
 class _Shards:
-    """The samples of some tar files."""
+    """The samples of several tar files."""
 
     samples: list[_Sample] = field(default_factory=list)
 
-    def split(self, classes: list[str], input_size: int) -> Split:
+    def split(self, classes: list[str], image_size: int) -> Split:
         number = {name: n for n, name in enumerate(classes)}
         labels = torch.tensor([number[str(one.label)] for one in self.samples], dtype=torch.int64)
         return Split(
-            StoredImages([one.name for one in self.samples], input_size, self._open), labels
+            StoredImages([one.name for one in self.samples], image_size, self._open), labels
         )
 
     def _open(self, number: int) -> BytesIO:
@@ -59,12 +60,12 @@ class _Shards:
             return BytesIO(file.read(sample.size))
 
 
-def web_dataset(name: str, folder: Path, input_size: int) -> ImageData:
+def web_dataset(name: str, folder: Path, image_size: int) -> ImageData:
     """Return the data set of the tar files in `folder`, called `name`.
 
     Raises:
-        BadRequest: there are none for training, or they hold samples that lack a picture or a class.
-        LatbenchError: one is damaged; the message names it.
+        BadRequest: there are no training shards, or a sample lacks its picture or its class.
+        LatbenchError: a shard is damaged; the message names it.
     """
     train = _samples(sorted(folder.glob("train*.tar")))
     if not train:
@@ -80,12 +81,12 @@ def web_dataset(name: str, folder: Path, input_size: int) -> ImageData:
         test = [one for one in train if one.key in held_out]
         train = [one for one in train if one.key not in held_out]
     classes = _classes(train, test, folder)
-    train_split, test_split = (_Shards(part).split(classes, input_size) for part in (train, test))
+    train_split, test_split = (_Shards(part).split(classes, image_size) for part in (train, test))
     return ImageData(name, tuple(classes), train_split, test_split, flips=True)
 
 
 def _is_held_out(key: str) -> bool:
-    return hashlib.sha256(key.encode()).digest()[0] % _TEST_SHARE == 0
+    return hashlib.sha256(key.encode()).digest()[0] % _HELD_OUT == 0
 
 
 def _classes(train: list[_Sample], test: list[_Sample], folder: Path) -> list[str]:
@@ -93,12 +94,13 @@ def _classes(train: list[_Sample], test: list[_Sample], folder: Path) -> list[st
     strange = {str(one.label) for one in test} - names
     if strange:
         raise BadRequest(
-            f"{folder} has classes to test on that it has no training samples of:",
+            f"{folder} has test samples of classes without training samples:",
             details=sorted(strange)[:12],
         )
     if len(names) < 2 or not test:
         raise BadRequest(
-            f"{folder} holds too little: {len(names)} class(es), {len(test)} to test on"
+            f"{folder} must hold at least 2 classes and 1 test sample, "
+            f"got {len(names)} and {len(test)}"
         )
     numbers = all(name.isdecimal() for name in names)
     return sorted(names, key=int) if numbers else sorted(names)
@@ -141,19 +143,19 @@ def _indexed(shard: Path) -> dict[str, _Sample]:
         raise LatbenchError(f"cannot read {shard}: {error.strerror or error}") from None
     if not whole:
         raise LatbenchError(
-            f"{shard} is damaged: what follows its last file is no end", hint=_AGAIN
+            f"{shard} is damaged: it does not end with the end-of-archive block", hint=_AGAIN
         )
     return found
 
 
 def _ends_at(shard: Path, offset: int) -> bool:
-    """Whether the block of zeros with which archives end (pax(1)) is there.
+    """Whether the end-of-archive block of zeros (pax(1)) is at `offset`.
 
-    `tarfile` takes whatever is no header for the end.
+    `tarfile` accepts anything that is not a header as the end.
     """
     with shard.open("rb") as file:
         file.seek(offset)
         return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
-_AGAIN = "copy it again, or leave it out"
+_AGAIN = "copy the file again, or remove it"

@@ -1,1 +1,1 @@
-"""What searches and trainings share: recipes, epochs, checkpoints, events, several processes."""
+"""Common machinery of searches and trainings: recipes, epochs, checkpoints, events, processes."""

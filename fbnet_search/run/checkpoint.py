@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: the whole state of a run, so that a resumed run continues identically.
 
-A run keeps its last few: `checkpoint.pt` is the newest, `checkpoint.1.pt` the one before, and so on.
-Each is written whole or not at all, and one that a disk damaged is passed over for the one before.
+A run keeps its last three: `checkpoint.pt` is the newest, `checkpoint.1.pt` the one before, and so on.
+Each is written atomically; a damaged one is skipped in favour of the one before.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from latbench.errors import BadRequest, LatbenchError
 from latbench.files import remove, write_atomically
 
 _KEPT = 3
-_ANEW = "start anew, without --resume"
+_START_OVER = "start over: run the same command without --resume"
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain data to `path`, whole or not at all.
+    """Write tensors and plain data to `path` atomically.
 
     Raises:
-        OutputFailed: it cannot be written; what was there is intact.
+        OutputFailed: `path` cannot be written; its earlier content is intact.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -37,54 +37,54 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        path: of the newest.
-        what: what the run is, in messages: a search, a training.
-        identity: what must be equal for a checkpoint to be of this run; plain data.
+        path: of the newest checkpoint.
+        what: the kind of run, for messages: "a search", "a training".
+        identity: plain data that must be equal for a checkpoint to belong to this run.
     """
 
     def __init__(self, path: Path, what: str, identity: dict[str, Any]) -> None:
         self._path, self._what, self._identity = path, what, identity
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep tensors and plain data; the oldest checkpoint makes room.
+        """Write tensors and plain data as the newest checkpoint, and remove the oldest.
 
         Raises:
-            OutputFailed: it cannot be written; the newest that was there is intact.
+            OutputFailed: it cannot be written; the newest one before is intact.
         """
         for number in range(_KEPT - 1, 1, -1):
-            with contextlib.suppress(OSError):  # none there yet
+            with contextlib.suppress(OSError):  # does not exist yet
                 self._numbered(number - 1).replace(self._numbered(number))
-        # What cannot be kept a second time is no reason to stop; the newest stays until replaced.
+        # A failed copy is no reason to stop: the newest stays until it is replaced.
         with contextlib.suppress(OSError):
             _copy(self._path, self._numbered(1))
         save_tensors(self._path, state | {"identity": self._identity})
 
-    def only_newest(self) -> None:
-        """Remove those before the newest, which are of a run that this one takes the place of.
+    def remove_older(self) -> None:
+        """Remove all but the newest: they belong to an earlier run that this one replaces.
 
         Raises:
-            OutputFailed: one cannot be removed.
+            OutputFailed: a checkpoint cannot be removed.
         """
         for number in range(1, _KEPT):
             remove(self._numbered(number))
 
     def load(self) -> tuple[dict[str, Any], Path]:
-        """Return the newest checkpoint that is whole, and its file. Reading one never runs code.
+        """Return the newest undamaged checkpoint and its file. Reading one never executes code.
 
         Raises:
-            BadRequest: there is none, or it is of another run; the message says what differs.
-            LatbenchError: all are damaged.
+            BadRequest: there is no checkpoint, or it is of another run; the details say what differs.
+            LatbenchError: all checkpoints are damaged.
         """
-        there = [path for path in map(self._numbered, range(_KEPT)) if path.exists()]
-        if not there:
-            raise BadRequest(f"there is no checkpoint at {self._path}", hint=_ANEW)
-        for path in there:
+        existing = [path for path in map(self._numbered, range(_KEPT)) if path.exists()]
+        if not existing:
+            raise BadRequest(f"there is no checkpoint at {self._path}", hint=_START_OVER)
+        for path in existing:
             content = _read(path)
             if content is not None:
                 self._require_same(content["identity"], path)
                 return content, path
         raise LatbenchError(
-            f"{self._path} is not a checkpoint of {self._what}, or it is damaged", hint=_ANEW
+            f"{self._path} is damaged, or is not a checkpoint of {self._what}", hint=_START_OVER
         )
 
     def _numbered(self, number: int) -> Path:
@@ -94,21 +94,21 @@ class Checkpoints:
         differing = _differences(found, self._identity)
         if differing:
             raise BadRequest(
-                f"{path} is not of this run, but of {self._what} that differs in:",
+                f"cannot resume from {path}: it is of {self._what} with other settings:",
                 details=differing,
-                hint="give the same arguments, or start anew without --resume",
+                hint="give the settings of the checkpoint, or start over without --resume",
             )
 
 
-def _differences(there: dict[str, Any], now: dict[str, Any], within: str = "") -> list[str]:
-    """What is not the same in both, a line each; of tables, only what differs in them."""
+def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """One line for each value that differs; nested tables are compared value by value."""
     lines: list[str] = []
-    for name in there | now:
-        found, wanted = there.get(name), now.get(name)
-        if isinstance(found, dict) and isinstance(wanted, dict):
-            lines += _differences(found, wanted, f"{within}{name}.")
-        elif found != wanted:
-            lines.append(f"{within}{name}: {found!r} there, {wanted!r} now")
+    for name in then | now:
+        saved, current = then.get(name), now.get(name)
+        if isinstance(saved, dict) and isinstance(current, dict):
+            lines += _differences(saved, current, f"{prefix}{name}.")
+        elif saved != current:
+            lines.append(f"{prefix}{name}: {saved!r} in the checkpoint, {current!r} now")
     return lines
 
 
@@ -122,7 +122,7 @@ def _copy(source: Path, copy: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        with zipfile.ZipFile(path) as archive:  # which is what torch.save writes
+        with zipfile.ZipFile(path) as archive:  # the format of torch.save
             damaged = archive.testzip()
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

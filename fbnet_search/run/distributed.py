@@ -1,14 +1,14 @@
-"""One search on several processes and hosts, each step of which is that of one process on the same batch.
+"""A search on several processes and hosts; each step equals that of one process on the same batch.
 
     torchrun --nproc-per-node 4 --no-python fbnet-search --lut ... --out ...
 
-Each process computes its part of every batch. So that a step differs by rounding alone, BN takes the
-statistics of the whole batch, gradients are averaged over images, and all random numbers are drawn
-from the same seeds everywhere. Weights are averaged by PyTorch's DistributedDataParallel. The supernet
-fits into one process's memory many times over, so nothing is to be won by sharding it (FSDP).
+Each process computes its part of every batch. So that a step differs by rounding only, BN uses the
+statistics of the whole batch, gradients are averaged over images, and all processes draw random numbers
+from the same seeds. Gradients of weights are averaged by PyTorch's DistributedDataParallel. The supernet
+is small compared with activations, so sharding it (FSDP) would save nothing.
 
-Only the first process reads and writes the output folder. One that is started again by torchrun goes
-on from the newest checkpoint there, with as many processes as there are now.
+Only the first process reads and writes the output folder. Processes that torchrun restarts resume from
+the newest checkpoint there, with as many processes as there are now.
 """
 
 import os
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Peers:
-    """The processes of a run: this one's `rank`, from 0, of `world`; and where it computes."""
+    """The processes of a run: this one's `rank`, from 0, of `world`, and its compute device."""
 
     rank: int
     world: int
@@ -37,18 +37,18 @@ class Peers:
 
     @property
     def alone(self) -> bool:
-        """Whether there are no others."""
+        """Whether this is the only process."""
         return self.world == 1
 
     @property
     def restarted(self) -> bool:
-        """Whether torchrun started this process again after one had failed."""
+        """Whether torchrun restarted this process after one had failed."""
         return is_restarted()
 
     def share(self, images: int) -> tuple[float, int]:
-        """What to multiply the mean loss over this process's images by, and the images of all.
+        """The weight of this process's mean loss, and the number of images of all processes.
 
-        The mean of the products over the processes is then the mean over all images.
+        The mean over the processes of the weighted losses is then the mean over all images.
         """
         if self.alone:
             return 1.0, images
@@ -72,7 +72,7 @@ class Peers:
                     parameter.grad.copy_(self.mean(parameter.grad))
 
     def broadcast(self, value: Any) -> Any:
-        """What the first process gave; plain data and tensors."""
+        """The value of the first process; plain data and tensors."""
         if self.alone:
             return value
         box = [value]
@@ -80,10 +80,10 @@ class Peers:
         return box[0]
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """`network` as one whose weights' gradients, after backward, are means over the processes.
+        """Wrap `network` so that backward averages the gradients of its weights over the processes.
 
         Args:
-            network: the supernet, whose θ is left out: it is averaged apart, on the CPU.
+            network: the supernet; its θ is excluded, being averaged separately on the CPU.
 
         Raises:
             RuntimeError: the processes' networks differ.
@@ -91,26 +91,26 @@ class Peers:
         if self.alone:
             return network
         thetas = [name for name, _ in network.named_parameters() if name.startswith("thetas.")]
-        buffers = [name for name, _ in network.named_buffers()]  # every process computes the same
+        buffers = [name for name, _ in network.named_buffers()]  # equal in every process
         parallel = nn.parallel.DistributedDataParallel
         parallel._set_params_and_buffers_to_ignore_for_model(network, thetas + buffers)  # type: ignore[no-untyped-call]
-        # Candidates that a step leaves out, or whose weight is 0 when it is cold, have no gradients.
+        # Candidates that a step omits, or whose weight underflows to 0, have no gradients.
         return parallel(network, find_unused_parameters=True)
 
 
 def is_first() -> bool:
-    """Whether this process is the first that torchrun started, or no other was."""
+    """Whether this process is the first that torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def is_restarted() -> bool:
-    """Whether torchrun started this process again after one had failed."""
+    """Whether torchrun restarted this process after one had failed."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 @contextmanager
 def joined(compute: str) -> Iterator[Peers]:
-    """The processes that torchrun started, or this one alone.
+    """Join the processes that torchrun started, or run alone.
 
     Args:
         compute: the type of PyTorch's device: `cpu`, or that of an accelerator such as `cuda`.
@@ -132,7 +132,7 @@ def joined(compute: str) -> Iterator[Peers]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+    """The sum of a tensor over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -153,14 +153,14 @@ def _sum(values: Tensor) -> Tensor:
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm with the statistics of all processes' images; on any device, unlike PyTorch's own."""
+    """Batch norm over the images of all processes; unlike PyTorch's SyncBatchNorm it also runs on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
         if not self.training:
             return super().forward(x)
         axes, shape = (0, 2, 3), (1, -1, 1, 1)
-        # Sums and counts are not for the few digits of bfloat16.
+        # bfloat16 has too few digits for sums and counts.
         wide = torch.promote_types(x.dtype, torch.float32)
         values = torch.tensor([x.numel() / x.shape[1]], dtype=wide, device=x.device)
         sums = _sum(torch.cat([x.sum(axes, dtype=wide), values]))
@@ -181,7 +181,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def share_batch_norms(module: nn.Module) -> None:
-    """Let every BN in `module` take the statistics of all processes' images."""
+    """Make every BN in `module` use the statistics of all processes' images."""
     for one in module.modules():
         if type(one) is nn.BatchNorm2d:
             one.__class__ = SharedBatchNorm

@@ -1,7 +1,7 @@
-"""A run of epochs that can stop at any step and go on as if it had not, and that goes back when it must.
+"""A run of epochs: resumable at any step, with rollback where it diverges.
 
-What a search and a training have in common: when checkpoints are taken, what is restored from them,
-and what happens when a run diverges: back to the last checkpoint, and on at half the rates.
+The common base of searches and trainings: when checkpoints are taken, what is restored from them, and
+the rollback: to the last checkpoint, and on at half the learning rates.
 """
 
 import math
@@ -21,23 +21,23 @@ from fbnet_search.run.recipe import OnProgress, Progress
 from latbench.errors import LatbenchError
 from latbench.files import remove
 
-#: How often a run goes back and halves its rates before it gives up.
-MOST_ROLLBACKS = 3
+#: Rollbacks before a run fails.
+MAX_ROLLBACKS = 3
 
 
 class Run(ABC):
     """One run with its state.
 
     Args:
-        what: a search, a training.
+        what: the kind of run, for messages: "a search", "a training".
         checkpoints: of this run.
-        module: what is trained.
-        optimizers: that train it, by name.
-        generator: of all random numbers after the start.
-        peers: the processes of the run; the first has the checkpoints.
+        module: the module that is trained.
+        optimizers: of its parameters, by name.
+        generator: of all random numbers after initialisation.
+        peers: the processes of the run; the first reads and writes the checkpoints.
 
-    `epoch` counts the whole epochs, `current` is the pass under way (None between passes),
-    `rollbacks` counts how often the run diverged.
+    `epoch` counts finished epochs, `current` is the pass in progress (None between passes), `rollbacks`
+    counts how often the run diverged.
     """
 
     def __init__(
@@ -60,43 +60,43 @@ class Run(ABC):
 
     @abstractmethod
     def one_epoch(self, log: EventLog) -> None:
-        """Do what is left of the epoch, and count it."""
+        """Run the rest of the current epoch, and count it."""
 
     @abstractmethod
     def progress(self) -> Progress:
-        """How far the run is."""
+        """The progress of the run."""
 
     @abstractmethod
     def own_state(self) -> dict[str, Any]:
-        """What a checkpoint must hold besides what every run has; plain data."""
+        """The state of the subclass for a checkpoint; plain data."""
 
     @abstractmethod
     def restore_own(self, state: dict[str, Any]) -> None:
-        """Take over what `own_state` gave."""
+        """Restore the state that `own_state` returned."""
 
     @property
-    def caution(self) -> float:
-        """What rates are multiplied by: half as much after each time the run diverged."""
+    def lr_scale(self) -> float:
+        """The factor of all learning rates: halved by each rollback."""
         return 0.5**self.rollbacks
 
     def resume(self) -> Path:
-        """Go to the newest checkpoint that is whole; returns its file.
+        """Restore the newest undamaged checkpoint, and return its file.
 
         Raises:
             BadRequest, LatbenchError: there is none; see `Checkpoints.load`.
         """
         failed: LatbenchError | None = None
-        told: Any = None
+        loaded: Any = None
         if self.peers.first:
             try:
-                told = self._checkpoints.load()
+                loaded = self._checkpoints.load()
             except LatbenchError as error:
                 failed = error
-        failed, told = self.peers.broadcast((failed, told))
+        failed, loaded = self.peers.broadcast((failed, loaded))
         if failed is not None:
             raise failed
-        state: dict[str, Any] = told[0]
-        path: Path = told[1]
+        state: dict[str, Any] = loaded[0]
+        path: Path = loaded[1]
         try:
             self._module.load_state_dict(state["module"])
             for name, optimizer in self._optimizers.items():
@@ -108,31 +108,33 @@ class Run(ABC):
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise LatbenchError(
                 f"{path} does not hold the state of {self._what}: {error}",
-                hint="start anew, without --resume",
+                hint="start over: run the same command without --resume",
             ) from None
         return path
 
-    def begin(self, *answers: Path) -> None:
-        """Take the first checkpoint, before logs start anew: what cannot be begun leaves an earlier run's.
+    def begin(self, *stale_outputs: Path) -> None:
+        """Take the first checkpoint, then remove the outputs of an earlier run.
+
+        In this order a run that cannot start leaves the earlier one intact.
 
         Args:
-            answers: files that an earlier run left here, which would be taken for this one's.
+            stale_outputs: files of an earlier run that could be mistaken for results of this one.
 
         Raises:
             Diverged, OutputFailed: as `save`; or a file cannot be removed.
         """
         self.save()
         if self.peers.first:
-            self._checkpoints.only_newest()
-            for answer in answers:
-                remove(answer)
+            self._checkpoints.remove_older()
+            for path in stale_outputs:
+                remove(path)
 
     def save(self) -> None:
         """Take a checkpoint.
 
         Raises:
-            Diverged: what is trained holds numbers that are not finite; nothing is written.
-            OutputFailed: it cannot be written.
+            Diverged: the module has values that are not finite; nothing is written.
+            OutputFailed: the checkpoint cannot be written.
         """
         require_finite(self._module.state_dict(), f"epoch {self.epoch}")
         self._saved_at = time.monotonic()
@@ -150,13 +152,14 @@ class Run(ABC):
             }
         )
 
-    def epochs(
+    def run_epochs(
         self, count: int, log: EventLog, checkpoint_s: float, progress: OnProgress | None
     ) -> None:
-        """Do the epochs up to `count`, with a checkpoint after each and every `checkpoint_s` seconds.
+        """Run the epochs up to `count`, with a checkpoint after each and every `checkpoint_s` seconds.
 
         Raises:
-            LatbenchError: the run diverged once too often; the message says when, and what.
+            LatbenchError: the run diverged more than `MAX_ROLLBACKS` times; the message says which value
+                in which step.
             OutputFailed: a checkpoint cannot be written.
         """
         self._checkpoint_s, self._progress = checkpoint_s, progress
@@ -168,26 +171,26 @@ class Run(ABC):
                 self._roll_back(diverged, log)
 
     def step_done(self) -> None:
-        """To be called after each step."""
-        # One clock for all processes, else they part ways where one finds the run diverged.
+        """Checkpoint if it is time, and report progress; called after each step."""
+        # All processes follow the first one's clock, or one would wait for others at the checkpoint.
         if self.peers.broadcast(time.monotonic() - self._saved_at >= self._checkpoint_s):
             self.save()
-        self.tell(self.progress())
+        self.report(self.progress())
 
-    def tell(self, progress: Progress) -> None:
-        """Show how far the run is."""
+    def report(self, progress: Progress) -> None:
+        """Report the progress to the caller of the run."""
         if self._progress is not None and self.peers.first:
             self._progress(progress)
 
     def _roll_back(self, diverged: Diverged, log: EventLog) -> None:
         times = self.rollbacks + 1
-        if times > MOST_ROLLBACKS:
+        if times > MAX_ROLLBACKS:
             raise LatbenchError(
                 f"{self._what} diverged: {diverged.message}, "
-                f"after {MOST_ROLLBACKS} times at half the rates",
-                hint="give a recipe of smaller rates: --recipe FILE.toml",
+                f"after {MAX_ROLLBACKS} rollbacks, each of which halved the learning rates",
+                hint="give a recipe with smaller learning rates: --recipe FILE.toml",
             )
         self.resume()
         self.rollbacks = times
-        log.write("rollback", epoch=self.epoch, why=diverged.message, rates=self.caution)
+        log.write("rollback", epoch=self.epoch, why=diverged.message, rates=self.lr_scale)
         self.save()

@@ -1,7 +1,7 @@
-"""What a run tells while it runs: `events.jsonl` for programs, `tensorboard/` for eyes.
+"""The logs of a run: `events.jsonl` for programs, `tensorboard/` for people.
 
-TensorBoard's own writer works in a thread, whose failure (a full disk) comes late and as a
-traceback; records are written at once here, with TensorBoard's record format and messages.
+TensorBoard's own writer works in a thread, so its failure (a full disk) surfaces late and as a
+traceback. Here records are written synchronously, in TensorBoard's record format.
 """
 
 import io
@@ -19,19 +19,19 @@ from latbench.errors import OutputFailed
 from latbench.files import write_atomically
 
 _FOLDER = "tensorboard"
-_CELL = 16  # pixels of a heat map's number
+_CELL = 16  # pixels for each value of a heat map
 
 
 class EventLog:
     """Appends events to a folder's two logs.
 
     Args:
-        folder: the run's output folder, created if it is not there; None writes nothing, as a process
-            that is not the first of a run should.
-        resume_after: None starts both logs anew; n keeps what they say of epochs up to n.
+        folder: the run's output folder, created if missing; None writes nothing, for all but the first
+            process of a run.
+        resume_after: None truncates both logs; n keeps the events of epochs up to n.
 
     Raises:
-        OutputFailed: from any method, when the folder cannot be written to.
+        OutputFailed: from any method, if the folder cannot be written to.
     """
 
     def __init__(self, folder: Path | None, *, resume_after: int | None = None) -> None:
@@ -43,14 +43,14 @@ class EventLog:
         lines = [] if resume_after is None else _lines_up_to(self._path, resume_after)
         write_atomically(self._path, "".join(lines))
         try:
-            self._board = _open_board(folder / _FOLDER, anew=resume_after is None)
+            self._board = _open_board(folder / _FOLDER, truncate=resume_after is None)
         except OSError as error:
             raise _failed(folder / _FOLDER, error) from None
         if resume_after is not None:
-            self._forget_steps_after(resume_after)
+            self._discard_steps_after(resume_after)
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event to `events.jsonl`; fields are JSON data."""
+        """Append one event to `events.jsonl`; the fields are JSON data."""
         if self._folder is None:
             return
         line = json.dumps({"event": event, "time": time.time(), **fields}) + "\n"
@@ -61,7 +61,7 @@ class EventLog:
             raise _failed(self._path, error) from None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Show `values` in TensorBoard at `step`."""
+        """Write `values` to TensorBoard at `step`."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -71,7 +71,7 @@ class EventLog:
         self._record(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
 
     def heat_map(self, step: int, tag: str, shares: NDArray[np.float64]) -> None:
-        """Show a matrix of shares, 0 to 1, in TensorBoard at `step`: a row a layer, white is 1."""
+        """Write a matrix of values from 0 to 1 as an image: a row for each layer, 1 is white."""
         from PIL import Image
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -91,7 +91,7 @@ class EventLog:
         if self._board is not None:
             self._board.close()
 
-    def _forget_steps_after(self, step: int) -> None:
+    def _discard_steps_after(self, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         session = SessionLog(status=SessionLog.START)
@@ -110,12 +110,12 @@ class EventLog:
             raise _failed(Path(self._board.name), error) from None
 
 
-def _open_board(folder: Path, *, anew: bool) -> BinaryIO:
+def _open_board(folder: Path, *, truncate: bool) -> BinaryIO:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     folder.mkdir(parents=True, exist_ok=True)
-    if anew:
+    if truncate:
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
     now = time.time()
@@ -126,7 +126,7 @@ def _open_board(folder: Path, *, anew: bool) -> BinaryIO:
 
 
 def _lines_up_to(path: Path, epoch: int) -> list[str]:
-    """The whole lines of an event log that are of no epoch, or of one up to `epoch`."""
+    """The complete lines of an event log that belong to no epoch, or to one up to `epoch`."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError):
@@ -135,7 +135,7 @@ def _lines_up_to(path: Path, epoch: int) -> list[str]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:  # the last one, cut short when the run was killed
+        except ValueError:  # the last line, truncated when the run was killed
             continue
         if event.get("event") != "end" and event.get("epoch", 0) <= epoch:
             kept.append(line)
@@ -144,5 +144,5 @@ def _lines_up_to(path: Path, epoch: int) -> list[str]:
 
 def _failed(path: Path, error: OSError) -> OutputFailed:
     return OutputFailed(
-        f"cannot write {path}: {error.strerror}", hint="free some space, or choose another place"
+        f"cannot write {path}: {error.strerror}", hint="free some space, or choose another folder"
     )

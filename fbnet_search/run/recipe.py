@@ -1,8 +1,8 @@
-"""The numbers of a search and of a training, as data; `recipes/` holds those that are shipped.
+"""Recipes: all settings of a search and of a training; `recipes/` holds the shipped ones.
 
-A recipe is a TOML file whose tables `[search]` and `[train]` give every constant by its name here.
-`paper` is FBNet's own (Wu et al., CVPR 2019, section 4.1); `budget` meets a latency budget on small
-photographs; `digits` is for small images on a CPU. All stretch to another number of epochs.
+A recipe is a TOML file whose tables `[search]` and `[train]` give every setting by its name here.
+`paper` is FBNet's (Wu et al., CVPR 2019, section 4.1); `budget` meets a latency target on small
+photographs; `digits` is for small images on a CPU. The schedules of each stretch to any number of epochs.
 """
 
 import difflib
@@ -19,9 +19,9 @@ from latbench.errors import BadRequest, UnknownName
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a search or a training is: `done` of `total` steps, and what it is doing.
+    """Progress of a search or a training: `done` of `total` steps, and a description of the current one.
 
-    What comes after the last step has no `total`.
+    `total` is None for work after the last step.
     """
 
     done: int
@@ -35,10 +35,10 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a search goes; `recipes/paper.toml` says what each constant is.
+    """The settings of a search; `recipes/paper.toml` explains each.
 
     Raises:
-        BadRequest: a number makes no sense.
+        BadRequest: a value is of the wrong type or out of range.
     """
 
     classes: int
@@ -71,48 +71,57 @@ class Recipe:
     threads: int
 
     def __post_init__(self) -> None:
+        _require_types(self)
+        if self.epochs < 1:
+            raise BadRequest(f"epochs must be at least 1, got {self.epochs}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise BadRequest(
-                f"{self.warmup_epochs} warm-up epochs of {self.epochs} leave none to search in"
+                f"warmup_epochs must be from 0 to below epochs, {self.epochs}, got {self.warmup_epochs}"
             )
-        if self.batch < 2 or not 0 < self.weight_share < 1:
-            raise BadRequest("a batch holds at least 2 images, and w and theta need some each")
+        if self.batch < 2:
+            raise BadRequest(f"batch must be at least 2 images, got {self.batch}")
+        if not 0 < self.weight_share < 1:
+            raise BadRequest(f"weight_share must be above 0 and below 1, got {self.weight_share:g}")
         for name in ("paths", "last_paths", "warmup_paths", "changing_paths"):
             if not 1 <= getattr(self, name) <= 9:
                 raise BadRequest(
-                    f"{name} = {getattr(self, name)} makes no sense",
-                    hint="a layer has 9 candidates, of which 1 to 9 can be computed",
+                    f"{name} must be from 1 to 9, the candidates of a layer, got {getattr(self, name)}"
                 )
-        if self.judged < 1 or self.drawn < 0 or (self.drawn and self.judged == 1):
+        if self.judged < 1:
+            raise BadRequest(f"judged must be at least 1, got {self.judged}")
+        if self.drawn < 0 or (self.drawn and self.judged == 1):
             raise BadRequest(
-                f"judged = {self.judged}, drawn = {self.drawn} makes no sense",
+                f"drawn must be 0 where judged is 1, else at least 0, got {self.drawn}",
                 hint="judged = 1, drawn = 0 takes the most probable network",
             )
-        if not (0 <= self.theta_beta1 < 1 and 0 <= self.theta_beta2 < 1):
-            raise BadRequest("theta_beta1 and theta_beta2 are below 1")
-        _require_crops(self.crop_area)
-        if self.classes == 1 or self.temperature == 0 or not self.target_share < 1:
-            raise BadRequest("a search needs 2 classes, a temperature above 0, a share below 1")
+        for name in ("theta_beta1", "theta_beta2", "target_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadRequest(f"{name} must be from 0 to below 1, got {getattr(self, name):g}")
+        _require_crop_area(self.crop_area)
+        if self.classes == 1:
+            raise BadRequest("classes must be at least 2, or 0 for all, got 1")
+        if not self.temperature > 0:
+            raise BadRequest(f"temperature must be above 0, got {self.temperature:g}")
 
     @classmethod
     def named(cls, recipe: str) -> "Recipe":
-        """The `[search]` of a shipped recipe, or of a TOML file.
+        """The `[search]` table of a shipped recipe, or of a TOML file.
 
         Raises:
-            UnknownName: it is neither shipped nor a .toml file.
-            BadRequest: the file cannot be read, or a constant is missing, unknown or makes no sense.
+            UnknownName: it is neither a shipped recipe nor a .toml file.
+            BadRequest: the file cannot be read, or a setting is missing, unknown or out of range.
         """
-        return cls(**_constants(recipe, "search", cls))
+        return cls(**_settings(recipe, "search", cls))
 
     @classmethod
     def for_data(cls, data: str) -> "Recipe":
-        """The recipe that suits a data set by its name: its own for digits, else the paper's."""
-        return cls.named(_suited(data))
+        """The default recipe of a data set by its name: `digits` for digits, else `paper`."""
+        return cls.named(_default_recipe(data))
 
     def temperature_in(self, epoch: int) -> float:
         """The temperature in epoch `epoch` (from 0).
 
-        A warm-up with a temperature of its own is not counted in the schedule of the others.
+        The decay starts after a warm-up that has its own temperature.
         """
         if not self.warmup_temperature:
             return temperature_at(epoch, self.temperature, self.temperature_decay)
@@ -122,8 +131,10 @@ class Recipe:
         return temperature_at(searched, self.temperature, self.temperature_decay)
 
     def paths_in(self, epoch: int) -> int:
-        """How many candidates a layer computes in epoch `epoch` (from 0): in equal steps from
-        `paths` when the warm-up is over to `last_paths` in the last."""
+        """The number of candidates that a layer computes in epoch `epoch` (from 0).
+
+        It changes linearly from `paths` after the warm-up to `last_paths` in the last epoch.
+        """
         searched = epoch - self.warmup_epochs
         if searched < 0:
             return self.warmup_paths
@@ -131,14 +142,14 @@ class Recipe:
         return round(self.paths + (self.last_paths - self.paths) * searched / steps)
 
     def stretched(self, epochs: int) -> "Recipe":
-        """This recipe over another number of epochs: the same share of them warms up, and the
-        temperature ends where it would have.
+        """This recipe over another number of epochs, with the same share of warm-up and the same
+        final temperature.
 
         Raises:
             BadRequest: `epochs` is below 1.
         """
         if epochs < 1:
-            raise BadRequest(f"a search of {epochs} epochs makes no sense")
+            raise BadRequest(f"epochs must be at least 1, got {epochs}")
         ratio = epochs / self.epochs
         return replace(
             self,
@@ -154,10 +165,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """How a found network is trained; `recipes/paper.toml` says what each constant is.
+    """The settings of a training; `recipes/paper.toml` explains each.
 
     Raises:
-        BadRequest: a number makes no sense.
+        BadRequest: a value is of the wrong type or out of range.
     """
 
     epochs: int
@@ -171,24 +182,31 @@ class TrainRecipe:
     threads: int
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 2:
-            raise BadRequest(f"{self.epochs} epochs in batches of {self.batch} make no training")
-        if not (0 < self.momentum < 1 and 0 <= self.label_smoothing < 1):
-            raise BadRequest("momentum is above 0 and below 1, label_smoothing from 0 to below 1")
-        _require_crops(self.crop_area)
+        _require_types(self)
+        if self.epochs < 1:
+            raise BadRequest(f"epochs must be at least 1, got {self.epochs}")
+        if self.batch < 2:
+            raise BadRequest(f"batch must be at least 2 images, got {self.batch}")
+        if not 0 < self.momentum < 1:
+            raise BadRequest(f"momentum must be above 0 and below 1, got {self.momentum:g}")
+        if not 0 <= self.label_smoothing < 1:
+            raise BadRequest(
+                f"label_smoothing must be from 0 to below 1, got {self.label_smoothing:g}"
+            )
+        _require_crop_area(self.crop_area)
 
     @classmethod
     def named(cls, recipe: str) -> "TrainRecipe":
-        """The `[train]` of a recipe; see `Recipe.named`."""
-        return cls(**_constants(recipe, "train", cls))
+        """The `[train]` table of a recipe; see `Recipe.named`."""
+        return cls(**_settings(recipe, "train", cls))
 
     @classmethod
     def for_data(cls, data: str) -> "TrainRecipe":
-        """The recipe that suits a data set by its name."""
-        return cls.named(_suited(data))
+        """The default recipe of a data set by its name; see `Recipe.for_data`."""
+        return cls.named(_default_recipe(data))
 
     def stretched(self, epochs: int) -> "TrainRecipe":
-        """This recipe over another number of epochs, the same share of which warms up.
+        """This recipe over another number of epochs, with the same share of warm-up.
 
         Raises:
             BadRequest: `epochs` is below 1.
@@ -201,20 +219,41 @@ class TrainRecipe:
         return asdict(self)
 
 
-def _require_crops(area: float) -> None:
+def _require_types(recipe: Recipe | TrainRecipe) -> None:
+    """Refuse values that are not numbers of their field's type; a bool is none."""
+    for field in fields(recipe):
+        value: object = getattr(recipe, field.name)
+        problem = _type_problem(field.name, value, field.type)
+        if problem:
+            raise BadRequest(problem)
+
+
+def _type_problem(name: str, value: object, kind: Any) -> str | None:
+    """What is wrong with a value whose field is of type `kind`, int or float; None if nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"{name} must be a number, got {value!r}"
+    if kind is int and not isinstance(value, int):
+        return f"{name} must be a whole number, got {value:g}"
+    if not (math.isfinite(value) and value >= 0):
+        return f"{name} must be finite and at least 0, got {value:g}"
+    return None
+
+
+def _require_crop_area(area: float) -> None:
     if not 0 < area <= 1:
         raise BadRequest(
-            f"crop_area = {area:g} makes no sense", hint="give 0.08 to 1; 1 is no crop"
+            f"crop_area must be above 0 and at most 1, got {area:g}",
+            hint="0.08 is usual for ImageNet; 1 takes no random crops",
         )
 
 
 def temperature_at(epoch: int, start: float = 5.0, decay: float = 0.045) -> float:
-    """The temperature in epoch `epoch` (from 0): start * exp(-decay * epoch), as the paper's."""
+    """The temperature in epoch `epoch` (from 0): start * exp(-decay * epoch), as in the paper."""
     return start * math.exp(-decay * epoch)
 
 
 def shipped_recipes() -> tuple[str, ...]:
-    """The names of the recipes that come with the package."""
+    """The names of the shipped recipes."""
     folder = resources.files("fbnet_search") / "recipes"
     return tuple(
         sorted(
@@ -223,12 +262,12 @@ def shipped_recipes() -> tuple[str, ...]:
     )
 
 
-def _suited(data: str) -> str:
+def _default_recipe(data: str) -> str:
     return "digits" if data == "digits" else "paper"
 
 
-def _constants(recipe: str, table: str, kind: type) -> dict[str, Any]:
-    """The constants in `table` of a recipe, each checked to be a number of its field's type."""
+def _settings(recipe: str, table: str, kind: type) -> dict[str, Any]:
+    """The settings in `table` of a recipe, each checked to be a number of its field's type."""
     if recipe.endswith(".toml"):
         read, where = Path(recipe).read_bytes, recipe
     elif recipe in shipped_recipes():
@@ -254,16 +293,16 @@ def _constants(recipe: str, table: str, kind: type) -> dict[str, Any]:
         if name not in types:
             near = difflib.get_close_matches(name, types, n=1)
             problems.append(f"{name} is unknown" + (f"; did you mean {near[0]}?" if near else ""))
-        elif isinstance(value, bool) or not isinstance(value, (int, float)):
-            problems.append(f"{name} is not a number")
-        elif types[name] is int and not isinstance(value, int):
-            problems.append(f"{name} is not a whole number")
-        elif not (math.isfinite(value) and value >= 0):
-            problems.append(f"{name} is below 0, or not finite")
+        elif problem := _type_problem(name, value, types[name]):
+            problems.append(problem)
     if problems:
-        raise BadRequest(f"[{table}] of the recipe {where}:", details=problems, hint=_COPY)
+        raise BadRequest(
+            f"invalid settings in [{table}] of the recipe {where}:", details=problems, hint=_COPY
+        )
     return {name: types[name](given[name]) for name in types}
 
 
-_COPY = f"copy {resources.files('fbnet_search') / 'recipes' / 'paper.toml'}, which says every \
-constant, and edit it"
+_COPY = (
+    f"copy and edit {resources.files('fbnet_search') / 'recipes' / 'paper.toml'}, which has every \
+setting"
+)

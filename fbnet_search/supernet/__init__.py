@@ -1,1 +1,1 @@
-"""The supernet: its layers, their fast paths, the losses, and a step of training."""
+"""The supernet: its layers, their optimised forward and backward passes, losses, training steps."""

@@ -1,12 +1,12 @@
-"""Gradients of depthwise convolutions on a CPU, computed by the kernels that are fast there.
+"""Gradients of depthwise convolutions on a CPU, computed with the fast kernels of oneDNN.
 
-PyTorch's convolutions on a CPU are oneDNN's (3.12 here). Its depthwise kernel for the gradient of the
-weight takes kernels up to three wide; what is wider falls to one for convolutions in general, which
-computes 16 x 16 channels where one is wanted. So a wide kernel is cut into columns of at most three, each
-the kernel of a convolution of its own over an image that is cut alike. And with stride 1 the gradient of
-the input is itself a convolution, by the kernel turned round, for which the forward kernel is faster.
+PyTorch's CPU convolutions are oneDNN's (3.12 here). Its depthwise kernel for the weight gradient supports
+widths up to 3; wider ones fall back to the general convolution, which computes blocks of 16 x 16 channels
+where one channel is needed. So a wide kernel is split into column groups of at most 3, each the kernel of
+a separate convolution over correspondingly shifted columns of the image. With stride 1 the input gradient
+is itself a depthwise convolution, by the flipped kernel, for which the forward kernel is faster.
 
-The gradients are those of PyTorch but for the order in which sums are taken.
+The gradients equal PyTorch's up to the order of summation.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from torch.nn import functional
 from latbench.space.blocks import InvertedResidual
 
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward
-_WIDEST = 3  # of the kernels that oneDNN's depthwise one knows
+_MAX_WIDTH = 3  # of oneDNN's depthwise kernel for the weight gradient
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution whose gradients are those below."""
+    """A depthwise convolution with the gradients below."""
 
     @staticmethod
     def forward(
@@ -41,8 +41,8 @@ class _Depthwise(torch.autograd.Function):
         return of_x, weight_gradient(*geometry) if wants_kernel else None, None, None
 
 
-def trained(network: nn.Sequential, x: Tensor) -> Tensor:
-    """What `network`, of `build_network`, gives for `x`, with these gradients on a CPU."""
+def forward_for_training(network: nn.Sequential, x: Tensor) -> Tensor:
+    """Apply `network`, from `build_network`, to `x` (N, 3, S, S); on a CPU with these fast gradients."""
     for module in network:
         if not isinstance(module, InvertedResidual) or x.device.type != "cpu":
             x = module(x)
@@ -60,12 +60,12 @@ def trained(network: nn.Sequential, x: Tensor) -> Tensor:
 def input_gradient(
     gradient: Tensor, x: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
-    """The gradient of `x` (N, C, H, W), given that of its depthwise convolution by (C, 1, k, k)."""
+    """The gradient of the input `x` (N, C, H, W) of a depthwise convolution by `kernel` (C, 1, k, k)."""
     size = kernel.shape[2:]
     same = all(2 * around == k - 1 for around, k in zip(padding, size, strict=True))
     if same and tuple(stride) == (1, 1):
-        turned = kernel.flip(2, 3)
-        return functional.conv2d(gradient, turned, None, 1, tuple(padding), groups=len(kernel))
+        flipped = kernel.flip(2, 3)
+        return functional.conv2d(gradient, flipped, None, 1, tuple(padding), groups=len(kernel))
     of_x: Tensor = _backward(gradient, x, kernel, stride, padding, [True, False, False])[0]
     return of_x
 
@@ -73,19 +73,19 @@ def input_gradient(
 def weight_gradient(
     gradient: Tensor, x: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
-    """The gradient of the kernel (C, 1, k, k), given that of its depthwise convolution over `x`."""
+    """The gradient of the kernel (C, 1, k, k) of a depthwise convolution of `x` (N, C, H, W)."""
     width = kernel.shape[3]
-    if width <= _WIDEST:
+    if width <= _MAX_WIDTH:
         of_kernel: Tensor = _backward(gradient, x, kernel, stride, padding, [False, True, False])[1]
         return of_kernel
     high, outer = x.shape[2], padding[0]
-    if high < kernel.shape[2]:  # which that kernel does not pad
+    if high < kernel.shape[2]:  # oneDNN's kernel does not pad such images
         reach = (gradient.shape[2] - 1) * stride[0] + kernel.shape[2]
         x, outer = functional.pad(x, (0, 0, outer, reach - high - outer)), 0
     parts = []
-    for first in range(0, width, _WIDEST):
-        columns = kernel[..., first : first + _WIDEST]
-        # What these columns see of the image, and of the zeros beside it.
+    for first in range(0, width, _MAX_WIDTH):
+        columns = kernel[..., first : first + _MAX_WIDTH]
+        # The columns of the padded image that these kernel columns are applied to.
         reach = (gradient.shape[3] - 1) * stride[1] + columns.shape[3]
         seen = _columns_of(x, first - padding[1], reach)
         wants = [False, True, False]
@@ -94,9 +94,9 @@ def weight_gradient(
 
 
 def _columns_of(x: Tensor, first: int, count: int) -> Tensor:
-    """`count` columns of `x` from column `first`, zeros where it has none; in channels_last.
+    """`count` columns of `x` from column `first`, zeros outside of it; in channels_last.
 
-    `functional.pad` would write zeros everywhere first.
+    `functional.pad` would first fill the whole tensor with zeros.
     """
     rows = x.permute(0, 2, 3, 1)
     images, high, wide, channels = rows.shape

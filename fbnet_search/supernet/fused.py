@@ -1,15 +1,15 @@
-"""A mixed layer that computes the plain mixture's values and gradients, faster and in half the memory.
+"""Fused blocks: the values and gradients of the plain mixture, faster and in half the memory.
 
-The plain mixture is sum over candidates i of m[i] * candidate_i(x). What differs here:
+The plain mixture is sum over candidates i of m[i] * candidate_i(x). The differences:
 
-- The weight m[i] is multiplied into scale and shift of the candidate's last BN, and the residual
-  branches, all of which add x, add it once. So no candidate's output is kept or multiplied.
-- BN, ReLU and the convolution after them are one step of the graph, which keeps the BN's input only
-  and computes its output again, elementwise, when gradients are wanted; no convolution is repeated.
-- A 1x1 convolution is a product of matrices, which costs less to call; one in two groups is computed
-  with zeros between them, and the channel shuffle after it is but another order of its rows.
+- The weight m[i] is folded into scale and shift of the candidate's last BN, and the shared input x of
+  the residual connections is added once. So no candidate's output is stored or multiplied.
+- BN, ReLU and the following convolution are one autograd node, which stores only the BN's input and
+  recomputes its output, elementwise, in the backward pass; no convolution is repeated.
+- A 1x1 convolution is a matrix product, which has less overhead; a grouped one is a block-diagonal matrix,
+  and the channel shuffle after it is a permutation of that matrix's rows.
 
-Gradients of frozen weights are neither computed nor is anything kept for them.
+For frozen weights no gradients are computed and nothing is stored.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward
 class _Unit:
     """A convolution and the BN after it.
 
-    `order` is the order of its output channels, and `taken` that in which it takes the input's, where a
-    channel shuffle is after or before it; None if they are in their own.
+    `order` is the permutation of its output channels by a channel shuffle after it, `taken` that of its
+    input channels by one before it; None means no shuffle.
     """
 
     conv: nn.Conv2d
@@ -44,7 +44,7 @@ class _Unit:
 
 
 def units_of(block: InvertedResidual) -> tuple[_Unit, ...]:
-    """The block's convolutions with their BNs; all but the last have a ReLU after them."""
+    """The block's convolutions with their BNs; a ReLU follows all but the last."""
     units: list[_Unit] = []
     taken = None
     for layer in block.layers:
@@ -65,13 +65,13 @@ def units_of(block: InvertedResidual) -> tuple[_Unit, ...]:
 
 
 def fused_block(units: Sequence[_Unit], x: Tensor, weight: Tensor) -> Tensor:
-    """Return weight * (the block's last BN), without the residual; x is (N, C, H, W).
+    """Return weight * (output of the block's last BN), without the residual; x is (N, C, H, W).
 
-    BN takes the statistics of the batch and updates the running ones, as in training.
+    BN uses the statistics of the batch and updates the running ones, as in training.
     """
     first = units[0]
     if first.taken is not None:
-        rows = x.permute(0, 2, 3, 1)  # so that the copy is in channels_last too
+        rows = x.permute(0, 2, 3, 1)  # keeps the copy in channels_last
         x = rows[..., first.taken].permute(0, 3, 1, 2)
     y = _convolve(x, _dense(first), first.conv.stride, first.conv.padding, _groups(first.conv))
     for before, unit in pairwise(units):
@@ -99,7 +99,7 @@ def fused_block(units: Sequence[_Unit], x: Tensor, weight: Tensor) -> Tensor:
 
 
 class _NormReluConv(torch.autograd.Function):
-    """conv(relu(batch_norm(y))) that keeps y and the batch's statistics, and not what is between."""
+    """conv(relu(batch_norm(y))) that stores y and the batch's statistics, not the values in between."""
 
     @staticmethod
     def forward(
@@ -148,7 +148,7 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
 
 
 def _groups(conv: nn.Conv2d) -> int:
-    """The groups of `conv` with the weight that `_dense` gives it."""
+    """The groups of `conv` with the weight that `_dense` returns."""
     return conv.groups if _is_depthwise(conv) else 1
 
 
@@ -176,7 +176,7 @@ def _product_backward(
 
 
 def _dense(unit: _Unit) -> Tensor:
-    """The convolution's weight, with zeros between groups unless it is depthwise, in `order`."""
+    """The convolution's weight in `order`; a grouped one is block-diagonal unless it is depthwise."""
     conv, weight = unit.conv, unit.conv.weight
     if conv.groups == 1 or _is_depthwise(conv):
         return weight
@@ -186,7 +186,7 @@ def _dense(unit: _Unit) -> Tensor:
 
 
 def _norm_of(unit: _Unit) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scale, shift and running statistics, in `order`; the statistics are to be updated in place."""
+    """Scale, shift and running statistics, in `order`; the caller updates the statistics in place."""
     norm = unit.norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -199,7 +199,7 @@ def _norm_of(unit: _Unit) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def _store(unit: _Unit, mean: Tensor, variance: Tensor) -> None:
-    """Keep the running statistics that a step has updated."""
+    """Store the running statistics that a step has updated."""
     _count(unit.norm)
     if unit.order is not None:
         assert unit.norm.running_mean is not None

@@ -1,7 +1,7 @@
-"""The supernet: every layer computes all its candidates and mixes what they give.
+"""The supernet: each layer computes its candidates and returns their weighted sum.
 
-The mixing weights come from outside (`fbnet_search.supernet.relaxation`), so that one forward pass serves
-w-steps, θ-steps and tests. No weights are shared between candidates or layers.
+The mixing weights are an argument (`fbnet_search.supernet.relaxation` draws them), so one forward pass
+serves w-steps, θ-steps and tests. No weights are shared between candidates or layers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,13 +33,13 @@ class MixedLayer(nn.Module):
     def forward(self, x: Tensor, weights: Tensor, kept: Sequence[int] | None = None) -> Tensor:
         """Map (N, C, H, W) and weights (candidates,) to the mixture.
 
-        Only the candidates `kept`, those whose weight is not 0, are computed; the others could give
-        no gradient either. In training, and unless `fused` was set to false, one is computed as
-        `fbnet_search.supernet.fused` says.
+        Only the candidates `kept`, by default those whose weight is not 0, are computed; the others
+        contribute neither values nor gradients. In training, unless `fused` is False, they are computed
+        by `fbnet_search.supernet.fused`.
         """
-        kept = numbers_kept(weights) if kept is None else kept
+        kept = nonzero_indices(weights) if kept is None else kept
         terms: list[Tensor] = []
-        passed: list[Tensor] = []  # weights of what adds x as it is
+        passed: list[Tensor] = []  # weights of identities and residual connections, which add x
         for number in kept:
             candidate, units = self.candidates[number], self._units[number]
             if isinstance(candidate, nn.Identity):
@@ -63,11 +63,11 @@ class Supernet(nn.Module):
 
     Args:
         space: the search space; the head has the space's default width.
-        classes: of the data; the classifier has as many outputs.
-        searches: how many share the weights, each with a θ of its own.
+        classes: number of classes of the data, and of outputs.
+        searches: number of searches that share the weights, each with its own θ.
 
-    `thetas` hold the architecture logits, each of shape (layers, candidates), all 0 at first: every
-    network is equally probable.
+    `thetas` hold the architecture logits, each of shape (layers, candidates), initially 0: all networks
+    are equally probable. Images may be of any size, as the modules hold no shapes of the space's input.
     """
 
     def __init__(self, space: SearchSpace, classes: int, searches: int = 1) -> None:
@@ -96,10 +96,10 @@ class Supernet(nn.Module):
     ) -> Tensor:
         """Map images (N, 3, S, S) and weights (layers, candidates) to logits (N, classes).
 
-        With `paths`, only so many candidates are computed in layers whose skip is the identity;
-        with `changing_paths`, in those that change the shape. There the candidates agree on nothing
-        to begin with: what comes out of a few of them is other features at every step, from which
-        later layers hardly learn.
+        `paths` limits the number of candidates computed in layers whose skip is the identity,
+        `changing_paths` in layers that change the shape. In the latter no candidate passes its input on,
+        so different samples of a few candidates yield unrelated features, from which later layers hardly
+        learn.
         """
         changes = torch.tensor([not layer.has_identity for layer in self.layers])[:, None]
         weights = torch.where(
@@ -107,8 +107,8 @@ class Supernet(nn.Module):
             keep_paths(weights, changing_paths),
             keep_paths(weights, paths),
         )
-        kept = [numbers_kept(row) for row in weights]
-        weights = weights.to(images.device)  # once; θ is where the LUT is, on the CPU
+        kept = [nonzero_indices(row) for row in weights]
+        weights = weights.to(images.device)  # one transfer; θ is on the CPU, like the LUT
         x = self.stem(images)
         for layer, row, numbers in zip(self.layers, weights, kept, strict=True):
             x = layer(x, row, numbers)
@@ -118,17 +118,17 @@ class Supernet(nn.Module):
     def each_alone(
         self, images: Tensor, networks: Sequence[Sequence[int]]
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield the number of each of `networks`, and its own logits (N, classes), in any order.
+        """Yield the index and the logits (N, classes) of each of `networks`, in any order.
 
-        What several have in common up to some layer is computed once, for which the inputs of all layers
-        are kept. Batch norm is in the mode that the supernet is in.
+        Layers that several networks share from the stem on are computed once; for that the inputs of all
+        layers are kept. Batch norm is in the mode of the supernet.
 
         Args:
             images: (N, 3, S, S).
-            networks: one candidate's index a layer.
+            networks: one candidate index for each layer.
         """
         whole = torch.ones(len(CANDIDATES), device=images.device)
-        inputs = [self.stem(images)]  # of every layer of the network before, and of the head
+        inputs = [self.stem(images)]  # of each layer and the head, for the network before
         before: Sequence[int] = ()
         for number in sorted(range(len(networks)), key=lambda number: tuple(networks[number])):
             choices = networks[number]
@@ -141,25 +141,25 @@ class Supernet(nn.Module):
             yield number, self.head(inputs[-1])
 
     def computed_on(self, device: torch.device) -> "Supernet":
-        """Put w on `device`, in the memory format that is fastest; θ stays on the CPU."""
+        """Move w to `device` in channels_last; θ stays on the CPU."""
         for part in (self.stem, self.layers, self.head):
             part.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
     @property
     def theta(self) -> nn.Parameter:
-        """θ of the only search, or of the first."""
+        """θ of the first search, or of the only one."""
         theta: nn.Parameter = self.thetas[0]
         return theta
 
     def weights(self) -> list[nn.Parameter]:
-        """The parameters called w: all but θ."""
+        """The parameters w: all but θ."""
         named = self.named_parameters()
         return [parameter for name, parameter in named if not name.startswith("thetas.")]
 
     @contextmanager
     def frozen_weights(self) -> Iterator[None]:
-        """Within this context gradients are computed for θ only, which halves a θ-step."""
+        """Compute gradients for θ only within this context, which halves the cost of a θ-step."""
         for parameter in self.weights():
             parameter.requires_grad_(False)
         try:
@@ -169,16 +169,16 @@ class Supernet(nn.Module):
                 parameter.requires_grad_(True)
 
 
-def numbers_kept(weights: Tensor) -> list[int]:
-    """The numbers of the candidates whose weight is not 0."""
+def nonzero_indices(weights: Tensor) -> list[int]:
+    """The indices of the candidates whose weight is not 0."""
     return [number for number, weight in enumerate(weights.tolist()) if weight != 0.0]
 
 
 def start_as_identity(module: nn.Module) -> None:
-    """Make every residual block in `module` compute its input, by a last BN scale of 0.
+    """Initialise every residual block in `module` to the identity: the scale of its last BN is 0.
 
-    Without it 22 layers hardly begin to learn within a short search. (Goyal et al., "Accurate,
-    Large Minibatch SGD", 2017, section 5.1.)
+    Without it a network of 22 layers hardly learns within a short search (Goyal et al., "Accurate, Large
+    Minibatch SGD", 2017, section 5.1).
     """
     for block in module.modules():
         if isinstance(block, InvertedResidual) and block.residual:

@@ -1,8 +1,8 @@
-"""The continuous relaxation of a choice: Gumbel-softmax, and what of it is computed.
+"""The continuous relaxation of the choices: Gumbel-softmax, and its restriction to few paths.
 
-θ holds one logit for each candidate of each layer, shape (layers, candidates). A step of the
-search draws weights m = softmax((θ + g) / τ) with Gumbel noise g (Jang et al., ICLR 2017; used by
-Wu et al., CVPR 2019, section 3.3): as τ falls they tend to a one-hot sample of softmax(θ).
+θ holds one logit for each candidate of each layer, shape (layers, candidates). A step draws weights
+m = softmax((θ + g) / τ) with Gumbel noise g (Jang et al., ICLR 2017; used by Wu et al., CVPR 2019, section
+3.3): as τ falls they tend to a one-hot sample of softmax(θ).
 """
 
 import torch
@@ -17,18 +17,18 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def gumbel_softmax(theta: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Return weights m, shape (layers, candidates), that sum to 1 over each layer's candidates."""
+    """Return weights m, shape (layers, candidates), which sum to 1 in each layer."""
     noise = gumbel_noise(tuple(theta.shape), generator).to(theta.device)
     return torch.softmax((theta + noise) / temperature, dim=-1)
 
 
 def keep_paths(weights: Tensor, paths: int | None) -> Tensor:
-    """Return `weights` with all but each layer's `paths` largest set to 0, and the sum still 1.
+    """Keep each layer's `paths` largest weights, rescaled to sum to 1, and set the others to 0.
 
-    The largest of Gumbel-softmax weights are a sample without replacement from softmax(θ), at any
-    temperature. None keeps all. A single path has weight 1 and the gradient that it would have in
-    the mixture (Dong and Yang, CVPR 2019, "Searching for a Robust Neural Architecture in Four GPU
-    Hours"), or θ would learn nothing from it.
+    The largest Gumbel-softmax weights are a sample without replacement from softmax(θ), at any
+    temperature. None keeps all. A single path has the weight 1 and a straight-through gradient, that of
+    its weight in the full mixture (Dong and Yang, CVPR 2019, "Searching for a Robust Neural Architecture
+    in Four GPU Hours"); otherwise θ would receive none.
     """
     if paths is None or paths >= weights.shape[-1]:
         return weights

@@ -1,8 +1,8 @@
-"""One step of w and one step of θ, of one search or of several that share their weights.
+"""One w-step and one θ-step, for one search or for several that share the supernet's weights.
 
-Several searches, each with its own target and its own θ, share the supernet (the weights know nothing
-of targets). Their w-steps take turns in whose θ the mixture is drawn from; every θ learns from every
-batch that θ learns from. With several LUTs, the latency of a network is that on its slowest target.
+Searches for several latency targets have a θ each. Their w-steps take turns: each draws its mixture from
+the next θ. In a θ-step every θ is trained on the batch. With several LUTs, the latency of a network is that
+on its slowest target.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from fbnet_search.supernet.relaxation import gumbel_softmax
 
 
 class Steps:
-    """What steps need: the supernet, its two optimizers, latencies and targets.
+    """The supernet with its two optimizers, the latency models and the targets.
 
     Args:
-        supernet: on the CPU; it is put where `peers` compute.
+        supernet: on the CPU; it is moved to the compute device of `peers`.
         recipe: of the search.
-        latencies: of all LUTs.
-        targets: latency in ms that each search may spend; None for the paper's loss.
-        generator: of the Gumbel noise, the same in all processes.
-        peers: the processes that take part.
+        latencies: the latency model of each LUT.
+        targets: the latency target of each search, ms; None for the paper's loss.
+        generator: of the Gumbel noise, in the same state in all processes.
+        peers: the processes of the run.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Steps:
             share_batch_norms(supernet)
             for layer in supernet.layers:
                 assert isinstance(layer, MixedLayer)
-                layer.fused = False  # its BN is PyTorch's own
+                layer.fused = False  # fused blocks compute BN per process
         self._parallel = peers.parallel(supernet)
         self.weight_optimizer = torch.optim.SGD(
             supernet.weights(),
@@ -67,18 +67,18 @@ class Steps:
     def weight_step(
         self, images: Tensor, labels: Tensor, epoch: int, number: int, rate: float, when: str
     ) -> tuple[int, list[Tensor]]:
-        """Train w on a batch; returns its images and their mean loss and accuracy.
+        """Train w on a batch, and return its number of images and its metrics: mean loss and accuracy.
 
         Args:
-            images: of this process's part, (N, 3, S, S).
-            labels: of the images.
-            epoch: from 0, whose temperature and paths hold.
-            number: of the step, by which the searches take turns.
+            images: this process's part of the batch, (N, 3, S, S).
+            labels: of the images, (N,).
+            epoch: from 0; decides temperature and paths.
+            number: of the step; decides which search's θ the mixture is drawn from.
             rate: the learning rate.
-            when: the step, in messages.
+            when: the step, for messages.
 
         Raises:
-            Diverged: the cross-entropy is not one that training can go on from.
+            Diverged: the cross-entropy is not finite or out of range.
         """
         set_rate(self.weight_optimizer, rate)
         theta = self.supernet.thetas[number % len(self.supernet.thetas)]
@@ -86,30 +86,31 @@ class Steps:
             mix = gumbel_softmax(theta, self.recipe.temperature_in(epoch), self._generator)
         share, count = self.peers.share(len(labels))
         logits, loss = self._cross_entropy(self._parallel, images, labels, mix, epoch)
-        told = self._means(share, loss, correct(logits, labels))
-        require_sane(told[0], logits.shape[1], when)
+        metrics = self._means(share, loss, correct(logits, labels))
+        require_sane(metrics[0], logits.shape[1], when)
         self.weight_optimizer.zero_grad()
         (loss * share).backward()  # type: ignore[no-untyped-call]
         if self.recipe.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.supernet.weights(), self.recipe.gradient_clip)
         self.weight_optimizer.step()
-        return count, told
+        return count, metrics
 
     def theta_step(
         self, images: Tensor, labels: Tensor, epoch: int, rate: float, when: str
     ) -> tuple[int, list[Tensor]]:
-        """Train every θ on a batch, w being frozen (`Supernet.frozen_weights`).
+        """Train every θ on a batch, within `Supernet.frozen_weights`.
 
         Returns:
-            the batch's images, and for each θ in turn its mean loss, cross-entropy and accuracy.
+            the batch's number of images, and the metrics of each θ in turn: mean loss, cross-entropy and
+            accuracy.
 
         Raises:
-            Diverged: a cross-entropy is not one that training can go on from, or θ is not finite.
+            Diverged: a cross-entropy is not finite or out of range, or θ is not finite.
         """
         set_rate(self.theta_optimizer, rate)
         share, count = self.peers.share(len(labels))
         self.theta_optimizer.zero_grad()
-        told = []
+        metrics = []
         for theta, target_ms in zip(self.supernet.thetas, self._targets, strict=True):
             mix = gumbel_softmax(theta, self.recipe.temperature_in(epoch), self._generator)
             logits, cross_entropy = self._cross_entropy(self.supernet, images, labels, mix, epoch)
@@ -117,14 +118,14 @@ class Steps:
             require_sane(of_all, logits.shape[1], when)
             self._loss(cross_entropy.cpu() * share, mix, theta, target_ms).backward()  # type: ignore[no-untyped-call]
             loss = self._loss(of_all, mix.detach(), theta.detach(), target_ms)
-            told += [loss, of_all, accuracy]
+            metrics += [loss, of_all, accuracy]
         self.peers.average_gradients(list(self.supernet.thetas))
         self.theta_optimizer.step()
         require_finite({f"theta {n}": one for n, one in enumerate(self.supernet.thetas)}, when)
-        return count, told
+        return count, metrics
 
     def latency_of(self, weights: Tensor) -> Tensor:
-        """The latency, a scalar in ms, of weights (layers, candidates) on their slowest target."""
+        """The latency on the slowest target, a scalar in ms, of weights (layers, candidates)."""
         return torch.stack([latency.of(weights) for latency in self._latencies]).max()
 
     def _cross_entropy(
@@ -145,7 +146,7 @@ class Steps:
         if target_ms is None:
             latency = self.latency_of(mix)
             return paper_loss(cross_entropy, latency, self.recipe.alpha, self.recipe.beta)
-        # A budget is for the network that θ will give, so what meets it is the expectation over
-        # softmax(θ); that over m is drawn to the middle of the space while the temperature is high.
+        # The target is for the derived network, so the loss uses the expectation over softmax(θ): at a
+        # high temperature that over m is close to the mean of the space, whatever θ is.
         latency = self.latency_of(torch.softmax(theta, dim=-1))
         return target_loss(cross_entropy, latency, target_ms, self.recipe.target_strength)

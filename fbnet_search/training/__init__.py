@@ -1,1 +1,1 @@
-"""Train a found network from scratch, test it, and write its files."""
+"""Train the network that a search found from scratch, and write it for every runtime and tool."""

@@ -1,33 +1,23 @@
-"""The model card of a trained network: what it is, how good, how fast, and what it follows from."""
+"""The model card of a trained network: size, accuracy, latency, files and provenance."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from fbnet_search.choose.finalists import Measured, TargetLatency
+from fbnet_search.latencies import Measured, TargetLatency
 from fbnet_search.result import versions
+from fbnet_search.training.found import Found
 from fbnet_search.training.result import TrainResult
 from latbench.lut import Prediction
 
 
-def latencies_found(found: Mapping[str, Any]) -> list[TargetLatency]:
-    """What a search's architecture.json says of the latency on its targets, if it says anything."""
-    try:
-        return [TargetLatency.from_dict(one) for one in found.get("latencies", ())]
-    except (KeyError, TypeError, AttributeError):  # of an architecture that no search found
-        return []
-
-
-def model_card(
-    result: TrainResult, files: Sequence[tuple[str, str]], found: Mapping[str, Any]
-) -> str:
+def model_card(result: TrainResult, files: Sequence[tuple[str, str]], found: Found) -> str:
     """Return the card in Markdown.
 
     Args:
-        files: each file's name and what it is.
-        found: what the search's architecture.json holds; empty if there was none.
+        files: the name and the description of each file.
+        found: the architecture with what its search said of it.
     """
     architecture, data = result.architecture, result.data
-    space = architecture.space
+    space, size = architecture.space, result.image_size
     lines = [
         f"# FBNet for {data['name']}",
         "",
@@ -37,20 +27,21 @@ def model_card(
         "| --- | --- |",
         f"| accuracy | {result.test_accuracy:.1%} of {data['test_images']} test images, "
         f"{data['classes']} classes |",
-        f"| size | {architecture.macs / 1e6:.4g} M MACs, {architecture.params / 1e6:.4g} M weights |",
-        f"| input | {space.input_size}x{space.input_size} RGB, pixel / 127.5 - 1 |",
-        f"| training | {data['train_images']} images, {result.recipe.epochs} epochs, "
+        f"| size | {architecture.macs / 1e6:.4g} M MACs at {space.input_size}x{space.input_size}, "
+        f"{architecture.params / 1e6:.4g} M weights |",
+        f"| input | {size}x{size} RGB, pixel / 127.5 - 1 |",
+        f"| training | {data['train_images']} images, {counted(result.recipe.epochs, 'epoch')}, "
         f"seed {result.seed} |",
         "",
         "## Latency",
         "",
-        *_latencies(result.latencies, space.classes),
+        *_latencies(result),
         "",
         "## Files",
         "",
         *(f"- `{name}`: {what}" for name, what in files),
         "",
-        "## Where it comes from",
+        "## Provenance",
         "",
         *_provenance(found),
         f"- trained with {_versions(versions())}",
@@ -59,13 +50,27 @@ def model_card(
     return "\n".join(lines)
 
 
-def _latencies(latencies: Sequence[TargetLatency], classes: int) -> list[str]:
+def counted(number: int, noun: str) -> str:
+    """'1 epoch', '2 epochs'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _latencies(result: TrainResult) -> list[str]:
+    latencies, space = result.latencies, result.architecture.space
     if not latencies:
         return ["Not known: no LUT was given (`fbnet-train --lut LUT` predicts and measures it)."]
     rows = [f"| {one.target} | {_ms(one.predicted)} | {_measured(one)} |" for one in latencies]
+    lines = [
+        f"Milliseconds at batch 1 with {space.classes} class{'' if space.classes == 1 else 'es'} "
+        f"and images of {space.input_size}x{space.input_size}; 95 % intervals in brackets; measurements "
+        "are normalised to the LUT's run.",
+    ]
+    if result.image_size != space.input_size:
+        lines.append(
+            f"The files here take images of {result.image_size}x{result.image_size}, so they are faster."
+        )
     return [
-        f"Milliseconds at batch 1 with {classes} classes; 95 % intervals in brackets; measured at the "
-        "level of the LUT's run.",
+        *lines,
         "",
         "| target | predicted | measured |",
         "| --- | --- | --- |",
@@ -90,23 +95,24 @@ def _ms(one: Prediction | Measured) -> str:
     return f"{one.ms:.4g} [{one.low:.4g}, {one.high:.4g}]"
 
 
-def _provenance(found: Mapping[str, Any]) -> list[str]:
-    searched = latencies_found(found)
-    if not searched and "seed" not in found:
+def _provenance(found: Found) -> list[str]:
+    content = found.content
+    if not found.latencies and "seed" not in content:
         return ["- the architecture was given, not searched for"]
-    wanted = found.get("target_ms")
-    budget = "the paper's loss, no target" if wanted is None else f"a target of {wanted:g} ms"
+    target_ms = content.get("target_ms")
+    loss = "the paper's loss, no target" if target_ms is None else f"a target of {target_ms:g} ms"
+    size = f" at {found.image_size}x{found.image_size}" if found.image_size else ""
     return [
-        f"- found by fbnet-search with {budget}, seed {found['seed']}, on {found['data']['name']}",
+        f"- found by fbnet-search with {loss}, seed {content['seed']}, on {found.data}{size}",
         *(
             f"- searched with the LUT of {one.target}: {one.provenance}, "
             f"`content_sha256` {one.lut_sha256}"
-            for one in searched
+            for one in found.latencies
         ),
-        f"- searched by {_versions(found.get('versions', {}))}",
-        f"- recipe: {', '.join(f'{name} {value}' for name, value in found['recipe'].items())}",
+        f"- searched by {_versions(content.get('versions', {}))}",
+        f"- recipe: {', '.join(f'{name} {value}' for name, value in content['recipe'].items())}",
     ]
 
 
 def _versions(known: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in known.items()) or "versions not told"
+    return ", ".join(f"{name} {version}" for name, version in known.items()) or "unknown versions"

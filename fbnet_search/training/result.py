@@ -1,17 +1,22 @@
-"""What a training gave."""
+"""The result of a training."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fbnet_search.choose.finalists import TargetLatency
+from fbnet_search.latencies import TargetLatency
 from fbnet_search.run.recipe import TrainRecipe
 from latbench.space import Architecture
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gave. Accuracies are shares from 0 to 1; `artifacts` are by runtime."""
+    """The result of a training.
+
+    Accuracies are from 0 to 1; `artifacts` are the exported files by runtime. `image_size`, pixels, is that
+    of the training and test images, and the input of the files; `latencies` are for the input of the
+    architecture's space.
+    """
 
     architecture: Architecture
     test_accuracy: float
@@ -19,6 +24,7 @@ class TrainResult:
     train_loss: float
     seconds: float
     data: dict[str, str | int]
+    image_size: int
     recipe: TrainRecipe
     seed: int
     out: Path
@@ -26,7 +32,7 @@ class TrainResult:
     latencies: tuple[TargetLatency, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What `training.json` holds."""
+        """The content of `training.json`."""
         return {
             "architecture": self.architecture.to_dict(),
             "test_accuracy": self.test_accuracy,
@@ -34,6 +40,7 @@ class TrainResult:
             "train_loss": self.train_loss,
             "seconds": self.seconds,
             "data": self.data,
+            "image_size": self.image_size,
             "recipe": self.recipe.to_dict(),
             "seed": self.seed,
             "artifacts": {runtime: str(path) for runtime, path in self.artifacts.items()},

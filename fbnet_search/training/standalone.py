@@ -1,7 +1,7 @@
-"""A found network as one Python file that needs nothing but PyTorch.
+"""A found network as one Python file that needs PyTorch only.
 
-The file lists the network's layers and builds them with modules of its own, under the names that
-`weights.pth` has for them, so that the weights load strictly.
+The file lists the network's layers and builds them from its own modules, under the names in `weights.pth`,
+so that the weights load strictly.
 """
 
 from fbnet_search.result import versions
@@ -9,7 +9,7 @@ from latbench.space import Architecture, OpKind, OpSpec
 
 _TEMPLATE = '''"""{title}
 
-Written by fbnet-train (latbench {version}); it needs PyTorch only. With weights.pth beside it:
+Written by fbnet-train (latbench {version}); needs PyTorch only. With weights.pth in the same folder:
 
     from network import network
     model = network("weights.pth").eval()
@@ -80,7 +80,7 @@ def layer(kind, inputs, outputs, kernel, stride, expansion, groups, separable):
 
 
 def network(weights=None):
-    """The network, with the weights of a file or with PyTorch's own to begin with."""
+    """The network, with the weights of a file or with PyTorch's random ones."""
     model = nn.Sequential(OrderedDict((name, layer(*rest)) for name, *rest in LAYERS))
     if weights is not None:
         model.load_state_dict(torch.load(weights, weights_only=True))
@@ -89,7 +89,7 @@ def network(weights=None):
 
 
 def standalone_source(architecture: Architecture, class_names: tuple[str, ...]) -> str:
-    """Return the Python source of a network for as many classes as there are names."""
+    """Return the Python source of a network with a class for each name."""
     *body, classifier = architecture.ops
     classes = len(class_names)
     ops = [*body, OpSpec(OpKind.CLASSIFIER, classifier.in_channels, classes)]

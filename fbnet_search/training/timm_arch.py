@@ -1,10 +1,9 @@
-"""A found network in the words of timm's EfficientNet family, where timm has words for it.
+"""A found network in the notation of timm's EfficientNet family, where timm can express it.
 
-timm (Wightman, "PyTorch Image Models") builds such networks from strings, a list of them a stage:
+timm (Wightman, "PyTorch Image Models") builds such networks from block strings, a list for each stage:
 `ir_r2_k3_s1_e6_c24` is two inverted residuals of kernel 3, stride 1, expansion 6 and 24 channels;
-`ds` lacks the first 1x1, `cn` is convolution, BN and ReLU, which a skip is where the shape changes. A
-skip that is the identity is left out. Grouped 1x1 convolutions and another stem than a stride of 2
-timm cannot say.
+`ds` lacks the first 1x1; `cn` is convolution, BN and ReLU, as is a skip that changes the shape. Identity
+skips are omitted. timm cannot express grouped 1x1 convolutions, nor a stem with another stride than 2.
 """
 
 import json
@@ -13,14 +12,14 @@ from typing import Any
 from latbench.errors import BadRequest
 from latbench.space import Architecture, OpKind, OpSpec
 
-_WORDS = {OpKind.INVERTED_RESIDUAL: "ir", OpKind.DEPTHWISE_SEPARABLE: "ds", OpKind.SKIP: "cn"}
+_KINDS = {OpKind.INVERTED_RESIDUAL: "ir", OpKind.DEPTHWISE_SEPARABLE: "ds", OpKind.SKIP: "cn"}
 
 
 def timm_arch_def(architecture: Architecture) -> list[list[str]]:
-    """Return timm's `arch_def` for `architecture`: its block strings, a list a stage.
+    """Return timm's `arch_def` for `architecture`: its block strings, a list for each stage.
 
     Raises:
-        BadRequest: timm has no words for it; the details say for what.
+        BadRequest: timm cannot express it; the details say why.
     """
     space = architecture.space
     lacking = [
@@ -36,7 +35,7 @@ def timm_arch_def(architecture: Architecture) -> list[list[str]]:
     if space.macro.stem_stride != 2:
         lacking.append(f"a stem of stride {space.macro.stem_stride}")
     if lacking:
-        raise BadRequest("timm's block strings have no words for this network:", details=lacking)
+        raise BadRequest("timm's block strings cannot express this network:", details=lacking)
     stages: dict[int, list[OpSpec]] = {}
     for layer, op in zip(space.layers, architecture.layer_ops, strict=True):
         if op is not None:
@@ -45,7 +44,7 @@ def timm_arch_def(architecture: Architecture) -> list[list[str]]:
 
 
 def timm_file(architecture: Architecture) -> str:
-    """Return JSON with the `arch_def` and what else timm's EfficientNet must be told.
+    """Return JSON with the `arch_def` and the other arguments of timm's EfficientNet.
 
     Raises:
         BadRequest: as `timm_arch_def`.
@@ -64,7 +63,7 @@ def timm_file(architecture: Architecture) -> str:
 
 
 def _strings(ops: list[OpSpec]) -> list[str]:
-    """One string for each run of equal blocks; only a run's first has its stride."""
+    """One string for each run of equal blocks; only the first block of a run has the stride."""
     runs: list[tuple[OpSpec, int]] = []
     for op in ops:
         if runs and op.stride == 1 and _kind(op) == _kind(runs[-1][0]):
@@ -76,7 +75,7 @@ def _strings(ops: list[OpSpec]) -> list[str]:
 
 def _string(op: OpSpec, count: int) -> str:
     expansion = "" if op.kind is OpKind.SKIP else f"_e{op.expansion}"
-    return f"{_WORDS[op.kind]}_r{count}_k{op.kernel}_s{op.stride}{expansion}_c{op.out_channels}"
+    return f"{_KINDS[op.kind]}_r{count}_k{op.kernel}_s{op.stride}{expansion}_c{op.out_channels}"
 
 
 def _kind(op: OpSpec) -> tuple[OpKind, int, int, int]:

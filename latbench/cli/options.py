@@ -97,11 +97,15 @@ shape = Parsed("shape", _sizes, "a shape like 1x3x224x224")
 output_path = Parsed("path", _path, "a file or folder to write")
 
 
-def lut_file(path: str) -> "Lut":
-    """Read the file at `path` as a LUT."""
+def lut_file(path: str | Path) -> "Lut":
+    """Read the LUT at `path`, or the shipped one of that file name, which a line on stderr says."""
     from latbench.lut import Lut
+    from latbench.lut.find import find_lut
 
-    return Lut.load(path)
+    found, note = find_lut(path)
+    if note:
+        click.echo(note, err=True)
+    return Lut.load(found)
 
 
 def runtime_name(name: str) -> Runtime:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from latbench.cli.options import json_option, output_path
+from latbench.cli.options import json_option, lut_file, output_path
 from latbench.cli.output import emit_facts, emit_json
 from latbench.errors import BadRequest, CannotRead
 
@@ -54,13 +54,12 @@ def command(
     where the target is the same, the report shows drift.
     """
     from latbench.files import write_atomically
-    from latbench.lut import Lut
     from latbench.report.html import report_html, report_sections
 
     names = _names(luts)
     path = out or Path(f"{luts[0].stem}.html")
     sections = report_sections(
-        {name: Lut.load(path) for name, path in zip(names, luts, strict=True)},
+        {name: lut_file(path) for name, path in zip(names, luts, strict=True)},
         journal=journal,
         search_folder=search_folder,
         validation=None if validation is None else _read(validation, luts[0]),

@@ -98,6 +98,10 @@ class _Chosen:
     def __init__(self, split: Split, numbers: torch.Tensor) -> None:
         self._split, self._numbers = split, numbers
 
+    @property
+    def size(self) -> int:
+        return self._split.images.size
+
     def __len__(self) -> int:
         return len(self._numbers)
 

@@ -74,7 +74,7 @@ def last_shown_at_80_columns(command: Callable[[list[str]], None], arguments: li
 def test_the_bar_says_what_is_done_now(arguments: list[str], tmp_path: Path) -> None:
     judging = [*arguments, "--target-ms", "0.1", "--recipe", "budget"]
     shown = last_shown_at_80_columns(search_main, judging)
-    found = re.match("judging ([0-9]+) networks", shown)
+    found = re.match("ranking ([0-9]+) networks", shown)
     assert found is not None, shown
     assert int(found[1]) > 100, "of the 160 that are drawn some are among the 40 most probable"
     out = str(tmp_path / "out")
@@ -97,7 +97,7 @@ def test_search_then_train_gives_a_network_in_three_formats(
     assert written["layers"].replace(" ", "") in "".join(searched.stdout.split())
     # The LUT's networks have 10 classes, the data 3.
     assert "3 in imagefolder:" in searched.stdout
-    assert "that of the LUT's 10" in searched.stdout
+    assert "the predicted latency is for 10, as in the LUT" in searched.stdout
 
     data = ["--data", f"imagefolder:{digit_folder}", "--out", str(out), "--epochs", "2", "--json"]
     trained = CliRunner().invoke(train_main, [str(out), *data])
@@ -152,7 +152,11 @@ def test_data_that_make_no_sense_are_refused(arguments: list[str], digit_folder:
 def test_numbers_that_make_no_sense_are_refused(arguments: list[str]) -> None:
     impossible = CliRunner().invoke(search_main, [*arguments, "--target-ms", "0.01"])
     refused(impossible, 2, "the fastest takes", "give --target-ms")
-    refused(CliRunner().invoke(search_main, [*arguments, "--epochs", "0"]), 2, "0 epochs")
+    refused(
+        CliRunner().invoke(search_main, [*arguments, "--epochs", "0"]),
+        2,
+        "epochs must be at least 1, got 0",
+    )
     refused(CliRunner().invoke(search_main, [*arguments, "--resume"]), 2, "no checkpoint")
 
 
@@ -185,11 +189,11 @@ def test_a_search_that_begins_anew_says_so_and_leaves_no_answer_of_the_earlier_o
     out = tmp_path / "out"
     first = CliRunner().invoke(search_main, arguments)
     assert first.exit_code == 0, first.output
-    assert "holds a search" not in first.stderr
+    assert "holds an earlier search" not in first.stderr
     assert (out / "checkpoint.2.pt").exists()
     monkeypatch.setattr("fbnet_search.engine.EventLog", pressed)
     anew = CliRunner().invoke(search_main, [*arguments, "--seed", "1"])
-    refused(anew, 1, f"{out} holds a search, whose place this one takes", "--resume")
+    refused(anew, 1, f"{out} holds an earlier search, which this one will overwrite", "--resume")
     left = {path.name for path in out.iterdir() if path.suffix in (".json", ".pt", ".html")}
     assert left == {"checkpoint.pt"}
 
@@ -214,7 +218,12 @@ def test_a_checkpoint_of_another_search_names_what_differs_and_nothing_else(
     assert CliRunner().invoke(search_main, arguments).exit_code == 0
     other = [*arguments[:-1], "3", "--target-ms", "0.3", "--resume"]
     told = CliRunner().invoke(search_main, other)
-    refused(told, 2, "target_ms: None there, 0.3 now", "recipe.epochs: 2 there, 3 now")
+    refused(
+        told,
+        2,
+        "target_ms: None in the checkpoint, 0.3 now",
+        "recipe.epochs: 2 in the checkpoint, 3 now",
+    )
     assert "batch" not in told.stderr
 
 
@@ -230,8 +239,8 @@ def test_ctrl_c_before_the_first_checkpoint_does_not_promise_one(
     finished = CliRunner().invoke(search_main, [*arguments, "--epochs", "1"])
     assert finished.exit_code == 0, finished.output
     training = [str(out), "--data", f"imagefolder:{digit_folder}", "--out", str(out)]
-    monkeypatch.setattr("fbnet_search.engine.open_data", pressed)
-    monkeypatch.setattr("fbnet_search.training.retrain.open_data", pressed)
+    monkeypatch.setattr("fbnet_search.engine.open_or_check", pressed)
+    monkeypatch.setattr("fbnet_search.training.retrain.open_or_check", pressed)
     empty = ["--out", str(tmp_path / "empty")]
     for command, words in (
         (search_main, [*arguments, *empty]),
@@ -239,12 +248,12 @@ def test_ctrl_c_before_the_first_checkpoint_does_not_promise_one(
         (train_main, training),
     ):
         stopped = CliRunner().invoke(command, words)
-        refused(stopped, 1, "interrupted", "nothing of this run was kept yet")
+        refused(stopped, 1, "interrupted", "there is no checkpoint of this run yet")
         assert "--resume" not in stopped.stderr
     resumed = CliRunner().invoke(search_main, [*arguments, "--resume"])
-    refused(resumed, 1, f"{out} keeps its checkpoint", "the same command and --resume")
+    refused(resumed, 1, f"{out} has a checkpoint", "continue with: ", "--resume")
     nowhere = CliRunner().invoke(search_main, [*arguments, *empty, "--resume"])
-    refused(nowhere, 1, "no checkpoint to go on from", "without --resume")
+    refused(nowhere, 1, "no checkpoint to resume from", "without --resume")
 
 
 # What only a process of its own can show

@@ -135,7 +135,7 @@ def test_folders_that_hold_too_little_are_refused(tmp_path: Path, digit_folder: 
         open_data(f"imagefolder:{tmp_path / 'nowhere'}", 8)
     one = tmp_path / "one"
     shutil.copytree(digit_folder / "0", one / "0")
-    with pytest.raises(BadRequest, match="a classifier needs two"):
+    with pytest.raises(BadRequest, match="at least 2 classes, got 1"):
         open_data(f"imagefolder:{one}", 8)
     (one / "empty").mkdir()
     with pytest.raises(BadRequest, match="holds no images"):

@@ -7,7 +7,11 @@ import torch
 from torch.nn import functional
 
 from fbnet_search.choose.derive import architecture_of
-from fbnet_search.supernet.depthwise import input_gradient, trained, weight_gradient
+from fbnet_search.supernet.depthwise import (
+    forward_for_training,
+    input_gradient,
+    weight_gradient,
+)
 from latbench.space import CANDIDATES, SearchSpace
 from latbench.space.blocks import build_network
 
@@ -40,9 +44,9 @@ def test_a_network_learns_what_it_would_have_learnt() -> None:
     ours = copy.deepcopy(plain)
     images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
     given = plain(images)
-    assert torch.allclose(trained(ours, images), given, rtol=1e-9)
+    assert torch.allclose(forward_for_training(ours, images), given, rtol=1e-9)
     plain(images).square().sum().backward()
-    trained(ours, images).square().sum().backward()
+    forward_for_training(ours, images).square().sum().backward()
     for (name, one), other in zip(plain.named_parameters(), ours.parameters(), strict=True):
         assert one.grad is not None
         assert other.grad is not None

@@ -103,9 +103,16 @@ def test_no_epochs_are_refused() -> None:
         Recipe.named("paper").stretched(0)
     with pytest.raises(BadRequest):
         TrainRecipe.named("paper").stretched(0)
-    for constants in ({"momentum": 0.0}, {"momentum": 1.0}, {"label_smoothing": 10.0}):
-        with pytest.raises(BadRequest, match="momentum is above 0"):
-            replace(TrainRecipe.named("paper"), **constants)  # type: ignore[arg-type]
+    for name, value in (("momentum", 0.0), ("momentum", 1.0), ("label_smoothing", 10.0)):
+        with pytest.raises(BadRequest, match=f"{name} must be .*, got {value:g}"):
+            replace(TrainRecipe.named("paper"), **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", [Recipe.named("paper"), TrainRecipe.named("paper")])
+def test_a_bool_is_not_a_number_in_a_recipe(recipe: Recipe | TrainRecipe) -> None:
+    for name in ("threads", "crop_area"):
+        with pytest.raises(BadRequest, match=f"{name} must be a number, got True"):
+            replace(recipe, **{name: True})  # type: ignore[arg-type]
 
 
 def test_gumbel_noise_has_the_distributions_mean_and_variance() -> None:

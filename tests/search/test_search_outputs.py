@@ -234,7 +234,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             )
         return Together(tuple(measured), (1.25,), cast(Any, None))
 
-    monkeypatch.setattr("fbnet_search.choose.finalists.measure_networks", measure)
+    monkeypatch.setattr("fbnet_search.latencies.measure_networks", measure)
     return given
 
 

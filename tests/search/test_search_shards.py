@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fbnet_search.data.batches import Augmentation, Intake, batches, read_ahead
+from fbnet_search.data.batches import Augmentation, InputStats, batches, read_ahead
 from fbnet_search.data.datasets import open_data
 from fbnet_search.data.images import ImageData, some_classes
 from latbench.errors import BadRequest, LatbenchError, UnknownName
@@ -63,7 +63,7 @@ def test_a_split_of_their_own_is_kept(shards: Path, digit_folder: Path) -> None:
 def test_too_few_samples_are_refused(tmp_path: Path, digit_folder: Path) -> None:
     write_shard(tmp_path / "train-000.tar", digit_folder, slice(0, None, 3))
     write_shard(tmp_path / "test-000.tar", digit_folder, slice(1, None, 3))
-    with pytest.raises(BadRequest, match="a search needs 10 or more"):
+    with pytest.raises(BadRequest, match="at least 10 training images, got"):
         open_data(f"webdataset:{tmp_path}", 8)
 
 
@@ -101,7 +101,7 @@ def test_a_damaged_picture_is_named_with_its_shard(shards: Path) -> None:
     data = open_data(f"webdataset:{shards}", 8)
     with pytest.raises(
         LatbenchError,
-        match=r"cannot read the image .* in .*train-000\.tar: it is in no known format",
+        match=r"cannot read the image .* in .*train-000\.tar: unknown image format",
     ):
         pixels_of(data)
 
@@ -153,14 +153,14 @@ def test_two_processes_share_the_batch_that_one_would_see() -> None:
 
 def test_reading_ahead_changes_nothing_and_tells_of_waiting() -> None:
     data = open_data("digits", 8)
-    intake = Intake()
+    intake = InputStats()
     plain = list(batches(data.train, torch.arange(30), 10))
     ahead = list(read_ahead(batches(data.train, torch.arange(30), 10), intake))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(plain, ahead, strict=True))
     assert intake.images == 30
     assert intake.images_s > 0
-    assert Intake(waited_s=1e9).told.endswith("waiting for images (0/s)")
-    assert intake.told == ""
+    assert InputStats(waited_s=1e9).bottleneck_note.endswith("waiting for images (0/s)")
+    assert intake.bottleneck_note == ""
 
 
 def test_a_picture_that_fails_ahead_is_told() -> None:
@@ -169,4 +169,4 @@ def test_a_picture_that_fails_ahead_is_told() -> None:
         raise LatbenchError("cannot read the image")
 
     with pytest.raises(LatbenchError, match="cannot read"):
-        list(read_ahead(failing(), Intake()))  # type: ignore[arg-type]
+        list(read_ahead(failing(), InputStats()))  # type: ignore[arg-type]

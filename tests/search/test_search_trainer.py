@@ -51,6 +51,10 @@ class Watched:
         self.images = images
         self.read_numbers: list[int] = []
 
+    @property
+    def size(self) -> int:
+        return self.images.size
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
-from fbnet_search.choose.finalists import pick, verified
+from fbnet_search.choose.finalists import best_finalist, verify_finalists
 from fbnet_search.cli import search_main
 from latbench.errors import DeviceUnavailable, ExportFailed, LatbenchError, RunnerFailed
 from latbench.lut import Lut, predict_latency
@@ -49,7 +49,7 @@ class Planted:
     asked: list[tuple[Architecture, Target]] = field(default_factory=list)
 
     def of(self, networks: Sequence[Architecture], lut: Lut) -> list[Measurement]:
-        """As `fbnet_search.choose.finalists.Measure`."""
+        """As `fbnet_search.latencies.Measure`."""
         self.asked += [(network, lut.target) for network in networks]
         if lut.target.device in self.away:
             raise DeviceUnavailable(f"no {lut.target.device} is attached")
@@ -77,31 +77,31 @@ def networks(tiny_space: SearchSpace) -> list[Architecture]:
 def test_the_most_probable_that_keeps_the_target_is_picked(
     networks: list[Architecture], tiny_lut: Lut
 ) -> None:
-    timed = verified(networks, [tiny_lut], Planted({Runtime.TFLITE: (2.1, 1.9, 1.0)}).of)
-    assert pick(timed, 2.0).architecture == networks[1]
-    assert pick(timed, 2.2).architecture == networks[0]
-    assert pick(timed, 0.5).architecture == networks[2]  # none does: the fastest
+    timed = verify_finalists(networks, [tiny_lut], Planted({Runtime.TFLITE: (2.1, 1.9, 1.0)}).of)
+    assert best_finalist(timed, 2.0).architecture == networks[1]
+    assert best_finalist(timed, 2.2).architecture == networks[0]
+    assert best_finalist(timed, 0.5).architecture == networks[2]  # none does: the fastest
 
 
 def test_on_several_devices_the_slowest_counts(
     networks: list[Architecture], tiny_lut: Lut, onnx_lut: Lut
 ) -> None:
     devices = Planted({Runtime.TFLITE: (1.0, 1.5, 1.8), Runtime.ONNX: (2.5, 1.9, 1.7)})
-    timed = verified(networks, [tiny_lut, onnx_lut], devices.of)
+    timed = verify_finalists(networks, [tiny_lut, onnx_lut], devices.of)
     assert [one.worst_ms for one in timed] == [2.5, 1.9, 1.8]
-    assert pick(timed, 2.0).architecture == networks[1]
-    assert pick(timed, 1.0).architecture == networks[2]
+    assert best_finalist(timed, 2.0).architecture == networks[1]
+    assert best_finalist(timed, 1.0).architecture == networks[2]
 
 
-def test_what_was_measured_is_told_at_the_level_of_the_luts_run(
+def test_measurements_are_normalised_to_the_luts_run(
     networks: list[Architecture], tiny_lut: Lut
 ) -> None:
     # The device is a quarter slower than it was.
     device = Planted({Runtime.TFLITE: (2.5, 2.5, 2.5)}, half=0.25, anchor=1.25)
-    (latency,) = verified(networks, [tiny_lut], device.of)[0].latencies
+    (latency,) = verify_finalists(networks, [tiny_lut], device.of)[0].latencies
     assert latency.measured is not None
     told = latency.measured
-    assert (told.ms, told.low, told.high, told.level) == pytest.approx((2.0, 1.8, 2.2, 1.25))
+    assert (told.ms, told.low, told.high, told.slowdown) == pytest.approx((2.0, 1.8, 2.2, 1.25))
     assert latency.predicted == predict_latency(tiny_lut, networks[0])
 
 
@@ -111,14 +111,14 @@ def test_what_fails_on_a_device_is_not_chosen(networks: list[Architecture], tiny
     def failing(asked: Sequence[Architecture], lut: Lut) -> list[Measurement | LatbenchError]:
         return [RunnerFailed("run", "crashed", "signal 11"), *device.of(asked, lut)[1:]]
 
-    timed = verified(networks, [tiny_lut], failing)
+    timed = verify_finalists(networks, [tiny_lut], failing)
     (failed,) = timed[0].latencies
     assert failed.measured is None
     assert "signal 11" in failed.unmeasured
     # It is predicted to keep the target, and the most probable.
     assert timed[0].worst_ms < 1.3
-    assert pick(timed, 1.3).architecture == networks[2]
-    assert pick(timed, 2.0).architecture == networks[1]
+    assert best_finalist(timed, 1.3).architecture == networks[2]
+    assert best_finalist(timed, 2.0).architecture == networks[1]
 
 
 # Devices that are not there
@@ -128,7 +128,7 @@ def test_a_device_that_is_away_is_asked_once_and_told_of(
     networks: list[Architecture], tiny_lut: Lut, far_lut: Lut
 ) -> None:
     devices = Planted({Runtime.TFLITE: (1.0, 1.1, 1.2)}, away=["pixel-6"])
-    timed = verified(networks, [far_lut, tiny_lut], devices.of)
+    timed = verify_finalists(networks, [far_lut, tiny_lut], devices.of)
     assert [target.device for _, target in devices.asked].count("pixel-6") == len(networks)
     for one in timed:
         far, near = one.latencies
@@ -143,7 +143,7 @@ def test_without_any_device_there_is_no_choice(
 ) -> None:
     devices = Planted({}, away=["pixel-6", "host"])
     with pytest.raises(DeviceUnavailable, match="no pixel-6"):
-        verified(networks, [far_lut, tiny_lut], devices.of)
+        verify_finalists(networks, [far_lut, tiny_lut], devices.of)
 
 
 def test_a_failure_that_is_not_the_devices_is_none_to_pass_over(
@@ -153,7 +153,7 @@ def test_a_failure_that_is_not_the_devices_is_none_to_pass_over(
         raise ExportFailed("it computes something else")
 
     with pytest.raises(ExportFailed):
-        verified(networks, [tiny_lut, onnx_lut], failing)
+        verify_finalists(networks, [tiny_lut, onnx_lut], failing)
 
 
 # From the command line
@@ -176,7 +176,7 @@ TARGET_MS = 0.3
     [
         (0.25, 0.20, 0.01, 0, ["finalists  3 of 3 measured within the target"]),
         (0.31, 0.20, 0.01, 1, ["finalists  2 of 3 measured within the target"]),
-        (0.31, 0.29, 0.02, 1, ["2 of 3", "uncertain  an interval crosses the target"]),
+        (0.31, 0.29, 0.02, 1, ["2 of 3", "uncertain  a 95 % interval reaches above the target"]),
         (0.33, 0.32, 0.001, 1, ["0 of 3", "too slow"]),
     ],
 )
@@ -186,7 +186,7 @@ def test_the_search_finds_by_measurement_and_tells_what_crosses_the_target(
 ) -> None:  # fmt: skip
     third = max(first, second) - 0.001 if first > TARGET_MS < second else 0.1
     device = Planted({Runtime.TFLITE: (first, second, third)}, half=half)
-    monkeypatch.setattr("fbnet_search.choose.finalists.measure_networks", device)
+    monkeypatch.setattr("fbnet_search.latencies.measure_networks", device)
     done = CliRunner().invoke(search_main, arguments([tiny_lut], tmp_path, digit_folder, TARGET_MS))
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())
@@ -208,7 +208,7 @@ def test_a_finalist_that_failed_is_told_and_counts_for_nothing(
             return [RunnerFailed("run", "crashed", "signal 11"), *super().of(networks, lut)[1:]]
 
     device = Failing({Runtime.TFLITE: (0.1, 0.33, 0.32)})
-    monkeypatch.setattr("fbnet_search.choose.finalists.measure_networks", device)
+    monkeypatch.setattr("fbnet_search.latencies.measure_networks", device)
     done = CliRunner().invoke(search_main, arguments([tiny_lut], tmp_path, digit_folder, TARGET_MS))
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())

@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional
 
 from fbnet_search import Recipe, search
-from fbnet_search.choose.derive import Budget, drawn_on_all, finalists
-from fbnet_search.choose.judge import best_first, by_shared_weights
+from fbnet_search.choose.derive import finalists, sampled_on_all
+from fbnet_search.choose.program import Budget
+from fbnet_search.choose.ranking import rank, shared_weight_accuracies
 from fbnet_search.cost.latency import latency_model
 from fbnet_search.data.datasets import open_data
 from fbnet_search.data.images import ImageData
@@ -55,7 +56,7 @@ def test_the_best_of_the_judged_is_taken(
     probable = finalists(supernet.theta, latency_model(tiny_lut), tiny_lut, budget, 8)
     assert {one.notation for one in probable} == {notation for notation, _ in judged}
     _, numbers = two_parts(few_digits.train, SHORT.weight_share, 0)
-    again = by_shared_weights(supernet, probable, few_digits.train, numbers)
+    again = shared_weight_accuracies(supernet, probable, few_digits.train, numbers)
     assert dict(judged) == pytest.approx(
         {one.notation: share for one, share in zip(probable, again, strict=True)}
     )
@@ -75,12 +76,12 @@ def test_drawn_networks_are_judged_beside_the_most_probable(
     budget = Budget(target, SHORT.target_share * target)
     model = latency_model(tiny_lut)
     probable = finalists(supernet.theta, model, tiny_lut, budget, 6)
-    drawn = drawn_on_all(supernet.theta, [model], [tiny_lut], budget, 12, seed=3)
+    drawn = sampled_on_all(supernet.theta, [model], [tiny_lut], budget, 12, seed=3)
     every = list(dict.fromkeys([*probable, *drawn]))
     assert len(drawn) == 12
     assert len(every) > 12
     _, numbers = two_parts(few_digits.train, SHORT.weight_share, 3)
-    asked = best_first(supernet, every, few_digits.train, numbers, 6)
+    asked = rank(supernet, every, few_digits.train, numbers, 6)
     assert [[one.notation, share] for one, share in asked] == judged
     assert {one for one, _ in asked} - set(probable), "or drawing them changed nothing"
 
@@ -96,13 +97,13 @@ def test_few_images_tell_which_networks_many_are_asked_of(tiny_lut: Lut) -> None
     ]
     numbers = torch.arange(len(digits.train))
     assert len(numbers) > 500
-    few = by_shared_weights(supernet, networks, digits.train, numbers, 500)
-    many = by_shared_weights(supernet, networks, digits.train, numbers)
+    few = shared_weight_accuracies(supernet, networks, digits.train, numbers, 500)
+    many = shared_weight_accuracies(supernet, networks, digits.train, numbers)
     assert few != many
     left = sorted(range(9), key=lambda n: -few[n])[:4]
     expected = sorted(((networks[n], many[n]) for n in left), key=lambda one: -one[1])
-    assert best_first(supernet, networks, digits.train, numbers, 4) == expected
-    shares = [share for _, share in best_first(supernet, networks, digits.train, numbers, 9)]
+    assert rank(supernet, networks, digits.train, numbers, 4) == expected
+    shares = [share for _, share in rank(supernet, networks, digits.train, numbers, 9)]
     assert shares == sorted(many, reverse=True)
 
 
@@ -131,7 +132,7 @@ def test_a_network_is_asked_alone_and_the_supernet_stays_as_it_is(
         for row in draws.tolist()
     ]
     numbers = torch.arange(120)
-    shares = by_shared_weights(supernet, networks, few_digits.train, numbers)
+    shares = shared_weight_accuracies(supernet, networks, few_digits.train, numbers)
     for name, value in supernet.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -162,7 +163,7 @@ def test_networks_that_share_layers_compute_what_they_would_alone(
 
 
 def test_no_network_cannot_be_judged() -> None:
-    with pytest.raises(BadRequest, match="judged = 0, drawn = 0 makes no sense"):
+    with pytest.raises(BadRequest, match="judged must be at least 1, got 0"):
         replace(SHORT, judged=0)
-    with pytest.raises(BadRequest, match="judged = 1, drawn = 9 makes no sense"):
+    with pytest.raises(BadRequest, match=r"drawn must be 0 where judged is 1, .* got 9"):
         replace(SHORT, drawn=9)

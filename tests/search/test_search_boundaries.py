@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fbnet_search.choose.derive import (
-    Budget,
-    architecture_of,
-    derive_architecture,
-    finalists_on_all,
-    most_probable_first,
-)
+from fbnet_search.choose.derive import architecture_of, derive_architecture, finalists_on_all
+from fbnet_search.choose.program import Budget, most_probable_first
 from fbnet_search.cost.latency import LatencyModel, latency_model
 from latbench.lut import Correction, Lut, predict_latency
 from latbench.space import CANDIDATES, SearchSpace
@@ -91,9 +86,9 @@ def test_of_probabilities_it_is_the_expectation(micro: Lut) -> None:
 @pytest.mark.parametrize("sign", [1, -2])  # with the second a grouped block is in the fastest
 def test_the_fastest_and_the_slowest_are_those_of_all(micro: Lut, sign: int) -> None:
     model = latency_model(micro)
-    assert model.transitions is not None
-    taken = replace(model.transitions, costs=sign * model.transitions.costs)
-    model = replace(model, transitions=taken)
+    assert model.boundaries is not None
+    taken = replace(model.boundaries, costs=sign * model.boundaries.costs)
+    model = replace(model, boundaries=taken)
     times = [model.of_choices(choices) for choices in every_choice(model)]
     assert model.fastest_ms == pytest.approx(min(times), rel=1e-12)
     assert model.slowest_ms == pytest.approx(max(times), rel=1e-12)
@@ -162,7 +157,7 @@ def test_of_several_luts_one_may_know_them(micro_lut: Lut, make_lut: MakeLut) ->
         (found,) = finalists_on_all(theta, models, luts, budget, 1)
         wanted = most_probable(theta, models, budget)
         assert found == architecture_of(space, wanted)
-        without = [replace(model, transitions=None) for model in models]
+        without = [replace(model, boundaries=None) for model in models]
         changed += most_probable(theta, without, budget) != wanted
     assert changed > 3  # or it would not matter
 
