@@ -73,7 +73,9 @@ def install(
     unit: str | None,
     as_json: bool,
 ) -> None:
-    """Install engines for the native runner, or the companion app on an iPhone.
+    """Install engines, or the iPhone's companion app.
+
+    Engines are libraries that the native runner loads; the app is the one that Xcode built.
 
     Nothing is downloaded.
     """
@@ -101,7 +103,10 @@ def install(
 @address_option
 @json_option
 def pair(device: str, token: str, unit: str | None, address: str | None, as_json: bool) -> None:
-    """Pair with an iPhone: check its token and store it on this machine."""
+    """Pair with an iPhone by its app's token.
+
+    The token is checked, and stored on this machine.
+    """
     from latbench.device.catalogue import find_device
     from latbench.device.ios.device import pair_phone
 

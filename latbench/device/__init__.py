@@ -1,0 +1,1 @@
+"""Devices: the catalogue, the kinds of devices, and the runner protocol. Start with `registry`."""
