@@ -1,7 +1,8 @@
 """A LUT of sandwiches, frames and networks, from trials whose truth is known."""
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,9 @@ def journalled(
     workloads: Mapping[tuple[str, Role], float],
     runtime: Runtime = Runtime.TFLITE,
     settings: Settings | None = None,
+    slots: Mapping[str, Sequence[float]] | None = None,
 ) -> Journal:
-    """A journal that holds one run of `workloads`, `ROUNDS` rounds of each."""
+    """A journal with one run of `workloads`, `ROUNDS` rounds of each; `slots` hold factors by runner slot."""
     target = Target(device="host", runtime=runtime, precision=Precision.FP32)
     networks = tuple(
         NetworkNote(workload=f"n{n}", layers=net.notation, head=net.head)
@@ -67,8 +69,9 @@ def journalled(
     rng = np.random.default_rng(0)
     for workload in plan.workloads:
         level = workloads[workload.key, workload.role] * 1e6
+        factors = (slots or {}).get(workload.key, (1.0, 1.0, 1.0))
         for number in range(ROUNDS):
-            noise = rng.normal(1, 0.002) * rng.normal(1, 0.002, 20)
+            noise = factors[number % 3] * rng.normal(1, 0.002) * rng.normal(1, 0.002, 20)
             journal.add_trial(
                 run.id,
                 workload,
@@ -77,6 +80,7 @@ def journalled(
                 started=0.0,
                 duration_s=0.0,
                 warmups=0,
+                slot=number % 3,
             )
     return journal
 
@@ -115,17 +119,33 @@ def test_networks_of_the_run_become_the_correction(tmp_path: Path) -> None:
         (Runtime.TORCHSCRIPT, True, True),
     ],
 )
-def test_where_models_stay_loaded_their_place_in_memory_is_an_error(
+def test_where_models_stay_loaded_their_placement_is_an_error(
     runtime: Runtime, reload: bool, stays: bool, tmp_path: Path
 ) -> None:
     settings = Settings(reload=reload)
     with journalled(tmp_path / "trials.sqlite", latencies(), runtime, settings) as journal:
         lut = lut_of_run(journal, macs=macs)
     for op in SPACE.unique_ops:
-        # All of a sandwich lies somewhere; one runner, so nothing tells where it is fast.
+        # The placement of the whole sandwich; equal runners leave the smallest error.
         company = truth(op) + sum(map(truth, frames_of(op)))
         least = 0.006 * company / lut[op].ms if stays else 0.0
         assert lut[op].placement == pytest.approx(least, rel=0.02)
+
+
+def test_runners_that_differ_are_an_error_of_the_entry(tmp_path: Path) -> None:
+    op = next(op for op in SPACE.unique_ops if not frames_of(op))
+    factors = (1.0, 1.06, 0.97)
+    settings = Settings(reload=False)
+    with journalled(
+        *(tmp_path / "trials.sqlite", latencies(), Runtime.TFLITE, settings),
+        slots={op.key: factors},
+    ) as journal:
+        lut = lut_of_run(journal, macs=macs)
+    expected = statistics.stdev(factors) / math.sqrt(3)
+    assert expected > 4 * 0.006
+    assert lut[op].placement * lut[op].ms == pytest.approx(expected * truth(op), rel=0.1)
+    other = next(one for one in SPACE.unique_ops if one is not op and not frames_of(one))
+    assert lut[other].placement == pytest.approx(0.006, rel=0.05)  # equal runners may be chance
 
 
 def test_a_run_that_lacks_frames_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import contextlib
+import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +17,7 @@ from measuring import QUICK, small_plan
 from latbench.device.host.device import HostDevice
 from latbench.errors import JournalRefused, OutputFailed
 from latbench.measure import Journal, Plan, measure
-from latbench.measure.records import Failure, RunNote, RunState, Trial
+from latbench.measure.records import DelegationNote, Failure, NetworkNote, RunNote, RunState, Trial
 
 DEVICE = {"name": "host", "unit": "u1", "description": "a machine", "emulated": False}
 
@@ -331,3 +333,61 @@ def test_a_disk_that_fills_up_loses_no_trial(
     assert [trial.samples_ns.tolist() for trial in trials[: len(kept)]] == [
         trial.samples_ns.tolist() for trial in kept
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "path", "value", "field"),
+    [
+        ("about", "$.sentinel.head", "true", "sentinel.head"),
+        ("about", "$.verified", '[{"unit": "u", "errors": {"op": true}, "worst": "op"}]', "errors"),
+        ("settings", "$.runners", "true", "settings.runners must be a number, got true"),
+        ("device", "$.units", '{"u1": {"description": "", "dropped_out": false}}', "dropped_out"),
+    ],
+)
+def test_true_is_no_number_in_a_run(
+    column: str, path: str, value: str, field: str, tmp_path: Path, plan: Plan
+) -> None:
+    journal = tmp_path / "trials.sqlite"
+    note = RunNote(sentinel=NetworkNote(workload="network", layers="skip", head=64))
+    with Journal(journal) as opened:
+        opened.start_run(plan, device=DEVICE, note=note, tool="1")
+    with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as database:
+        database.execute(
+            f"UPDATE runs SET {column} = json_set({column}, ?, json(?))", (path, value)
+        )
+    with (
+        Journal(journal, readonly=True) as opened,
+        pytest.raises(JournalRefused, match=r"run 1 in .* is damaged: .*" + re.escape(field)),
+    ):
+        opened.run()
+
+
+def test_true_is_no_number_in_conditions(journal: Journal, plan: Plan) -> None:
+    run = journal.start_run(plan, device=DEVICE, note=RunNote(), tool="1")
+    journal.add_conditions(run.id, 1.0, '{"charging": true, "thermal_status": 0}')
+    assert list(journal.conditions(run.id).values()) == [{"charging": True, "thermal_status": 0}]
+    journal.add_conditions(run.id, 2.0, '{"thermal_status": true}')
+    with pytest.raises(JournalRefused, match=r"conditions of run 1 .*: thermal_status"):
+        journal.conditions(run.id)
+
+
+def test_a_note_is_stored_under_the_names_of_earlier_versions(tmp_path: Path, plan: Plan) -> None:
+    note = RunNote(
+        space={"name": "fbnet"},
+        context="sandwich",
+        sentinel=NetworkNote(workload="network:64:skip", layers="skip", head=64),
+        calibration=(),
+        delegated=(DelegationNote(unit="u1", workloads=3, fell_back={"op": "1 node"}),),
+    )
+    stored = {
+        "space": {"name": "fbnet"},
+        "context": "sandwich",
+        "sentinel": {"subject": "network:64:skip", "layers": "skip", "head": 64},
+        "calibration": [],
+        "delegated": [{"unit": "u1", "subjects": 3, "fell_back": {"op": "1 node"}}],
+    }
+    journal = tmp_path / "trials.sqlite"
+    with Journal(journal) as opened:
+        assert opened.start_run(plan, device=DEVICE, note=note, tool="1").note == note
+    with contextlib.closing(sqlite3.connect(journal)) as database:
+        assert json.loads(database.execute("SELECT about FROM runs").fetchone()[0]) == stored

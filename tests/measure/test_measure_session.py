@@ -15,6 +15,7 @@ import measuring
 import numpy as np
 import psutil
 import pytest
+from fixed_units import FixedUnit, fixed_plan
 from measuring import QUICK, small_plan, workload, write_endless_model, write_model
 
 from latbench.device.host.device import HostDevice
@@ -94,19 +95,29 @@ def test_every_trial_stands_between_two_readings(
         assert readings[trial.before]["time"] <= trial.started <= readings[trial.after]["time"]
 
 
-def test_a_workload_is_visited_until_it_converges_and_no_longer(
-    plan: Plan, device: HostDevice, journal: Journal
-) -> None:
-    report = measure(plan, device, journal)
+def test_a_workload_is_visited_until_it_converges_and_no_longer(journal: Journal) -> None:
+    plan = fixed_plan(4)
+    report = measure(plan, FixedUnit("steady", noise=0.002), journal)
+    trials = journal.trials(report.run.id)
+    assert set(report.statuses.values()) == {ConvergenceStatus.CONVERGED}
+    for key in report.statuses:
+        of_key = [trial for trial in trials if trial.workload == key]
+        assert len(of_key) == plan.settings.min_rounds
+        assert Ledger(plan, of_key[:-1]).status(key) is ConvergenceStatus.PENDING
+        assert Ledger(plan, of_key).status(key) is ConvergenceStatus.CONVERGED
+
+
+def test_a_noisy_workload_gets_more_visits(journal: Journal) -> None:
+    plan = fixed_plan(4, ci=0.01)
+    report = measure(plan, FixedUnit("noisy", noise=0.1), journal)
     trials = journal.trials(report.run.id)
     for key, status in report.statuses.items():
         of_key = [trial for trial in trials if trial.workload == key]
-        # Trials that were distrusted only later may have been visits too many, or too few.
-        if status is ConvergenceStatus.CONVERGED and not any(trial.taint for trial in of_key):
-            assert Ledger(plan, of_key[:-1]).status(key) is ConvergenceStatus.PENDING
+        assert len(of_key) == plan.settings.max_rounds
+        assert status is ConvergenceStatus.EXHAUSTED
 
 
-def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
+def test_the_status_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
     run = journal.start_run(
         plan,
         device={"name": "host", "unit": "u", "description": "", "emulated": False},
@@ -143,7 +154,67 @@ def test_standing_follows_from_the_trials(plan: Plan, journal: Journal) -> None:
     assert Ledger(strict, journal.trials(run.id)).status("m1") is ConvergenceStatus.EXHAUSTED
 
 
-def test_what_is_distrusted_later_says_no_more_what_is_calm(plan: Plan, journal: Journal) -> None:
+@pytest.mark.parametrize(
+    ("trusted", "tainted", "max_retakes", "status"),
+    [
+        (8, 6, 6, ConvergenceStatus.PENDING),  # enough tainted trials, but not the majority
+        (8, 8, 6, ConvergenceStatus.PENDING),
+        (8, 9, 6, ConvergenceStatus.NOISY),
+        (2, 5, 6, ConvergenceStatus.PENDING),  # the majority, but not enough of them
+        (2, 6, 6, ConvergenceStatus.NOISY),
+        (0, 6, 6, ConvergenceStatus.NOISY),
+        (1, 4, 3, ConvergenceStatus.PENDING),  # fewer trials than a statistic needs
+        (2, 4, 3, ConvergenceStatus.NOISY),
+    ],
+)
+def test_a_workload_is_noisy_if_tainted_trials_outnumber_trusted_ones(
+    trusted: int,
+    tainted: int,
+    max_retakes: int,
+    status: ConvergenceStatus,
+    plan: Plan,
+    journal: Journal,
+) -> None:
+    device = {"name": "host", "unit": "u", "description": "", "emulated": False}
+    run = journal.start_run(plan, device=device, note=RunNote(), tool="1")
+    for number in range(trusted + tainted):
+        journal.add_trial(
+            run.id,
+            plan.workloads[0],
+            number,
+            samples_ns=np.array([1_000_000 * (1 + 3 * (number % 2))] * 4),  # never converges
+            started=0.0,
+            duration_s=0.0,
+            warmups=0,
+            taint=None if number < trusted else "clock: capped",
+        )
+    settings = dataclasses.replace(QUICK, max_retakes=max_retakes)
+    ledger = Ledger(dataclasses.replace(plan, settings=settings), journal.trials(run.id))
+    assert ledger.status("m0") is status
+
+
+def test_a_few_tainted_trials_are_too_few_for_a_verdict(plan: Plan, journal: Journal) -> None:
+    device = {"name": "host", "unit": "u", "description": "", "emulated": False}
+    run = journal.start_run(plan, device=device, note=RunNote(), tool="1")
+    settings = dataclasses.replace(QUICK, max_retakes=1)
+    for number in range(6):
+        journal.add_trial(
+            run.id,
+            plan.workloads[0],
+            number,
+            samples_ns=np.array([1_000_000] * 4),
+            started=0.0,
+            duration_s=0.0,
+            warmups=0,
+            taint="clock: capped",
+        )
+        ledger = Ledger(dataclasses.replace(plan, settings=settings), journal.trials(run.id))
+        enough = number + 1 >= settings.min_rounds
+        expected = ConvergenceStatus.NOISY if enough else ConvergenceStatus.PENDING
+        assert ledger.status("m0") is expected
+
+
+def test_trials_that_are_tainted_later_leave_the_baseline(plan: Plan, journal: Journal) -> None:
     run = journal.start_run(
         plan,
         device={"name": "host", "unit": "u", "description": "", "emulated": False},

@@ -175,6 +175,22 @@ def test_cores_other_than_those_asked_for() -> None:
     assert taint.of_cores((1,), (0, 1)) == ["affinity: on cores 0,1 instead of 1"]
 
 
+@pytest.mark.parametrize(
+    ("waited_ms", "duration_s", "tainted"),
+    [
+        (None, 0.1, False),
+        (9.9, 0.1, False),  # less than a tenth of the visit
+        (10.1, 0.1, True),
+        (0.9, 0.002, False),  # most of a short visit, but less than a millisecond
+        (1.1, 0.002, True),
+    ],
+)
+def test_waiting_counts_beyond_a_share_and_a_minimum(
+    waited_ms: float | None, duration_s: float, tainted: bool
+) -> None:
+    assert bool(taint.of_waiting(waited_ms, duration_s)) == tainted
+
+
 def test_samples_that_rise_and_clocks_that_fall() -> None:
     noise = np.random.default_rng(0).normal(1e6, 1e4, 60)
     steady = noise.astype(np.int64)

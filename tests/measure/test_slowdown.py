@@ -1,9 +1,11 @@
 """Slowdowns: what a unit's speed does to all trials of a moment is taken off each of them."""
 
+import math
 import random
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +96,33 @@ def test_what_shows_a_level_less_than_others_is_levelled_less(seed: int) -> None
         fast = [factors[one.id] for one in of_workload if speed(one.started) == 1]
         seen = statistics.median(slow) / statistics.median(fast)
         assert seen == pytest.approx(1.3 ** sensitivities[workload], rel=0.04)
+
+
+def test_sensitive_neighbours_have_more_weight() -> None:
+    """Many insensitive workloads that are off for a moment do not outvote a few sensitive ones."""
+    keys = sorted(SUBJECTS)
+    sensitivities = {key: 1.6 if number % 5 < 2 else 0.4 for number, key in enumerate(keys)}
+
+    def speed(now: float) -> float:
+        return math.exp(0.3 * (1 + math.sin(2 * math.pi * now / 5)))
+
+    trials = [
+        replace(one, samples_ns=np.rint(one.samples_ns * 1.06).astype(np.int64))
+        if sensitivities[one.workload] < 1 and 5.0 < one.started < 5.8
+        else one
+        for one in visits(speed, 24, sensitivities=sensitivities)
+    ]
+    factors = trial_slowdowns(trials)
+    ratios = {
+        one.id: math.log(factors[one.id])
+        - sensitivities[one.workload] * math.log(speed(one.started))
+        for one in trials
+        if sensitivities[one.workload] > 1
+    }
+    everywhere = statistics.median(ratios.values())
+    meanwhile = [ratios[one.id] for one in trials if one.id in ratios and 5.1 < one.started < 5.7]
+    assert len(meanwhile) > 6
+    assert statistics.median(meanwhile) - everywhere == pytest.approx(0, abs=0.05)
 
 
 def test_a_calm_machine_is_left_as_it_is() -> None:
