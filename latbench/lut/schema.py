@@ -449,7 +449,7 @@ def _hash(content: Mapping[str, Any]) -> str:
 
 
 def _render(data: dict[str, Any]) -> str:
-    """JSON with sorted keys, one top-level key a line, and one entry a line."""
+    """JSON with sorted keys, one top-level key per line, and one entry per line."""
     lines = []
     for key in sorted(data):
         if key == "entries":

@@ -1,4 +1,4 @@
-"""What a report is made of, made up: a later LUT, a journal, a search and a validation."""
+"""Made-up inputs of a report: a later LUT, a journal, a search and a validation."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ SLOWER = "ir_k5_e6_g1_s1_i64_o64_h14_w14"
 
 
 def later_lut(base: Lut) -> Lut:
-    """`base` as if measured again: one op twice as slow, and a build that a hostile device tells."""
+    """`base` as if measured again: one op twice as slow, and a build that a hostile device reports."""
     data = base.to_dict()
     entry = data["entries"][SLOWER]
     entry["ms"] *= 2
@@ -60,11 +60,11 @@ def write_search(folder: Path, lut: Lut) -> Path:
     """The files of a search of six epochs, the last line of its events cut short."""
     found = varied_architectures(lut.search_space, 1)[0]
     folder.mkdir(parents=True, exist_ok=True)
-    told = {"predicted_ms": predict_latency(lut, found).ms, "target_ms": 9.0}
+    result = {"predicted_ms": predict_latency(lut, found).ms, "target_ms": 9.0}
     (folder / "architecture.json").write_text(
         json.dumps(
             found.to_dict()
-            | told
+            | result
             | {
                 "latencies": [
                     {
@@ -117,9 +117,9 @@ def write_validation(path: Path, lut: Lut) -> Path:
     """What `latbench validate --json` prints, the first network far outside its interval."""
     each = []
     for number, network in enumerate(varied_architectures(lut.search_space, 5, seed=3)):
-        said = predict_latency(lut, network)
-        bounds = {"predicted": said.ms, "low": said.low, "high": said.high}
-        measured = said.ms * (1.01 if number else 1.5)
+        predicted = predict_latency(lut, network)
+        bounds = {"predicted": predicted.ms, "low": predicted.low, "high": predicted.high}
+        measured = predicted.ms * (1.01 if number else 1.5)
         each.append({"layers": network.notation, "measured": measured} | bounds)
     path.write_text(json.dumps({"each": each}))
     return path

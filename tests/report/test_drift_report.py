@@ -1,4 +1,4 @@
-"""What each format of a drift report promises to who reads it, whatever text a LUT holds."""
+"""The formats of drift reports, whatever text a LUT contains."""
 
 import json
 import re
@@ -31,12 +31,12 @@ def clean() -> DriftReport:
 
 
 def drifted() -> DriftReport:
-    """Many ops slower and faster, some missing, one new, the level off, and much else different."""
+    """Many ops slower and faster, some missing, one new, everything slower, and many other differences."""
     rng = np.random.default_rng(2)
     changed = dict.fromkeys(KEYS[:14], 1.5) | dict.fromkeys(KEYS[20:32], 0.7)
     (new, *gone) = [key for key in KEYS[32:] if key not in FBNET_KEYS]
-    before = draw(rng, keys={*KEYS} - {new}, **told("before"))
-    after = draw(rng, changed, level=1.2, keys={*KEYS} - {*gone}, **told("after"))
+    before = draw(rng, keys={*KEYS} - {new}, **with_text("before"))
+    after = draw(rng, changed, level=1.2, keys={*KEYS} - {*gone}, **with_text("after"))
     return compare_luts(before, after)
 
 
@@ -45,7 +45,7 @@ def faster() -> DriftReport:
     return compare_luts(draw(rng), draw(rng, dict.fromkeys(KEYS[:20], 0.8), level=0.8))
 
 
-def told(text: str) -> dict[str, Any]:
+def with_text(text: str) -> dict[str, Any]:
     return {
         "tool": {"runtime_version": text, "measured_by_version": text},
         "method": {"runner": text, "abi": text, "settings": {text[:1]: 1, "ci": text}},
@@ -67,12 +67,12 @@ def incomparable() -> DriftReport:
 
 
 def hostile() -> DriftReport:
-    """A hostile text wherever a LUT may hold text; nothing in it may act."""
+    """A hostile text wherever a LUT can contain text; it must have no effect."""
     rng = np.random.default_rng(4)
     target = Target(device=HOSTILE[:-5], runtime=Runtime.TFLITE, precision=Precision.FP32)
-    before = draw(rng, target=target, **told(HOSTILE))
+    before = draw(rng, target=target, **with_text(HOSTILE))
     slow = dict.fromkeys(KEYS[:9], 1.2)
-    return compare_luts(before, draw(rng, slow, target=target, **told(HOSTILE + "!")))
+    return compare_luts(before, draw(rng, slow, target=target, **with_text(HOSTILE + "!")))
 
 
 def hostile_device() -> DriftReport:
@@ -135,6 +135,14 @@ def test_text_of_a_lut_cannot_command_a_terminal_nor_break_the_output(form: str)
         text = render(report, form)
         assert text.encode()  # no lone surrogates
         assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f]", text)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "json"])
+def test_nouns_agree_and_zero_has_no_sign(report: DriftReport, form: str) -> None:
+    text = render(report, form)
+    assert not re.search(r"[-+]0\.0%", text)
+    assert not re.search(r"\b1 (more )?(ops|networks)\b", text)
+    assert not re.search(r"\b(0|[2-9]|\d\d+) (more )?(op|network)\b", text)
 
 
 # Text
@@ -227,10 +235,10 @@ def test_json_says_what_the_report_says(report: DriftReport) -> None:
     data = json.loads(render(report, "json"))
     assert (data["comparable"], data["drifted"]) == (report.comparable, report.drifted)
     assert (data["level"] is None) == (not report.comparable)
-    for told, one in zip(data["entries"], report.entries, strict=True):
-        assert (told["key"], told["verdict"], told["q"]) == (one.key, one.verdict.value, one.q)
-        assert (told["baseline_ms"], told["current_ms"]) == (one.baseline_ms, one.current_ms)
-        assert told["ratio"] == (one.change.ratio if one.change else None)
+    for row, one in zip(data["entries"], report.entries, strict=True):
+        assert (row["key"], row["verdict"], row["q"]) == (one.key, one.verdict.value, one.q)
+        assert (row["baseline_ms"], row["current_ms"]) == (one.baseline_ms, one.current_ms)
+        assert row["ratio"] == (one.change.ratio if one.change else None)
     for name in ("slower", "faster", "missing", "new"):
         of_verdict = {one["key"] for one in data["entries"] if one["verdict"] == name}
         assert set(data[name]) == of_verdict
@@ -286,8 +294,8 @@ def test_junit_has_a_case_for_everything_that_was_compared() -> None:
     for network in report.networks:
         assert outcome[network.name] == expected[network.change.verdict]
     assert outcome["level"] == "failure"
-    said = [failure.get("message") or "" for failure in suite.iter("failure")]
-    assert sum("slower, +" in message for message in said) >= 14
+    messages = [failure.get("message") or "" for failure in suite.iter("failure")]
+    assert sum("slower, +" in message for message in messages) >= 14
     assert "drift: " in (suite.findtext("system-out") or "")
 
 
@@ -328,14 +336,14 @@ def test_markdown_of_hostile_text_is_inert() -> None:
         outside = re.sub(r"`[^`\n]*`", "", text)
         assert "`" not in outside
         for harmful in ("<b>", "&amp;", "::error", "]]>", "31mred"):
-            assert harmful in text  # it is told
+            assert harmful in text  # it is shown
             assert harmful not in outside  # and means nothing
 
 
 def test_markdown_starts_with_the_verdict(report: DriftReport) -> None:
     heading = render(report, "markdown").splitlines()[0]
-    said = verdict_of(report).removeprefix("drift: ")
-    assert heading.startswith(f"### latbench drift: {said}")
+    messages = verdict_of(report).removeprefix("drift: ")
+    assert heading.startswith(f"### latbench drift: {messages}")
 
 
 # GitHub's workflow commands
@@ -376,9 +384,9 @@ def test_annotations_tell_of_everything_that_drifted() -> None:
     report = drifted()
     found = commands(report)
     for verdict, kind in ((Verdict.SLOWER, "error"), (Verdict.FASTER, "warning")):
-        said = "\n".join(f"{title} {message}" for one, title, message in found if one == kind)
+        messages = "\n".join(f"{title} {message}" for one, title, message in found if one == kind)
         for entry in report.of(verdict):
-            assert entry.key in said
+            assert entry.key in messages
     titles = [title for _, title, _ in found]
     assert "latbench drift, everything slower" in titles
     assert any(title.endswith("missing") for title in titles)
@@ -396,8 +404,8 @@ def test_what_cannot_be_compared_is_one_error() -> None:
         assert change.explanation in message
 
 
-def test_networks_that_moved_either_way_are_told_as_what_they_are() -> None:
-    """A slower network must not be told among the warnings, because the first one is faster."""
+def test_slower_and_faster_networks_are_annotated_separately() -> None:
+    """A slower network must not be among the warnings because the first network is faster."""
     rng = np.random.default_rng(5)
     ops = [{op.key for op in published(name, space=SPACE).ops} for name in NETWORKS]
     changed = dict.fromkeys(ops[0] - ops[1] - ops[2], 0.3) | dict.fromkeys(ops[2] - ops[0], 2.0)
@@ -405,13 +413,13 @@ def test_networks_that_moved_either_way_are_told_as_what_they_are() -> None:
     verdicts = {network.name: network.change.verdict for network in report.networks}
     assert verdicts["fbnet_a"] is Verdict.FASTER
     assert verdicts["fbnet_c"] is Verdict.SLOWER
-    said = {
+    messages = {
         kind: "\n".join(m for k, t, m in commands(report) if k == kind and "networks" in t)
         for kind in ("error", "warning")
     }
-    assert "fbnet_c" in said["error"]
-    assert "fbnet_c" not in said["warning"]
-    assert "fbnet_a" in said["warning"]
+    assert "fbnet_c" in messages["error"]
+    assert "fbnet_c" not in messages["warning"]
+    assert "fbnet_a" in messages["warning"]
 
 
 def test_a_lut_that_was_read_from_a_file_renders_the_same() -> None:

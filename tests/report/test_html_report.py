@@ -104,11 +104,11 @@ def test_the_policy_allows_nothing_but_what_it_names(text: str) -> None:
 
 
 def test_the_libraries_are_those_that_the_readme_names() -> None:
-    told = re.findall(
+    listed = re.findall(
         r"^\| `(\S+)` .*`([0-9a-f]{64})` \|$", (VENDOR / "README.md").read_text(), re.M
     )
-    assert {name for name, _ in told} == {path.name for path in VENDOR.glob("*.js")}
-    for name, digest in told:
+    assert {name for name, _ in listed} == {path.name for path in VENDOR.glob("*.js")}
+    for name, digest in listed:
         assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest
 
 
