@@ -1,14 +1,14 @@
-"""What a search step costs against candidates and layers: `python bench/search_scale.py`.
+"""The cost of a search step against candidates and layers: `python bench/search_scale.py`.
 
-A w-step and a θ-step of supernets with k of 9 candidates computed in each layer, and with 4 to 22 layers
-of one shape, timed in turns. Which k they are is not drawn: in a round, a layer computes the candidates
-(layer + round + j) mod 9 for j < k, so that over nine rounds each layer computes every candidate k times.
-All counts thus do the same mixture of cheap and dear candidates, and the mean of nine rounds is linear
-but for what is really not.
+A w-step and a θ-step of supernets with k of 9 candidates computed in each layer, and with 4 to 22 layers of
+one shape, are timed alternately. The k candidates are not random: in a round, a layer computes the candidates
+(layer + round + j) mod 9 for j < k, so over nine rounds each layer computes every candidate k times. Thus
+all counts compute the same mixture of cheap and expensive candidates, and deviations of the mean of nine
+rounds from a line are real.
 
-A point is the median of such means, one for each cycle of nine rounds, with the least and the largest. A
-straight line is fitted to the medians. Linear is what it should be: nothing is shared between candidates,
-and nothing is computed twice.
+A point is the median of such means, one for each cycle of nine rounds, with minimum and maximum. A straight
+line is fitted to the medians. The cost should be linear: candidates share nothing, and nothing is computed
+twice.
 """
 
 import argparse
@@ -29,14 +29,14 @@ SIZE, CHANNELS = 16, 32
 
 
 def of_layers(layers: int) -> SearchSpace:
-    """A space of so many equal layers."""
+    """A space of that many equal layers."""
     stages = (Stage(CHANNELS, layers, 1),)
     macro = MacroArchitecture("even", (SIZE,), 8, CHANNELS, 1, stages, (64,), 10)
     return SearchSpace(macro, SIZE, 1.0, 10)
 
 
 class Timed:
-    """A supernet and a batch, whose pair of steps is timed."""
+    """A supernet and a batch, on which a pair of steps is timed."""
 
     def __init__(self, layers: int, paths: int, batch: int) -> None:
         self.net = Supernet(of_layers(layers), 10).computed_on(torch.device("cpu"))
@@ -61,10 +61,10 @@ class Timed:
         return [1e3 * statistics.fmean(self.seconds[n : n + len(CANDIDATES)]) for n in starts]
 
     def _kept(self, number: int) -> torch.Tensor:
-        """Which candidates each layer computes, (layers, candidates) of 0 and 1."""
+        """1 for the candidates that each layer computes, else 0; shape (layers, candidates)."""
         layers = torch.arange(len(self.net.layers))[:, None]
-        place = (torch.arange(len(CANDIDATES)) - layers - number) % len(CANDIDATES)
-        return (place < self.paths).float()
+        position = (torch.arange(len(CANDIDATES)) - layers - number) % len(CANDIDATES)
+        return (position < self.paths).float()
 
     def _backward(self, kept: torch.Tensor) -> None:
         self.net.zero_grad()
@@ -76,7 +76,7 @@ class Timed:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--cycles", type=int, default=3, help="of nine rounds each")
+    parser.add_argument("--cycles", type=int, default=3, help="number of cycles of nine rounds")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -1,14 +1,14 @@
-"""What a step of the search costs, beside the plain nine-way mixture: `python bench/search_step.py`.
+"""The cost of a search step against the plain nine-way mixture: `python bench/search_step.py`.
 
-The reference is what public implementations do: sum over candidates of m[i] * candidate_i(x), in NCHW,
-with gradients of w and θ in both kinds of step. Against it, in one run and in turns:
+The reference is what public implementations compute: sum over candidates of m[i] * candidate_i(x), in NCHW,
+with gradients of w and θ in both kinds of step. Compared with it, alternating in one run:
 
     pair        a w-step and a θ-step of `fbnet_search`, which give the same gradients (checked first)
     one path    the same with one sampled candidate in every layer (`paths = 1`)
 
-and the bytes that the graph keeps for a w-step's gradients. Ratios are taken round by round; what is
-printed is their median with the least and the largest. `--device cuda` (or another accelerator that
-PyTorch knows) runs the same there, with `--bf16` in bfloat16.
+and the bytes that the graph stores for a w-step's gradients. Ratios are computed for each round; printed are
+their median, minimum and maximum. `--device cuda` (or another accelerator of PyTorch) runs there, with
+`--bf16` in bfloat16.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from latbench.space import SearchSpace
 
 
 class PlainMixture(nn.Module):
-    """The reference: all candidates of a layer, each computed as it is, and their weighted sum."""
+    """The reference: the weighted sum of all candidates of a layer, each computed by its own module."""
 
     def __init__(self, layer: MixedLayer) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class PlainSupernet(nn.Module):
 
 
 class Workload:
-    """One way of doing a w-step and a θ-step, on one batch."""
+    """A w-step and a θ-step of one implementation, on one batch."""
 
     def __init__(
         self, network: nn.Module, images: Tensor, labels: Tensor, *, paths: int | None, bf16: bool
@@ -104,7 +104,7 @@ class Workload:
         self.theta_step()
 
     def kept_bytes(self) -> int:
-        """Bytes of what the graph of a w-step keeps, parameters and images apart."""
+        """Bytes that the graph of a w-step stores, without parameters and images."""
         kept: dict[int, int] = {}
         own = {one.untyped_storage().data_ptr() for one in self.network.parameters()}
         own |= {one.untyped_storage().data_ptr() for one in self.network.buffers()}
@@ -129,9 +129,9 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch, on a CPU")
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads on a CPU")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, or another accelerator")
-    parser.add_argument("--bf16", action="store_true", help="our steps in bfloat16")
+    parser.add_argument("--bf16", action="store_true", help="run fbnet_search's steps in bfloat16")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
@@ -160,7 +160,7 @@ def main() -> None:
     print(f"gradients in float64 differ by at most {_difference(supernet, images, labels):.1e}")
     kept, plain_kept = workloads["pair"].kept_bytes(), reference.kept_bytes()
     print(
-        f"kept for gradients: {kept / 2**20:.0f} MiB, plain {plain_kept / 2**20:.0f} MiB, "
+        f"stored for gradients: {kept / 2**20:.0f} MiB, plain {plain_kept / 2**20:.0f} MiB, "
         f"ratio {kept / plain_kept:.2f}"
     )
     _timed(reference, workloads, options.rounds, device)

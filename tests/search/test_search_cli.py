@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -306,7 +307,8 @@ def test_ctrl_c_ends_with_a_hint_and_the_search_goes_on_from_there(
     assert "Traceback" not in stderr
     assert not (out / "architecture.json").exists()
 
-    resumed = CliRunner().invoke(search_main, [*arguments, "--resume"])
+    _, _, command = stderr.partition("continue with: ")
+    resumed = CliRunner().invoke(search_main, shlex.split(command)[1:])
     assert resumed.exit_code == 0, resumed.output
     other = CliRunner().invoke(search_main, [*arguments, "--out", str(tmp_path / "other")])
     assert other.exit_code == 0

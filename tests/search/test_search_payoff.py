@@ -1,8 +1,8 @@
-"""What the payoff bench says of networks that were searched for several runtimes."""
+"""The verdict of the payoff bench on networks that were searched for several runtimes."""
 
 import pytest
 
-from bench.payoff import Group, verdict
+from bench.payoff_tables import Group, verdict
 from latbench.target import Runtime
 
 TFLITE, ONNX, TORCH = Runtime.TFLITE, Runtime.ONNX, Runtime.TORCHSCRIPT
@@ -47,11 +47,11 @@ def test_accuracies_that_differ_by_more_than_seeds_do_are_not_compared() -> None
     assert "match within 2.8%" in verdict(TFLITE, groups(0.628, 1.5), 0.01)
     assert "against 1 of 1" in verdict(TFLITE, groups(0.628, 1.5), 0.01)
     told = verdict(TFLITE, groups(0.629, 1.5), 0.01)
-    assert "none of those for torchscript is of the accuracy" in told
-    assert "no other networks are of the accuracy class" in told
+    assert "no network for torchscript has the accuracy" in told
+    assert "no other network is in the accuracy class" in told
 
 
 def test_one_training_each_does_not_tell_whether_accuracies_match() -> None:
     told = verdict(TFLITE, groups(0.6, 1.5), None)
-    assert "whether accuracies match is not known" in told
+    assert "unknown whether accuracies match" in told
     assert "3.00x" in told  # than the fastest of all own ones
