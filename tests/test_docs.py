@@ -21,9 +21,9 @@ def test_the_python_page_runs_top_to_bottom(
     session: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(block, "docs/python-api.md", "exec"), session)
-    said = capsys.readouterr().out
-    assert "89 ops, such as ir_k3_e1_g1_s1_i8_o8_h16_w16" in said
-    assert "did you mean fbnet" in said
+    printed = capsys.readouterr().out
+    assert "89 ops, such as ir_k3_e1_g1_s1_i8_o8_h16_w16" in printed
+    assert "did you mean fbnet" in printed
     assert (tmp_path / "host.json").is_file()
 
 

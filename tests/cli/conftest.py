@@ -1,4 +1,4 @@
-"""A home in which a small space was profiled once, and the command line as a user's shell runs it."""
+"""A home with a profile of a small space, and the command line as a shell runs it."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ def run(profiled: tuple[Path, Path]) -> Run:
 
 @pytest.fixture
 def ask(profiled: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `latbench` in the profiled home, in this process: for what neither measures nor exports."""
+    """Run `latbench` in the profiled home, in this process; for commands that neither measure nor export."""
     home, cwd = profiled
     monkeypatch.chdir(cwd)
     env = {"LATBENCH_HOME": str(home), "COLUMNS": "80", "NO_COLOR": "1"}

@@ -99,7 +99,7 @@ def test_the_same_profile_twice_measures_nothing(run: Run) -> None:
     assert json.loads(again.stdout)["taken"] == 0
 
 
-def test_predict_and_measure_speak_of_the_same_network(run: Run, lut_path: Path) -> None:
+def test_predict_and_measure_agree_about_the_network(run: Run, lut_path: Path) -> None:
     predicted = json.loads(run("predict", str(lut_path), ARCHITECTURE, "--json").stdout)
     assert predicted["low"] < predicted["ms"] < predicted["high"]
     done = run("measure", ARCHITECTURE, "--lut", str(lut_path), "--ci", "10%", "--json")
@@ -171,7 +171,7 @@ def test_devices_lists_the_catalogue_and_this_machine(ask: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("profile", "--device", "galaxy-s88"), 2, "galaxy-s8"),
         (
@@ -208,12 +208,12 @@ def test_devices_lists_the_catalogue_and_this_machine(ask: Run) -> None:
         (("frobnicate",), 2, "unknown command"),
     ],
 )
-def test_bad_input_is_answered_not_traced(
-    ask: Run, words: tuple[str, ...], code: int, said: str
+def test_bad_input_is_reported_without_a_traceback(
+    ask: Run, words: tuple[str, ...], code: int, message: str
 ) -> None:
     done = ask(*words)
     assert done.returncode == code, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -311,8 +311,8 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
         [*command, "--json"], capture_output=True, text=True, env=env, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    goes_on = json.loads(done.stdout)
-    assert goes_on["trials"] - goes_on["taken"] == trials
+    continued = json.loads(done.stdout)
+    assert continued["trials"] - continued["taken"] == trials
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Run as a program: pretend to be Windows or macOS, then import all of latbench and use its pure commands.
+"""Run as a program: simulate Windows or macOS, then import all of latbench and use its pure commands.
 
-What only POSIX or only Linux has is taken out of `os`, `signal` and `select`, its modules cannot be
-imported, and `sys.platform` is another. Libraries that are not ours are imported before, as this system's.
+Everything that only POSIX or Linux has is removed from `os`, `signal` and `select`, its modules cannot be
+imported, and `sys.platform` is changed. Third-party libraries are imported before that.
 
     python -m tests.docs.other_system win32 LUT ARCHITECTURE.JSON
 """
@@ -23,7 +23,7 @@ _LIBRARIES = (
     "torch", "torch.fx", "urllib.request",
 )  # fmt: skip
 
-#: What macOS lacks, and what Windows lacks besides (Python's documentation of `os`, "Availability").
+#: Missing on macOS, and on Windows in addition (Python's documentation of `os`, "Availability").
 _LINUX_ONLY = {
     os: ("sched_getaffinity", "sched_setaffinity", "pidfd_open", "memfd_create", "posix_fadvise"),
 }
@@ -45,7 +45,7 @@ _POSIX_MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", 
 
 
 def pretend(system: str) -> None:
-    """Take away what `system`, darwin or win32, does not have."""
+    """Remove what `system`, darwin or win32, does not have."""
     for library in _LIBRARIES:
         importlib.import_module(library)
     lacking: list[dict[ModuleType, tuple[str, ...]]] = [_LINUX_ONLY]
@@ -62,7 +62,7 @@ def pretend(system: str) -> None:
 
 
 def import_everything() -> int:
-    """Import each module of both packages, the workers' own excepted; return how many there are."""
+    """Import every module of both packages except `__main__`; return how many there are."""
     import fbnet_search
     import latbench
 
@@ -78,7 +78,7 @@ def import_everything() -> int:
 
 
 def use(lut: str, architecture: str) -> None:
-    """Call the commands that measure nothing; each must end with exit code 0."""
+    """Call the commands that measure nothing; each must exit with 0."""
     from click.testing import CliRunner
 
     from latbench.cli import main
@@ -94,7 +94,7 @@ def use(lut: str, architecture: str) -> None:
         ("drift", lut, lut),
     )
     for call in calls:
-        # Where nobody said UTF-8, Windows writes files in the code page of its language.
+        # Windows writes files in the code page of its language unless UTF-8 is requested.
         done = CliRunner(charset="cp1252").invoke(main, call)
         if done.exit_code != 0 or not done.stdout:
             raise SystemExit(f"{' '.join(call)}: exit code {done.exit_code}: {done.output}") from (
@@ -103,7 +103,7 @@ def use(lut: str, architecture: str) -> None:
 
 
 def main() -> None:
-    """Pretend, import, use; the last line says how many modules were imported."""
+    """Simulate the system, import, use; the last line says how many modules were imported."""
     system, lut, architecture = sys.argv[1:]
     pretend(system)
     count = import_everything()

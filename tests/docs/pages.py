@@ -1,8 +1,8 @@
-"""Pages of documentation as programs: what they tell a reader to type, and what they say comes of it.
+"""Pages of documentation as tests: their commands are run, and the output is compared with the page.
 
-A ```console block holds commands, each after "$ ", and what they print. A ```python block is run.
-Other blocks (```sh, ```yaml, …) are for readers alone. In what is printed, numbers stand for any number,
-"…" for anything in a line, and a line of "…" alone for any lines; the other lines must come, in that order.
+A ```console block has commands, each after "$ ", and their output. A ```python block is run. Other blocks
+(```sh, ```yaml, …) are not. In the output of a page a number matches any number, "…" anything in a line,
+and a line of "…" alone any lines; the other lines must occur in that order.
 """
 
 import os
@@ -19,7 +19,7 @@ from click.testing import CliRunner
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
-#: What makes a command quicker here than for a reader; the lines that it prints are the same.
+#: Options that make a command faster here than for a reader; they do not change the lines that it prints.
 QUICKER = {
     ("latbench", "profile"): ("--ci", "20%", "--calibrate", "0"),
     ("latbench", "measure"): ("--ci", "20%", "--budget", "8s"),
@@ -42,7 +42,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Step:
-    """One command of a console block, and the lines that it prints."""
+    """One command of a console block, and its output on the page."""
 
     command: str
     printed: tuple[str, ...]
@@ -62,10 +62,10 @@ def steps(console: str) -> Iterator[Step]:
 
 
 def run_page(page: Path, folder: Path, home: Path) -> None:
-    """Do in `folder` what a page tells its reader to do.
+    """Run the blocks of a page in `folder`.
 
     Raises:
-        AssertionError: a command fails, or does not print what the page says.
+        AssertionError: a command fails, or its output differs from the page.
     """
     status, session = 0, {"__name__": "__main__"}
     for block in blocks(page):
@@ -76,23 +76,23 @@ def run_page(page: Path, folder: Path, home: Path) -> None:
                 if step.command == "echo $?":
                     assert step.printed == (str(status),), f"{page.name}: exit code {status}"
                     continue
-                told = _asks_for_status(block.text, step)
+                may_fail = _shows_status(block.text, step)
                 status, printed = run_command(step.command, folder, home)
-                assert told or status == 0, f"{page.name}: {step.command}: {status}\n{printed}"
+                assert may_fail or status == 0, f"{page.name}: {step.command}: {status}\n{printed}"
                 _compare(page, step, printed)
 
 
-def _asks_for_status(console: str, step: Step) -> bool:
-    """Whether the page tells what exit code to expect."""
+def _shows_status(console: str, step: Step) -> bool:
+    """Whether the page shows the exit code of a command."""
     following = [one.command for one in steps(console)]
     at = following.index(step.command)
     return following[at + 1 : at + 2] == ["echo $?"]
 
 
 def run_command(command: str, folder: Path, home: Path) -> tuple[int, str]:
-    """Run a command, and return its exit code and what it printed.
+    """Run a command, and return its exit code and its output.
 
-    Ours run in this process, for importing PyTorch takes seconds.
+    latbench's commands run in this process, because importing PyTorch takes seconds.
     """
     words = shlex.split(command)
     program = program_named(words[0])
@@ -115,7 +115,7 @@ def run_command(command: str, folder: Path, home: Path) -> tuple[int, str]:
 
 
 def program_named(name: str) -> click.Command | None:
-    """Our command of that name, or None."""
+    """latbench's command of that name, or None."""
     from fbnet_search.cli import search_main, train_main
     from latbench.cli import main
 
@@ -123,19 +123,19 @@ def program_named(name: str) -> click.Command | None:
 
 
 def _compare(page: Path, step: Step, printed: str) -> None:
-    """See that what was printed has the lines that the page shows, in that order."""
+    """Check that the output has the lines of the page, in that order."""
     left = iter(printed.splitlines())
     for line in step.printed:
         if not line.strip() or line.strip() == "…":
             continue
-        wanted = pattern_of(line)
-        assert any(wanted.fullmatch(actual.rstrip()) for actual in left), (
-            f"{page.name}: {step.command}: no line like {line!r} (any more) in\n{printed}"
+        pattern = pattern_of(line)
+        assert any(pattern.fullmatch(actual.rstrip()) for actual in left), (
+            f"{page.name}: {step.command}: no line like {line!r} in\n{printed}"
         )
 
 
 def pattern_of(line: str) -> re.Pattern[str]:
-    """What a printed line must look like: other numbers, other networks, other widths of columns."""
+    """A line of a page as a pattern: any numbers, any networks, any widths of columns."""
     pieces = []
     for piece in line.split("…"):
         held = _NUMBER.sub("\0", _FOUND.sub("\1", piece))

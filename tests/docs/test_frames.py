@@ -1,4 +1,4 @@
-"""A LUT that went through a pandas frame, or a Parquet file, is the same LUT."""
+"""A LUT that was converted to a pandas frame or a Parquet file and back is the same LUT."""
 
 import io
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_parquet_file_is_the_same_lut(lut: Lut, tmp_path: Path) -> None:
     assert from_frame(pd.read_parquet(tmp_path / "lut.parquet")) == lut
 
 
-def test_a_frame_that_was_changed_or_is_not_whole_is_refused(lut: Lut) -> None:
+def test_a_changed_or_incomplete_frame_is_refused(lut: Lut) -> None:
     frame = to_frame(lut)
     with pytest.raises(LutRefused, match="content_sha256"):
         from_frame(frame.head(10))

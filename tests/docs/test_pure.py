@@ -1,4 +1,4 @@
-"""What measures nothing works on any operating system, in any shell, for people and for programs."""
+"""Commands that measure nothing work on any operating system, in any shell, for people and programs."""
 
 import json
 import os
@@ -20,7 +20,7 @@ LUT = str(ROOT / "luts" / "host-amd-epyc.json")
 
 
 def test_modules_import_and_pure_commands_work_on_other_systems(tmp_path: Path) -> None:
-    """Windows stands for all: it lacks what macOS lacks, and more."""
+    """Windows lacks everything that macOS lacks, and more."""
     shown = CliRunner().invoke(main, ["arch", "show", "fbnet_a", "--release", "2019", "--json"])
     architecture = tmp_path / "architecture.json"
     architecture.write_text(shown.stdout)
@@ -33,7 +33,7 @@ def test_modules_import_and_pure_commands_work_on_other_systems(tmp_path: Path) 
 
 
 def leaves(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The names of the commands below `command` that do something."""
+    """The names of the commands below `command` that can be called."""
     if not isinstance(command, click.Group):
         yield path
         return
@@ -46,7 +46,7 @@ def leaves(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str,
 
 
 def command_at(path: tuple[str, ...]) -> click.Command:
-    """The command that those words name."""
+    """The command of that name."""
     found = program_named(path[0])
     for name in path[1:]:
         assert isinstance(found, click.Group)
@@ -80,7 +80,7 @@ def test_json_is_all_that_is_printed(words: tuple[str, ...]) -> None:
     json.loads(done.stdout)
 
 
-def test_nothing_is_printed_to_stdout_where_a_command_fails() -> None:
+def test_nothing_is_printed_to_stdout_if_a_command_fails() -> None:
     done = CliRunner().invoke(main, ["predict", "none.json", "fbnet_a", "--json"])
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("error: cannot read none.json")

@@ -1,4 +1,4 @@
-"""The JSON Schemas that are published are those of the models, and what is written obeys them."""
+"""The published JSON Schemas are those of the models, and the files that latbench writes obey them."""
 
 import json
 from pathlib import Path
@@ -26,11 +26,11 @@ def check(name: str, document: Any) -> None:
 def test_published_schemas_are_those_of_the_models(name: str) -> None:
     published = json.loads((DOCS / "schemas" / f"{name}.schema.json").read_text())
     assert published == json_schema(name), (
-        "type: python -m latbench.report.json_schemas docs/schemas"
+        "write them again: python -m latbench.report.json_schemas docs/schemas"
     )
 
 
-def test_schemas_can_be_written_anew(tmp_path: Path) -> None:
+def test_schemas_can_be_written_again(tmp_path: Path) -> None:
     assert {path.name for path in write_schemas(tmp_path)} == {
         path.name for path in (DOCS / "schemas").iterdir()
     }

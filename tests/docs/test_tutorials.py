@@ -1,4 +1,4 @@
-"""The tutorials do what they say: every console and Python block runs, and prints what the page shows."""
+"""The tutorials are true: every console and Python block runs, and prints what the page shows."""
 
 import json
 import shutil
@@ -15,13 +15,13 @@ _TUTORIALS = DOCS / "tutorials"
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(working directory, home) of somebody who has done the first tutorial."""
+    """(working directory, home) after the first tutorial."""
     folder, home = tmp_path_factory.mktemp("tutorial"), tmp_path_factory.mktemp("home")
     run_page(_TUTORIALS / "first-lut.md", folder, home)
     return folder, home
 
 
-def test_what_profile_says_of_its_journal_obeys_the_published_schema(
+def test_the_json_of_profile_obeys_the_published_schema(
     reader: tuple[Path, Path],
 ) -> None:
     again = "latbench profile --space fbnet-cifar --input 16 --width 0.35 --budget 1s --json"
@@ -46,14 +46,14 @@ def test_the_page_for_scripts_works(
 
 
 def test_the_drift_tutorial_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a LUT of a quiet machine, since one of a busy machine cannot be compared at all."""
+    """On a LUT of a quiet machine, since one of a busy machine may not be comparable."""
     monkeypatch.chdir(tmp_path)
     Path("luts").mkdir()
     shutil.copy(ROOT / "luts" / "host-amd-epyc.json", "luts/host.json")
     run_page(_TUTORIALS / "drift-in-ci.md", tmp_path, tmp_path / "home")
 
 
-def test_a_page_that_no_longer_holds_is_noticed(tmp_path: Path) -> None:
+def test_a_page_that_is_no_longer_true_fails(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```console\n$ latbench --version\nlatbench one\n```\n")
     with pytest.raises(AssertionError, match="no line like 'latbench one'"):
@@ -70,13 +70,13 @@ def test_numbers_and_networks_may_differ_but_words_may_not() -> None:
     assert not line.fullmatch("predicted  0.127 ms [0.125] of skip")
 
 
-#: What stands before a command, in each language of a block.
+#: The prefix of a command, for each language of a block.
 _PROMPTS = {"console": "$ ", "sh": "", "yaml": "- run: "}
 
 
-def _commands_told() -> list[tuple[str, str]]:
-    """(page, command) for each line of ours that any page shows."""
-    told = []
+def _commands_on_pages() -> list[tuple[str, str]]:
+    """(page, command) for each of latbench's commands on any page."""
+    found = []
     for page in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")]):
         for block in blocks(page):
             prompt = _PROMPTS.get(block.language)
@@ -84,11 +84,11 @@ def _commands_told() -> list[tuple[str, str]]:
             for line in map(str.strip, lines):
                 command = line.removeprefix(prompt or "")
                 if line.startswith(prompt or "") and program_named(command.split(" ")[0]):
-                    told.append((page.relative_to(ROOT).as_posix(), command))
-    return told
+                    found.append((page.relative_to(ROOT).as_posix(), command))
+    return found
 
 
-@pytest.mark.parametrize(("page", "command"), _commands_told())
+@pytest.mark.parametrize(("page", "command"), _commands_on_pages())
 def test_commands_on_pages_exist_and_take_the_options_shown(page: str, command: str) -> None:
     first, *words = command.partition("#")[0].partition(" > ")[0].split()
     found = program_named(first)
