@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "architecture.md"
+PACKAGES = ("latbench", "fbnet_search")
+REWRITE = "write the tables of docs/architecture.md again: python -m tests.test_rooms"
 
 #: Every room may import these; they import nothing but each other.
 LEAVES = (
@@ -216,32 +219,60 @@ def shown(room: str, package: str) -> str:
     return "`__init__`" if room == package else f"`{room.removeprefix(f'{package}.')}`"
 
 
-def rows_of_the_page() -> dict[str, list[str]]:
-    """The rows of the tables in docs/architecture.md: the name of a room -> its cells."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+def rows_of_the_page() -> dict[str, str]:
+    """The rooms in the tables of docs/architecture.md, and what each holds."""
+    text = PAGE.read_text(encoding="utf-8")
     text = text[text.index("## Rooms") : text.index("## Export")]
-    rows: dict[str, list[str]] = {}
-    for package, table in zip(
-        ("latbench", "fbnet_search"), text.split("| room |")[1:], strict=True
-    ):
+    rows: dict[str, str] = {}
+    for package, table in zip(PACKAGES, text.split("| room |")[1:], strict=True):
         for line in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE):
-            name, purpose, may_import = line.split(" | ")
-            room = package if name == "`__init__`" else f"{package}.{name.strip('`')}"
-            rows[room] = [name, purpose, may_import]
+            name, purpose, _ = line.split(" | ")
+            rows[package if name == "`__init__`" else f"{package}.{name.strip('`')}"] = purpose
     return rows
 
 
-@pytest.mark.parametrize("room", [room for room in MAY_IMPORT if room not in LEAVES])
-def test_the_page_shows_each_room_with_its_directions(room: str) -> None:
-    package = room.partition(".")[0]
-    may_import = ", ".join(shown(other, package) for other in MAY_IMPORT[room]) or "nothing else"
-    assert room in rows_of_the_page(), f"add to docs/architecture.md: {shown(room, package)}"
-    name, purpose, shown_imports = rows_of_the_page()[room]
-    assert purpose
-    assert shown_imports == may_import, f"the row of {name} in docs/architecture.md must end so"
+def table_of(package: str, purposes: dict[str, str]) -> str:
+    """The table of a package as the page must have it."""
+    lines = ["| room | what it holds | may import |", "| --- | --- | --- |"]
+    for room, others in MAY_IMPORT.items():
+        if room not in LEAVES and room.partition(".")[0] == package:
+            may_import = ", ".join(shown(other, package) for other in others) or "nothing else"
+            lines.append(f"| {shown(room, package)} | {purposes[room]} | {may_import} |")
+    return "\n".join(lines)
 
 
-def test_the_page_shows_no_other_room_and_names_the_leaves() -> None:
-    assert set(rows_of_the_page()) == set(MAY_IMPORT) - set(LEAVES)
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert all(f"`{leaf.removeprefix('latbench.')}`" in text for leaf in LEAVES)
+def test_the_page_shows_every_room_with_its_directions() -> None:
+    text, purposes = PAGE.read_text(encoding="utf-8"), rows_of_the_page()
+    rooms = [room for room in MAY_IMPORT if room not in LEAVES]
+    assert set(purposes) == set(rooms), REWRITE
+    assert all(table_of(package, purposes) in text for package in PACKAGES), REWRITE
+
+
+def test_the_page_names_the_leaves() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert [leaf for leaf in LEAVES if f"`{leaf.removeprefix('latbench.')}`" not in text] == []
+
+
+def main() -> None:
+    """Write the tables of the page again; a new room gets the first line of its docstring."""
+    text, purposes = PAGE.read_text(encoding="utf-8"), rows_of_the_page()
+    for room in MAY_IMPORT:
+        if room not in purposes:
+            path = ROOT / room.replace(".", "/")
+            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            described = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+            purposes[room] = described.partition("\n")[0].rstrip(".")
+    tables = iter(PACKAGES)
+    PAGE.write_text(
+        re.sub(
+            r"^\| room \|.*\n(?:\|.*\n)+",
+            lambda _: table_of(next(tables), purposes) + "\n",
+            text,
+            flags=re.MULTILINE,
+        ),
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()
