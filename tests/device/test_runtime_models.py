@@ -22,6 +22,8 @@ from latbench.runtime.registry import (
 )
 from latbench.target import Runtime
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
 def test_a_model_computes_the_convolution(runtime: Runtime, models: Models) -> None:
@@ -211,6 +213,20 @@ def test_every_runtime_has_a_whole_descriptor() -> None:
     assert len(suffixes) == len(set(suffixes)), "two runtimes have one suffix"
     with pytest.raises(BadRequest, match=re.escape("must end in one of .tflite, ")):
         runtime_of(Path("model.bin"))
+
+
+def test_accelerators_are_those_of_the_runner_in_c() -> None:
+    sources = [*(ROOT / "runner/core").glob("*.c"), *(ROOT / "runner/ios/shell").glob("*.m")]
+    seen: dict[str, set[str]] = {}
+    for source in sources:
+        text = source.read_text(encoding="utf-8")
+        arrays = re.search(r"ACCELERATORS\[\] = \{(.*?)\};", text, re.DOTALL)
+        name = re.search(r'\.runtime = "(\w+)"', text)
+        if arrays and name:
+            seen.setdefault(name[1], set()).update(re.findall(r'"(\w+)"', arrays[1]))
+    assert {"tflite", "onnx", "coreml"} <= set(seen)
+    for runtime, names in seen.items():
+        assert set(descriptor(Runtime(runtime)).accelerators) == names
 
 
 def test_layouts_are_inverse() -> None:

@@ -21,7 +21,7 @@ class TfliteRuntime(RuntimeDescriptor):
     files = "TFLite models"
     suffixes = (".tflite",)
     layout = "NHWC"
-    accelerators = ("cpu", "gpu", "npu")
+    accelerators = ("cpu", "gpu", "npu", "coreml")  # npu of LiteRT, coreml of TensorFlow Lite
     kernels = "xnnpack"
     distributions = (
         Distribution(

@@ -21,7 +21,7 @@ class TorchscriptRuntime(RuntimeDescriptor):
     files = "TorchScript models"
     suffixes = (".pt",)
     int8_dtype = "float32"
-    accelerators = ("cpu",)
+    systems = ("android", "linux", "any")
     loads_cheaply = False  # the first runs compile
     kernels = "qnnpack"
     distributions = (Distribution("torch", "torch", ("lib/*torch_cpu.*",)),)
