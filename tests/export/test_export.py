@@ -1,6 +1,7 @@
 """Export: every format computes what PyTorch computes, says what it is, and is made once."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,13 @@ from latbench.export import (
     export_op,
     export_space,
 )
-from latbench.export.check import FP32_RELATIVE_ERROR, INT8_SNR_NETWORK, INT8_SNR_OP
+from latbench.export.check import (
+    FP32_RELATIVE_ERROR,
+    INT8_SNR_NETWORK,
+    INT8_SNR_OP,
+    Bound,
+    output_error,
+)
 from latbench.export.metadata import read_metadata
 from latbench.graph.lowering import Conv, Pool, lower
 from latbench.graph.quantize import calibrate
@@ -117,6 +124,28 @@ def test_an_artifact_that_computes_something_else_is_refused(tmp_path: Path) -> 
             Different(*network), architecture, Runtime.ONNX, Precision.FP32, path, samples=[sample]
         )
     assert not path.exists()
+
+
+def test_errors_are_relative_or_a_signal_to_noise_ratio() -> None:
+    expected, actual = np.float32([[2, -1, 1, 0]]), np.float32([[2, -1.2, 1, 0]])
+    assert output_error(actual, expected, Precision.FP32) == pytest.approx(0.1)  # 0.2 of 2
+    # Power 6 / 4 over noise 0.04 / 4.
+    assert output_error(actual, expected, Precision.INT8) == pytest.approx(10 * np.log10(150))
+    with pytest.raises(ValueError, match=re.escape("has shape (1, 3), PyTorch's (1, 4)")):
+        output_error(actual[:, :3], expected, Precision.FP32)
+
+
+def test_bounds_refuse_what_is_beyond_them_and_nan() -> None:
+    fp32 = Bound.of(Precision.FP32, ops=1)
+    assert fp32.holds(0.99 * FP32_RELATIVE_ERROR)
+    assert not fp32.holds(FP32_RELATIVE_ERROR)
+    assert fp32.describe(0.1) == "a relative error of 1.0e-01, limit 1e-04"
+    one, many = Bound.of(Precision.INT8, ops=1), Bound.of(Precision.INT8, ops=3)
+    assert one.holds(INT8_SNR_OP)
+    assert not one.holds(INT8_SNR_OP - 0.1)
+    assert many.holds(INT8_SNR_NETWORK)
+    assert not many.holds(INT8_SNR_NETWORK - 0.1)
+    assert not any(bound.holds(float("nan")) for bound in (fp32, one, many))
 
 
 def test_the_graph_folds_bn_and_fuses_relu() -> None:
