@@ -4,9 +4,8 @@ Engines are imported when the first model of theirs is loaded, so importing this
 """
 
 import functools
-import hashlib
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,6 +157,8 @@ def runtime_version(runtime: Runtime) -> str:
     Raises:
         RuntimeFailed: it is not installed.
     """
+    from importlib import metadata
+
     return metadata.version(_distribution(runtime).name)
 
 
@@ -170,6 +171,8 @@ def runtime_library(runtime: Runtime) -> tuple[str, str]:
     Raises:
         RuntimeFailed: the runtime is not installed, or its wheel does not contain the library.
     """
+    import hashlib
+
     distribution = _distribution(runtime)
     package_file = import_module(distribution.package).__file__
     assert package_file is not None, f"{distribution.package} is a namespace package"
@@ -188,6 +191,8 @@ def runtime_library(runtime: Runtime) -> tuple[str, str]:
 @functools.cache  # called for every load, and reading what is installed takes longer than a load
 def _distribution(runtime: Runtime) -> Distribution:
     """The installed distribution of a runtime."""
+    from importlib import metadata  # 20 ms, which help texts need not wait for
+
     found = descriptor(runtime)
     if not found.runs_here:
         raise RuntimeFailed(
