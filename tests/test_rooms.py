@@ -32,8 +32,9 @@ LEAVES = (
 )
 
 _MODELS = ("latbench.space", "latbench.graph", "latbench.runtime", "latbench.target")
-_PROTOCOL = ("latbench.device.records", "latbench.device.conditions", "latbench.device.protocol")
-_DEVICE = (
+_PROTOCOL = ("latbench.device.conditions", "latbench.device.protocol")
+#: What every kind of device may use; none may import another.
+_DRIVER = (
     *(*_PROTOCOL, "latbench.device.base", "latbench.device.catalogue", "latbench.device.linux"),
     *("latbench.device.lock", "latbench.device.native", "latbench.device.opener"),
     *("latbench.device.selector", "latbench.device.tools", "latbench.runtime", "latbench.target"),
@@ -56,25 +57,23 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "latbench.target": ("latbench.runtime",),
     "latbench.export": _MODELS,
     "latbench.device": (),
-    "latbench.device.records": (),
-    "latbench.device.conditions": ("latbench.device.records",),
+    "latbench.device.conditions": (),
     "latbench.device.protocol": (
-        *("latbench.device.records", "latbench.device.conditions"),
-        *("latbench.runtime", "latbench.target"),
+        *("latbench.device.conditions", "latbench.runtime", "latbench.target"),
     ),
     "latbench.device.base": (*_PROTOCOL, "latbench.target"),
-    "latbench.device.catalogue": ("latbench.device.records", "latbench.runtime", "latbench.target"),
+    "latbench.device.catalogue": ("latbench.runtime", "latbench.target"),
     "latbench.device.linux": ("latbench.device.conditions",),
-    "latbench.device.lock": ("latbench.device.records",),
-    "latbench.device.native": ("latbench.device.records",),
+    "latbench.device.lock": (),
+    "latbench.device.native": (),
     "latbench.device.selector": (),
     "latbench.device.opener": (
         *("latbench.device.base", "latbench.device.catalogue", "latbench.device.selector"),
     ),
     "latbench.device.tools": (*_PROTOCOL, "latbench.runtime", "latbench.target"),
-    "latbench.device.host": _DEVICE,
-    "latbench.device.android": _DEVICE,
-    "latbench.device.ios": _DEVICE,
+    "latbench.device.host": _DRIVER,
+    "latbench.device.android": _DRIVER,
+    "latbench.device.ios": _DRIVER,
     "latbench.device.registry": (
         *("latbench.device.base", "latbench.device.catalogue", "latbench.device.opener"),
         *("latbench.device.selector", "latbench.device.host", "latbench.device.android"),
@@ -86,13 +85,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "latbench.lut": ("latbench.space", "latbench.statistics", "latbench.target"),
     "latbench.workflows": (
-        *(*_MODELS, "latbench.export", *_DEVICE, "latbench.device.registry", "latbench.measure"),
+        *(*_MODELS, "latbench.export", *_PROTOCOL, "latbench.device.base"),
+        *("latbench.device.catalogue", "latbench.device.registry", "latbench.measure"),
         *("latbench.lut", "latbench.statistics"),
     ),
     "latbench.report": ("latbench.space", "latbench.measure", "latbench.lut", "latbench.target"),
     "latbench.cli": (
-        *(*_MODELS, "latbench.export", *_DEVICE, "latbench.device.registry", "latbench.device.ios"),
-        *("latbench.measure", "latbench.lut", "latbench.report", "latbench.workflows"),
+        *(*_MODELS, "latbench.export", "latbench.device.catalogue", "latbench.device.native"),
+        *("latbench.device.registry", "latbench.device.ios", "latbench.measure", "latbench.lut"),
+        *("latbench.report", "latbench.workflows"),
     ),
     "latbench": ("latbench.space", "latbench.lut", "latbench.target", "latbench.workflows"),
     "latbench.__main__": ("latbench.cli",),

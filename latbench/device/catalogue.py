@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from latbench.device.records import Float, Int, Record
 from latbench.errors import BadRequest, UnknownName
 from latbench.files import home, shipped
+from latbench.record import Integer, Number, Record, problems_of
 from latbench.runtime.registry import descriptor, require_format
 from latbench.target import Precision, Runtime
 
@@ -31,9 +31,9 @@ class Cluster(Record):
     """
 
     name: str = Field(min_length=1)
-    count: Int = Field(ge=1)
-    cores: tuple[Annotated[Int, Field(ge=0)], ...] = ()
-    peak_mhz: Int | None = Field(default=None, gt=0)
+    count: Integer = Field(ge=1)
+    cores: tuple[Annotated[Integer, Field(ge=0)], ...] = ()
+    peak_mhz: Integer | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
@@ -48,9 +48,9 @@ class PeakRates(Record):
     Rates are in 1e9 operations per second (a multiply-add is two) and 1e9 bytes per second.
     """
 
-    fp32_gflops: Float | None = Field(default=None, gt=0)
-    int8_gops: Float | None = Field(default=None, gt=0)
-    memory_gbps: Float | None = Field(default=None, gt=0)
+    fp32_gflops: Number | None = Field(default=None, gt=0)
+    int8_gops: Number | None = Field(default=None, gt=0)
+    memory_gbps: Number | None = Field(default=None, gt=0)
     source: str = Field(min_length=10)
 
 
@@ -59,8 +59,8 @@ class Defaults(Record):
 
     runtime: Runtime = Runtime.TFLITE
     precision: Precision = Precision.FP32
-    threads: Int = Field(default=1, ge=1)
-    cores: tuple[Int, ...] = ()
+    threads: Integer = Field(default=1, ge=1)
+    cores: tuple[Integer, ...] = ()
 
 
 class CatalogueDevice(Record):
@@ -76,7 +76,7 @@ class CatalogueDevice(Record):
     kind: Literal["phone", "board", "host"]
     os: Literal["android", "ios", "linux", "any"]
     soc: str | None = None
-    released: Int | None = Field(default=None, ge=2007, le=2100)
+    released: Integer | None = Field(default=None, ge=2007, le=2100)
     clusters: tuple[Cluster, ...] = ()
     peak: PeakRates | None = None
     recognise: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -138,12 +138,8 @@ def read_device(path: Path) -> CatalogueDevice:
     try:
         device = CatalogueDevice.model_validate(data)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'device'}: {problem['msg']}"
-            for problem in error.errors()
-        ]
         raise BadRequest(
-            f"{path} is not a valid device description:", details=problems, hint=hint
+            f"{path} is not a valid device description:", details=problems_of(error), hint=hint
         ) from None
     if device.name != path.stem:
         raise BadRequest(

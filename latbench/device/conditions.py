@@ -4,7 +4,7 @@ import time
 
 from pydantic import Field
 
-from latbench.device.records import Float, Int, Record
+from latbench.record import Integer, Number, Record
 
 
 class Conditions(Record, extra="ignore"):  # a newer runner may report more
@@ -16,20 +16,20 @@ class Conditions(Record, extra="ignore"):  # a newer runner may report more
     (none) to 6 (shutdown).
     """
 
-    time: Float = Field(default_factory=time.time)
-    affinity: tuple[Int, ...] | None = None
-    clocks_khz: dict[int, Int] | None = None
-    clock_limits_khz: dict[int, Int] | None = None
-    clock_peaks_khz: dict[int, Int] | None = None
+    time: Number = Field(default_factory=time.time)
+    affinity: tuple[Integer, ...] | None = None
+    clocks_khz: dict[int, Integer] | None = None
+    clock_limits_khz: dict[int, Integer] | None = None
+    clock_peaks_khz: dict[int, Integer] | None = None
     governors: dict[int, str] | None = None
-    thermal_status: Int | None = None
-    temperatures_c: dict[str, Float] | None = None
-    load_average: Float | None = None
-    memory_available_mib: Float | None = None
-    stolen_s: Float | None = None
-    throttled_s: Float | None = None
-    battery_percent: Float | None = None
+    thermal_status: Integer | None = None
+    temperatures_c: dict[str, Number] | None = None
+    load_average: Number | None = None
+    memory_available_mib: Number | None = None
+    stolen_s: Number | None = None
+    throttled_s: Number | None = None
+    battery_percent: Number | None = None
     charging: bool | None = None
     screen_on: bool | None = None
-    uptime_s: Float | None = None
+    uptime_s: Number | None = None
     build: str | None = None

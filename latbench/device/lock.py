@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from latbench.device.records import Int, Record
 from latbench.errors import DeviceUnavailable
 from latbench.files import home, make_folder, write_atomically
+from latbench.record import Integer, Record
 
 
 def unit_file(folder: str, unit: str, suffix: str) -> Path:
@@ -25,7 +25,7 @@ def unit_file(folder: str, unit: str, suffix: str) -> Path:
 
 
 class _Owner(Record):
-    pid: Int
+    pid: Integer
     host: str
     command: str
     since: str

@@ -25,9 +25,9 @@ from pydantic import ValidationError
 from latbench.device.android.adb.link import AdbLink, quote
 from latbench.device.android.root import Root, query_clocks
 from latbench.device.lock import unit_file
-from latbench.device.records import Record
 from latbench.errors import DeviceUnavailable
 from latbench.files import write_atomically
+from latbench.record import Record
 
 _MODE = "cmd power set-fixed-performance-mode-enabled"
 # Android 8 has no commands of this service: it prints an error, and ends with 0.

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from latbench.device.ios.stream import Conversation
 from latbench.device.lock import unit_file
-from latbench.device.records import Record
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
 from latbench.files import write_atomically
+from latbench.record import Record
 
 #: Environment variable with the token; it takes precedence over the stored one.
 VARIABLE = "LATBENCH_IPHONE_TOKEN"

@@ -17,9 +17,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from latbench.device.records import Record
 from latbench.errors import DeviceUnavailable, LatbenchError
 from latbench.files import home, sha256_of, write_atomically
+from latbench.record import Record
 
 PROGRAM = "latbench-runner"
 #: Library -> the option of the runner that names it. An ABI has at most one library for each option; of

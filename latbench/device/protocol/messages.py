@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from latbench.device.records import Record
+from latbench.record import Record
 from latbench.runtime.base import Array, TensorInfo
 from latbench.target import Runtime
 
