@@ -1,7 +1,7 @@
-"""latbench build-lut: make a LUT of what was profiled."""
+"""latbench build-lut: build a LUT from a profile."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import click
 from latbench.cli.completion import complete_files
 from latbench.cli.options import json_option, output_path
 from latbench.cli.output import described, emit_facts, emit_json, interval, milliseconds
-from latbench.wording import count_of
+from latbench.wording import count_of, percent
 
 if TYPE_CHECKING:
     from latbench.lut import Lut
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     type=output_path,
     shell_complete=complete_files,
     metavar="FILE",
-    help="Where the LUT goes.  [default: luts/<target>.json]",
+    help="File to write.  [default: luts/<target>.json]",
 )
 @click.option("--partial", is_flag=True, help="Accept a run that lacks ops of its space.")
 @json_option
 def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool) -> None:
-    """Build a LUT from JOURNAL, by default from what was last profiled."""
-    from latbench.workflows.build_lut import build_lut, lut_stem
+    """Build a LUT from JOURNAL, by default from that of the last profile."""
+    from latbench.workflows.build_lut import build_lut, lut_stem, run_command
 
     lut = build_lut(journal, partial=partial)
     path = out or Path("luts") / f"{lut_stem(lut)}.json"
@@ -45,32 +45,35 @@ def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool
         ("space", lut.search_space),
         ("entries", len(lut)),
         ("trials", lut.method["trials"]),
-        *_flagged(lut, path),
+        *_flagged(lut, path, lambda: run_command(journal)),
     ]
     if lut.sentinel is not None:
-        level = f"{milliseconds(lut.sentinel.ms)} ms {interval(lut.sentinel.ci95)}"
-        facts.append(("sentinel", f"{level}, drift {lut.sentinel.drift:.1%}"))
+        latency = f"{milliseconds(lut.sentinel.ms)} ms {interval(lut.sentinel.ci95)}"
+        facts.append(("sentinel", f"{latency}, drift {percent(lut.sentinel.drift)}"))
     if lut.correction is not None:
         facts.append(("correction", described(lut.correction)))
     facts.append(("sha256", lut.content_sha256))
     emit_facts(facts)
 
 
-def _flagged(lut: "Lut", path: Path) -> Iterator[tuple[str, str]]:
-    """How many entries have a wide interval, or more tainted trials than trusted ones."""
+def _flagged(lut: "Lut", path: Path, measure_again: Callable[[], str]) -> Iterator[tuple[str, str]]:
+    """The numbers of entries with wide intervals, and with more tainted than trusted trials."""
     from latbench.lut.flags import WIDE, flagged_entries
 
     names = Counter(name for one in flagged_entries(lut) for name in one.names)
     if wide := names["wide"]:
-        yield "wide", f"{_entries(wide)} above ±{WIDE:.0%}; see latbench show {path} --only wide"
+        yield (
+            "wide",
+            f"{_entries(wide)} above ±{percent(WIDE, 0)}; see latbench show {path} --only wide",
+        )
     else:
-        yield "wide", f"none: half of every 95 % interval is within {WIDE:.0%} of its entry"
+        yield "wide", f"none: half of every 95 % interval is within {percent(WIDE, 0)} of its entry"
     if tainted := names["tainted"] + names["distrusted"]:
         yield (
             "tainted",
             (
                 f"{_entries(tainted)} with more tainted trials than trusted; "
-                f"on a quiet machine: {lut.command} --fresh"
+                f"on a quiet machine: {measure_again()} --fresh"
             ),
         )
 

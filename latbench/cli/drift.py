@@ -1,10 +1,11 @@
-"""latbench drift: what changed between two LUTs of one target."""
+"""latbench drift: compare two LUTs of one target."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.again import RepeatableCommand, command_again
 from latbench.cli.completion import complete_files
 from latbench.cli.group import interruptible
 from latbench.cli.options import (
@@ -27,27 +28,27 @@ FORMATS = ("text", "json", "junit", "markdown", "github")
 
 
 def compared_lut(path: str) -> "Lut":
-    """Read the file at `path` as a LUT that is to be compared."""
+    """Read the file at `path` as a LUT to compare."""
     try:
         return lut_file(path)
     except LatbenchError as error:
         raise CannotCompare.because(error) from None
 
 
-@click.command(name="drift")
+@click.command(name="drift", cls=RepeatableCommand)
 @click.argument("baseline", type=compared_lut, shell_complete=complete_files)
 @click.argument("current", type=compared_lut, required=False, shell_complete=complete_files)
 @click.option(
     "--remeasure",
     is_flag=True,
-    help="Time a part of BASELINE again instead of reading CURRENT; takes less than a minute.",
+    help="Time a part of BASELINE again instead of reading CURRENT, in less than a minute.",
 )
 @click.option(
     "--out",
     type=output_path,
     shell_complete=complete_files,
     metavar="FILE",
-    help="With --remeasure: write what was measured as a LUT.",
+    help="With --remeasure: write the new measurements as a LUT.",
 )
 @budget_option("50s")
 @click.option(
@@ -55,14 +56,14 @@ def compared_lut(path: str) -> "Lut":
     type=percentage,
     default="5%",
     show_default=True,
-    help="The change of one op that must be found.",
+    help="Smallest change of one op to report.",
 )
 @click.option(
     "--level-tolerance",
     type=percentage,
     default="3%",
     show_default=True,
-    help="The change of everything, or of a network, that must be found.",
+    help="Smallest change of the whole device, or of a network, to report.",
 )
 @click.option(
     "--format",
@@ -70,7 +71,7 @@ def compared_lut(path: str) -> "Lut":
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="What to print; github prints annotations.",
+    help="Output format; github prints annotations.",
 )
 @where_options
 @json_option
@@ -88,17 +89,22 @@ def command(
     form: str,
     as_json: bool,
 ) -> None:
-    """Compare two LUTs: what became slower?
+    """Compare two LUTs of one target: what became slower or faster?
 
-    Exit code 0: no drift; 1: drift, in either direction; 2: the LUTs cannot be compared.
+    Exit codes: 0 no drift, 1 drift in either direction, 2 the LUTs cannot be compared.
     """
     if out is not None and not remeasure:
-        raise CannotCompare("--out keeps what is measured, so it goes with --remeasure only")
+        raise CannotCompare(
+            "--out is for --remeasure only",
+            hint=f"leave it out, or: {command_again('--remeasure')}",
+        )
     if as_json and form not in ("text", "json"):
-        raise CannotCompare(f"--json and --format {form} ask for two formats")
+        raise CannotCompare(
+            f"--json and --format {form} exclude each other", hint="leave out one of them"
+        )
     if remeasure == (current is not None):
         raise CannotCompare(
-            "there must be one thing to compare BASELINE with",
+            "BASELINE must be compared either with CURRENT or with --remeasure",
             hint="latbench drift BASELINE CURRENT, or: latbench drift BASELINE --remeasure",
         )
     from latbench.lut.drift import compare_luts
@@ -118,11 +124,11 @@ def command(
 
 
 def _remeasured(baseline: "Lut", out: Path | None, where: "UnitSelector", budget_s: float) -> "Lut":
-    """A part of `baseline` measured now, written to `out` if that is given."""
+    """A LUT of a part of `baseline`, measured now, and written to `out` if given."""
     from latbench.workflows.remeasure import remeasure
 
     try:
-        with interruptible("the same command starts anew"), reporter() as progress:
+        with interruptible(f"to start again: {command_again()}"), reporter() as progress:
             current = remeasure(baseline, unit=where, budget_s=budget_s, progress=progress)
         if out is not None:
             current.save(out)

@@ -1,5 +1,6 @@
 """latbench measure: time one model file or architecture on a device."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,16 @@ from latbench.cli.options import (
     shape,
     space_options,
 )
-from latbench.cli.output import emit_facts, emit_json, interval, milliseconds, tell_fallbacks
+from latbench.cli.output import (
+    count_of,
+    emit_facts,
+    emit_json,
+    interval,
+    milliseconds,
+    percent,
+    slowdown_line,
+    tell_fallbacks,
+)
 from latbench.cli.progress import reporter
 from latbench.cli.target import target_request_options
 from latbench.errors import LutRefused
@@ -35,13 +45,13 @@ if TYPE_CHECKING:
     "--lut",
     type=lut_file,
     metavar="FILE",
-    help="Predict from this LUT too, and time its networks beside the model.",
+    help="Also predict the latency from this LUT, and measure the device's slowdown since its run.",
 )
 @click.option(
     "--input-shape",
     type=shape,
     metavar="SHAPE",
-    help="Shape of the input, like 1x3x224x224, where the file does not say.",
+    help="Shape of the input, like 1x3x224x224, if the file does not state it.",
 )
 @interval_option("the model")
 @budget_option("2m")
@@ -59,9 +69,8 @@ def command(
 ) -> None:
     """Time one model on a device.
 
-    MODEL is a model file of any origin, such as a .tflite, .onnx or .pt file; its suffix names the runtime.
-    ARCH is a published name
-    (fbnet_b), a notation, or an architecture.json; it is exported with untrained weights.
+    MODEL is a model file of any origin; its suffix names the runtime. ARCH is a published name (fbnet_b), a
+    notation, or an architecture.json; it is exported with untrained weights.
     """
     from latbench.runtime.registry import model_suffixes
     from latbench.workflows.measure import measure_latency
@@ -95,8 +104,8 @@ def _read_architecture(text: str, lut: "Lut | None", chosen: dict[str, Any]) -> 
     if lut is not None:
         if any(chosen.values()) and read_space(**chosen) != lut.search_space:
             raise LutRefused(
-                f"the LUT is of {lut.search_space}, not of {read_space(**chosen)}",
-                hint="leave the space out: the LUT names it",
+                f"the LUT is for {lut.search_space}, not for {read_space(**chosen)}",
+                hint="leave out the options of the space: the LUT holds it",
             )
         return read_architecture(text, lut.search_space)
     if text.endswith(".json"):
@@ -122,31 +131,39 @@ def _facts_for_machines(measurement: "Measurement") -> dict[str, Any]:
         predicted = measurement.predicted
         facts["predicted"] = {"ms": predicted.ms, "low": predicted.low, "high": predicted.high}
         facts["anchor"] = measurement.anchor
-        facts["anchored_ms"] = measurement.ms / measurement.level
+        facts["anchored_ms"] = measurement.ms / measurement.slowdown
     return facts
 
 
 def _print(measurement: "Measurement") -> None:
-    facts: list[tuple[str, Any]] = [
-        ("model", measurement.name),
-        ("target", measurement.target),
-        ("measured", f"{milliseconds(measurement.ms)} ms, "
-                     f"95 % interval {interval(measurement.ci95)}, "
-                     f"{measurement.samples} samples in {measurement.rounds} rounds"),
-    ]  # fmt: skip
+    emit_facts(_facts(measurement))
+
+
+def _facts(measurement: "Measurement") -> Iterator[tuple[str, Any]]:
+    yield "model", measurement.name
+    yield "target", measurement.target
+    samples = count_of(measurement.samples, "sample")
+    rounds = count_of(measurement.rounds, "round")
+    yield (
+        "measured",
+        (
+            f"{milliseconds(measurement.ms)} ms, 95 % interval {interval(measurement.ci95)}, "
+            f"{samples} in {rounds}"
+        ),
+    )
     predicted = measurement.predicted
     if predicted is not None:
         bounds = interval((predicted.low, predicted.high))
-        facts.append(("predicted", f"{milliseconds(predicted.ms)} ms, 95 % interval {bounds}"))
-        difference = measurement.ms / measurement.level / predicted.ms - 1
-        if measurement.anchor is not None:
-            facts.append(
-                (
-                    "level",
-                    f"the LUT's networks now take {measurement.anchor:.3f} times what they took",
-                )
-            )
-        facts.append(("difference", f"{difference:+.1%} at the LUT's level"))
+        yield "predicted", f"{milliseconds(predicted.ms)} ms, 95 % interval {bounds}"
+    if measurement.anchor is not None:
+        yield "slowdown", slowdown_line(measurement.anchor)
+    if predicted is not None:
+        difference = measurement.ms / measurement.slowdown / predicted.ms - 1
+        yield (
+            "difference",
+            (
+                f"{percent(difference, signed=True)} from the prediction, at the slowdown of the LUT's run"
+            ),
+        )
     if measurement.tainted:
-        facts.append(("tainted", f"{measurement.tainted} trials were distrusted and taken again"))
-    emit_facts(facts)
+        yield "tainted", f"{count_of(measurement.tainted, 'trial')}, repeated"

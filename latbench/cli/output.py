@@ -67,6 +67,14 @@ def described(correction: "Correction") -> str:
     return f"sums x {correction.scale:.4f}{offset}{terms} ({fitted})"
 
 
+def slowdown_line(slowdown: float) -> str:
+    """The slowdown of a device relative to the run of a LUT, in words."""
+    if percent(slowdown - 1) == "0.0%":
+        return "the device is as fast as in the LUT's run"
+    word = "slower" if slowdown > 1 else "faster"
+    return f"the device is {percent(abs(slowdown - 1))} {word} than in the LUT's run"
+
+
 def tell_fallbacks(delegated: "Iterable[Delegation]") -> None:
     """Print one line for each model that an accelerator left to the CPU in part."""
     for one in delegated:

@@ -1,12 +1,14 @@
-"""latbench profile: time every op of a search space on a device."""
+"""latbench profile: time every op of a search space on a target."""
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli.again import RepeatableCommand, command_again
 from latbench.cli.group import interruptible
 from latbench.cli.options import (
     budget_option,
@@ -16,19 +18,23 @@ from latbench.cli.options import (
     read_space,
     space_options,
 )
-from latbench.cli.output import emit_facts, emit_json, tell_fallbacks
+from latbench.cli.output import count_of, emit_facts, emit_json, percent, tell_fallbacks
 from latbench.cli.progress import reporter
 from latbench.cli.target import target_request_options
 
 if TYPE_CHECKING:
-    from latbench.measure.report import UnitPart
+    from latbench.measure.report import RunReport, UnitPart
     from latbench.target import Target
     from latbench.workflows.numerics import Verification
     from latbench.workflows.profile import Profile
     from latbench.workflows.target import TargetRequest
 
 
-@click.command(name="profile")
+#: A run is continued without it.
+_FRESH = ("--fresh",)
+
+
+@click.command(name="profile", cls=RepeatableCommand)
 @target_request_options(several_units=True)
 @space_options
 @click.option(
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
     default=12,
     show_default=True,
     metavar="N",
-    help="Whole networks to learn from how ops add up; 0 times ops alone.",
+    help="Number of whole networks to time for calibration; with 0, ops are timed alone.",
 )
 @interval_option("an op")
 @budget_option("10m")
@@ -45,10 +51,14 @@ if TYPE_CHECKING:
     "--journal",
     type=output_path,
     metavar="PATH",
-    help="Where trials are kept.  [default: one file a target, in latbench's home]",
+    help="File for all trials.  [default: one per target and space, in latbench's home]",
 )
-@click.option("--fresh", is_flag=True, help="Measure anew what was measured already.")
-@click.option("--verify", is_flag=True, help="First compare what ops compute there with PyTorch.")
+@click.option("--fresh", is_flag=True, help="Start a new run instead of continuing the last one.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="First check the numerics of every op on the device against PyTorch.",
+)
 @json_option
 def command(
     target: "TargetRequest",
@@ -64,14 +74,13 @@ def command(
 ) -> None:
     """Time every op of a search space on a device.
 
-    Every trial is journalled before it is used: a run that is cut short continues with the same
-    command, and a run that is complete costs nothing. Several units of one device share the work: each
-    visit goes to the next one that is free.
+    Every trial is kept in a journal: the same command continues an interrupted run, and does nothing if the
+    run is complete. Several units of one device share the work.
     """
     from latbench.workflows import profile as flow
 
     space = read_space(**chosen)
-    kept = "every trial so far is kept; the same command goes on from there"
+    kept = f"all trials so far are kept; to continue: {command_again(without=_FRESH)}"
     with interruptible(kept), reporter() as progress:
         profile = flow.profile(
             target,
@@ -88,7 +97,7 @@ def command(
     if as_json:
         emit_json(_facts_for_machines(profile))
     else:
-        _print(profile)
+        _print(profile, journal)
 
 
 def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
@@ -116,71 +125,74 @@ def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
     }
 
 
-def _print(profile: "Profile") -> None:
+def _print(profile: "Profile", journal: Path | None) -> None:
     report = profile.report
-    converged = len(report.statuses) - len(report.unconverged)
-    facts = [
-        ("target", profile.target),
-        ("space", profile.space),
-        *(("verified", _verified(one, profile.target)) for one in profile.verified),
-        ("workloads", f"{converged} of {len(report.statuses)} within their interval"),
-        ("trials", f"{report.trials}, {report.tainted} tainted, {report.failed} failed"),
-    ]
-    if report.taken:
-        share = report.session_wall_s / max(report.session_timed_s, 1e-9)
-        facts.append(
-            ("time", f"{report.session_wall_s:.1f} s, {share:.2f} times the timed inference itself")
-        )
-    else:
-        facts.append(("time", "nothing was left to measure; --fresh measures anew"))
-    if report.taints:
-        reasons = ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
-        facts.append(("tainted by", reasons))
-    if report.drift is not None:
-        facts.append(("drift", f"{report.drift:.1%} between the sentinel's levels"))
-    if len(report.units) > 1:
-        facts += [(f"unit {unit}", _told(part)) for unit, part in report.units.items()]
-    facts.append(("journal", profile.journal))
-    emit_facts(facts)
+    emit_facts(_facts(profile))
     tell_fallbacks(profile.delegated)
     for key in report.given_up:
         click.echo(f"given up: {key}: {report.failures[key]}")
     if report.distrusted:
+        workloads = count_of(len(report.distrusted), "workload")
+        verb = "has" if len(report.distrusted) == 1 else "have"
         click.echo(
-            f"distrusted: {len(report.distrusted)} workloads have tainted trials only; "
-            "their entries say so.\nWhen the device is quiet: latbench profile --fresh"
+            f"distrusted: {workloads} {verb} tainted trials only, and the LUT will mark their entries. "
+            f"When the device is quiet:\n  {command_again('--fresh')}"
         )
     if report.complete:
-        click.echo("next: latbench build-lut")
+        named = "" if journal is None else f" {shlex.quote(str(journal))}"
+        click.echo(f"next: latbench build-lut{named}")
     else:
+        workloads = count_of(len(report.unconverged), "workload")
         click.echo(
-            f"not complete: {len(report.unconverged)} workloads are wider than asked for; "
-            f"the same command goes on: {_same_command()}"
+            f"not complete: {workloads} did not converge within the time limit. To continue:\n"
+            f"  {command_again(without=_FRESH)}"
         )
+
+
+def _facts(profile: "Profile") -> Iterator[tuple[str, Any]]:
+    report = profile.report
+    converged = len(report.statuses) - len(report.unconverged)
+    yield "target", profile.target
+    yield "space", profile.space
+    for one in profile.verified:
+        yield "verified", _verified(one, profile.target)
+    yield "workloads", f"{converged} of {len(report.statuses)} converged"
+    yield "trials", f"{report.trials}, {report.tainted} tainted, {report.failed} failed"
+    yield "time", _time(report)
+    if report.taints:
+        yield "tainted by", ", ".join(f"{kind} {count}" for kind, count in report.taints.items())
+    if report.drift is not None:
+        yield "drift", f"{percent(report.drift)} between the sentinel's visits"
+    if len(report.units) > 1:
+        for unit, part in report.units.items():
+            yield f"unit {unit}", _part(part)
+    yield "journal", profile.journal
+
+
+def _time(report: "RunReport") -> str:
+    """The wall time of this session, and the share of it that was timed inference, over all units."""
+    if not report.taken:
+        return "nothing left to measure; --fresh starts a new run"
+    available = max(report.session_wall_s * len(report.units), 1e-9)
+    share = percent(report.session_timed_s / available, 0)
+    return f"{report.session_wall_s:.1f} s; {share} of the wall time was timed inference"
 
 
 def _verified(one: "Verification", target: "Target") -> str:
-    """How far a unit was from PyTorch, on one line."""
+    """The numerics of a unit, on one line."""
     from latbench.target import Precision
 
     worst = one.errors[one.worst]
-    far = f"{worst:.1f} dB" if target.precision is Precision.INT8 else f"{worst:.1e}"
-    return (
-        f"{len(one.errors)} ops compute on {one.unit} what PyTorch does; worst {far} ({one.worst})"
-    )
+    error = f"{worst:.1f} dB" if target.precision is Precision.INT8 else f"{worst:.1e}"
+    ops = count_of(len(one.errors), "op")
+    return f"{ops} agree with PyTorch on {one.unit}; worst {error} ({one.worst})"
 
 
-def _told(part: "UnitPart") -> str:
-    """What one of several units did, on one line."""
-    said = f"{part.trials} trials, {part.tainted} tainted, {part.failed} failed"
+def _part(part: "UnitPart") -> str:
+    """The part of one of several units, on one line."""
+    text = f"{count_of(part.trials, 'trial')}, {part.tainted} tainted, {part.failed} failed"
     if part.factor is not None:
-        said += f", {part.factor:.3f} times as slow as their middle"
+        text += f", slowdown {part.factor:.3f}"
     if part.dropped_out:
-        said += f", dropped out {part.dropped_out} times"
-    return said
-
-
-def _same_command() -> str:
-    import sys
-
-    return shlex.join(["latbench", *sys.argv[1:]])
+        text += f", dropped out {count_of(part.dropped_out, 'time')}"
+    return text

@@ -1,10 +1,11 @@
-"""latbench validate: how well a LUT predicts networks that it was not made from."""
+"""latbench validate: compare a LUT's predictions with measured networks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli.again import RepeatableCommand, command_again
 from latbench.cli.completion import complete_files
 from latbench.cli.options import (
     budget_option,
@@ -13,7 +14,16 @@ from latbench.cli.options import (
     lut_file,
     where_options,
 )
-from latbench.cli.output import emit_facts, emit_json, emit_table, interval, milliseconds
+from latbench.cli.output import (
+    count_of,
+    emit_facts,
+    emit_json,
+    emit_table,
+    interval,
+    milliseconds,
+    percent,
+    slowdown_line,
+)
 from latbench.cli.progress import reporter
 
 if TYPE_CHECKING:
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
     from latbench.workflows.validate import Validation
 
 
-@click.command(name="validate")
+@click.command(name="validate", cls=RepeatableCommand)
 @click.argument("lut", type=lut_file, shell_complete=complete_files)
 @click.option(
     "--networks",
@@ -30,10 +40,10 @@ if TYPE_CHECKING:
     default=20,
     show_default=True,
     metavar="M",
-    help="How many networks to time.",
+    help="Number of networks to time.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Which networks: drawn by this seed."
+    "--seed", type=int, default=0, show_default=True, help="Seed of the random choice of networks."
 )
 @interval_option("a network")
 @budget_option("5m")
@@ -41,7 +51,7 @@ if TYPE_CHECKING:
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the LUT with these figures in it; may be LUT itself.",
+    help="Write the LUT with these figures in it; can be LUT itself.",
 )
 @where_options
 @json_option
@@ -55,10 +65,10 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Time networks that LUT was not made from, and compare with what it predicts.
+    """Time networks that LUT was not built from, and compare them with its predictions.
 
-    Networks that LUT was made from are timed beside them, and measurements are brought to the level
-    that those had then.
+    Networks that LUT was built from are timed in the same rounds; measurements are divided by the slowdown
+    of the device since the LUT's run.
     """
     from latbench.workflows.validate import validate
 
@@ -108,7 +118,7 @@ def _print(validation: "Validation", out: Path | None) -> None:
                 milliseconds(network.predicted.ms),
                 interval((network.predicted.low, network.predicted.high)),
                 milliseconds(network.measured_ms),
-                f"{network.error:+.1%}" + ("" if network.covered else " outside"),
+                percent(network.error, signed=True) + ("" if network.covered else " outside"),
             )
             for number, network in enumerate(validation.networks)
         ],
@@ -116,21 +126,26 @@ def _print(validation: "Validation", out: Path | None) -> None:
     ranks = f"Spearman {figures.spearman:.4f}, Kendall {figures.kendall:.4f}"
     facts: list[tuple[str, Any]] = [
         ("target", validation.lut.target),
-        ("networks", f"{figures.networks}, none of which the LUT was made from"),
-        ("error", f"{figures.mape:.2f} % mean, {figures.bias:+.2f} % bias, "
+        ("networks", f"{figures.networks}, none of which the LUT was built from"),
+        ("error", f"{figures.mape:.2f} % mean, {_signed(figures.bias)} % bias, "
                   f"{figures.worst:.2f} % worst"),
         ("within", f"2 %: {figures.within_2:.0f} %, 5 %: {figures.within_5:.0f} %, "
                    f"10 %: {figures.within_10:.0f} % of the networks"),
-        ("coverage", f"{figures.coverage:.0f} % lie in their 95 % interval"),
+        ("coverage", f"{figures.coverage:.0f} % are in their 95 % interval"),
         ("ranks", ranks if figures.networks > 2 else "too few networks"),
-        ("level", f"the LUT's networks now take {1 + figures.level / 100:.3f} times what "
-                  "they took"),
-        ("drift", f"{figures.drift:.1f} % between the sentinel's levels in this run"),
+        ("slowdown", slowdown_line(1 + figures.level / 100)),
+        ("drift", f"{figures.drift:.1f} % between the sentinel's visits in this run"),
     ]  # fmt: skip
     if validation.report.tainted:
-        facts.append(("tainted", f"{validation.report.tainted} trials, taken again"))
+        facts.append(("tainted", f"{count_of(validation.report.tainted, 'trial')}, repeated"))
     if out is not None:
         facts.append(("lut", f"{out}, with these figures in it"))
     emit_facts(facts)
     for warning in validation.warnings:
-        click.echo(f"warning: {warning}; let it come to rest, and type the same again", err=True)
+        click.echo(f"warning: {warning}. When the device is quiet: {command_again()}", err=True)
+
+
+def _signed(value: float) -> str:
+    """Two decimals with a sign; no sign at 0."""
+    rounded = round(value, 2) + 0.0
+    return f"{rounded:+.2f}" if rounded else "0.00"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
+from latbench.errors import RunnerFailed
 from latbench.measure.plan import Role, Workload
 from latbench.target import Target
 
@@ -40,7 +41,7 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.kind} at {self.stage}: {self.reason}"
+        return RunnerFailed(self.stage, self.kind, self.reason).message
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,6 +66,17 @@ def build_lut(journal: Path | None = None, *, partial: bool = False) -> Lut:
         return lut_of_run(opened, macs=lambda key: parse_key(key).macs, partial=partial)
 
 
+def run_command(journal: Path | None = None) -> str:
+    """The complete command that continues the run of which `build_lut` makes a LUT.
+
+    Raises:
+        LatbenchError: as `build_lut`.
+    """
+    path = journal or last_profile()
+    with Journal(path, readonly=True) as opened:
+        return profile_command(opened.run(), path)
+
+
 def lut_stem(lut: Lut) -> str:
     """The default name of a LUT's file, without suffix."""
     return target_stem(find_device(lut.target.device), lut.target)

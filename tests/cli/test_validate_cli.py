@@ -50,16 +50,16 @@ def test_validate_times_other_networks(run: Run, lut_path: Path, tmp_path: Path)
     assert validation["mape"] == figures["mape"]
 
 
-def test_validate_says_what_it_found(run: Run, lut_path: Path) -> None:
+def test_validate_prints_its_figures(run: Run, lut_path: Path) -> None:
     done = when_quiet(run, "validate", str(lut_path), "--networks", "2", "--ci", "20%")
-    assert "2, none of which the LUT was made from" in done.stdout
+    assert "2, none of which the LUT was built from" in done.stdout
     assert "too few networks" in done.stdout  # for a rank correlation
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_networks_share_rounds_and_a_level(lut_path: Path) -> None:
+def test_networks_share_rounds_and_a_slowdown(lut_path: Path) -> None:
     lut = Lut.load(lut_path)
-    own = anchors_of(lut)[1].architecture  # one that the LUT was made from is asked for, too
+    own = anchors_of(lut)[1].architecture  # a network may be an anchor too
     others = varied_architectures(lut.search_space, 3, seed=11)[:2]
     networks = [others[0], own, others[1]]
     timed = measure_networks(networks, lut, ci=0.5, budget_s=20)
@@ -69,7 +69,7 @@ def test_networks_share_rounds_and_a_level(lut_path: Path) -> None:
     for one, network in zip(timed.measurements, networks, strict=True):
         assert one.ci95[0] <= one.ms <= one.ci95[1]
         assert one.predicted == predict_latency(lut, network)
-    # It was timed once: what tells the level is what is told of it.
+    # It was timed once, as an anchor and as a network.
     assert timed.measurements[1].ms / anchors_of(lut)[1].ms == timed.slowdowns[1]
 
 
