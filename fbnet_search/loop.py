@@ -211,6 +211,6 @@ class SearchLoop(Run):
         return {"phase": self.phase, "metrics": self.metrics}
 
     def restore_own(self, state: dict[str, Any]) -> None:
-        # Version 0.1 called the metrics "told".
+        # Earlier checkpoints call the metrics "told".
         self.phase = state["phase"]
         self.metrics = state["metrics"] if "metrics" in state else state["told"]

@@ -33,18 +33,23 @@ def out_option(default: str) -> Callable[[F], F]:
     )
 
 
-image_size_option = click.option(
-    "--image-size",
-    type=click.IntRange(min=1),
-    metavar="PIXELS",
-    help="Height and width of the training images, at most the space's input. Latencies are always for "
-    "the space's input.  [default: the space's input; at most 64 for digits]",
-)
+def image_size_option(default: str) -> Callable[[F], F]:
+    """`--image-size`; `default` describes the default in the help."""
+    return click.option(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="Height and width of the training images, at most the space's input. Latencies are always "
+        f"for the space's input.  [default: {default}]",
+    )
+
+
 seed_option = click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     show_default=True,
+    metavar="N",
     help="Seed of all random numbers. Results repeat on one machine with as many processes and threads.",
 )
 recipe_option = click.option(

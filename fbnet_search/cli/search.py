@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @out_option("runs/DEVICE, the LUT's device")
 @recipe_option
 @epochs_option
-@image_size_option
+@image_size_option("the space's input; at most 64 for digits")
 @seed_option
 @click.option(
     "--target-ms",

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @click.command(cls=ReportingCommand)
 @click.argument("found", type=click.Path(path_type=Path), metavar="DIR|ARCHITECTURE.JSON")
-@data_option("what was searched on")
-@out_option("DIR itself")
+@data_option("the search's")
+@out_option("the folder of the search")
 @recipe_option
 @epochs_option
-@image_size_option
+@image_size_option("the search's for the same data; else the space's input, at most 64 for digits")
 @seed_option
 @click.option(
     "--lut",

@@ -1,4 +1,4 @@
-"""A LUT whose numbers look measured, and small settings in which a search ends in seconds."""
+"""A modelled LUT with realistic numbers, and settings in which a search takes seconds."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -25,16 +25,19 @@ def modelled_lut(
     correction: Correction | None = None,
     without: frozenset[OpKind] = frozenset(),
     runtime: Runtime = Runtime.TFLITE,
-    dear: Callable[[OpSpec], float] = lambda op: (
+    factor: Callable[[OpSpec], float] = lambda op: (
         (1.3 if op.kernel == 5 else 1.0) * (1.4 if op.groups > 1 else 1.0)
     ),
 ) -> Lut:
-    """A LUT of `space`: a fixed cost an op, and one a MAC, `dear` (in 5x5 and grouped blocks)."""
+    """A LUT of `space`: a fixed cost for each op, plus one for each MAC, scaled by `factor`.
+
+    The default factor makes 5x5 and grouped blocks more expensive.
+    """
     entries = {}
     for op in space.unique_ops:
         if op.kind in without:
             continue
-        ms = 0.004 + 0.25e-6 * dear(op) * op.macs + 2e-7 * op.in_channels * op.height * op.width
+        ms = 0.004 + 0.25e-6 * factor(op) * op.macs + 2e-7 * op.in_channels * op.height * op.width
         entries[op.key] = Entry(
             ms=ms, ci95=(ms * 0.99, ms * 1.01), samples=80, rounds=4, spread=0.02, macs=op.macs
         )

@@ -1,4 +1,4 @@
-"""Searches on LUTs that know what values take between grouped blocks and others."""
+"""Searches with LUTs that have boundary costs between grouped blocks and others."""
 
 import itertools
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ TAKEN = dict(zip(Boundary, (9.0, -3.0, -5.0), strict=True))
 
 @pytest.fixture
 def passing(correction: Correction) -> Correction:
-    """A correction that knows what transitions take."""
+    """A correction with boundary costs."""
     return correction.model_copy(update={"boundary_costs": TAKEN})
 
 
@@ -38,7 +38,7 @@ def every_choice(model: LatencyModel) -> list[tuple[int, ...]]:
     return list(itertools.product(range(candidates), repeat=layers))
 
 
-def test_transitions_change_what_is_predicted(micro: Lut, micro_lut: Lut) -> None:
+def test_boundary_costs_change_predictions(micro: Lut, micro_lut: Lut) -> None:
     space = micro.search_space
     names = [str(candidate) for candidate in CANDIDATES]
     grouped, plain, skip = (names.index(name) for name in ("k3e1g2", "k3e1", "skip"))
@@ -95,7 +95,7 @@ def test_the_fastest_and_the_slowest_are_those_of_all(micro: Lut, sign: int) -> 
 
 
 def drawn(lut: Lut, rng: np.random.Generator) -> Lut:
-    """The LUT, with transitions that each cost or save a good part of what a block of a small space takes."""
+    """The LUT, with random boundary costs, of either sign, that are comparable to those of blocks."""
     assert lut.correction is not None
     taken = dict(zip(Boundary, (10 * rng.normal(size=len(Boundary))).tolist(), strict=True))
     return lut.model_copy(
@@ -144,7 +144,7 @@ def most_probable(
 
 def test_of_several_luts_one_may_know_them(micro_lut: Lut, make_lut: MakeLut) -> None:
     space = micro_lut.search_space
-    other = make_lut(space, runtime=Runtime.ONNX, dear=lambda op: 0.5)
+    other = make_lut(space, runtime=Runtime.ONNX, factor=lambda op: 0.5)
     changed = 0
     for seed in range(8):
         rng = np.random.default_rng(seed)

@@ -72,7 +72,7 @@ def last_shown_at_80_columns(command: Callable[[list[str]], None], arguments: li
     return shown.decode().split(line_is_cleared)[-1]
 
 
-def test_the_bar_says_what_is_done_now(arguments: list[str], tmp_path: Path) -> None:
+def test_the_progress_bar_shows_the_current_task(arguments: list[str], tmp_path: Path) -> None:
     judging = [*arguments, "--target-ms", "0.1", "--recipe", "budget"]
     shown = last_shown_at_80_columns(search_main, judging)
     found = re.match("ranking ([0-9]+) networks", shown)
@@ -139,7 +139,7 @@ def test_luts_that_must_not_be_trusted_are_refused(
     refused(CliRunner().invoke(search_main, arguments), 1, "head_i24_o64", "latbench profile")
 
 
-def test_data_that_make_no_sense_are_refused(arguments: list[str], digit_folder: Path) -> None:
+def test_invalid_data_are_refused(arguments: list[str], digit_folder: Path) -> None:
     refused(
         CliRunner().invoke(search_main, [*arguments, "--data", "digit"]),
         2, "unknown data set 'digit'", "did you mean digits?",
@@ -150,7 +150,7 @@ def test_data_that_make_no_sense_are_refused(arguments: list[str], digit_folder:
     refused(CliRunner().invoke(search_main, arguments), 2, "2/list.csv is not an image")
 
 
-def test_numbers_that_make_no_sense_are_refused(arguments: list[str]) -> None:
+def test_invalid_numbers_are_refused(arguments: list[str]) -> None:
     impossible = CliRunner().invoke(search_main, [*arguments, "--target-ms", "0.01"])
     refused(impossible, 2, "the fastest takes", "give --target-ms")
     refused(
@@ -168,7 +168,7 @@ def test_an_output_folder_that_cannot_be_written_is_an_error(
     refused(result, 1, "cannot write")
 
 
-def test_train_says_what_it_cannot_find(tmp_path: Path) -> None:
+def test_train_names_the_missing_architecture(tmp_path: Path) -> None:
     common = ["--data", "digits", "--out", str(tmp_path / "out")]
     missing = CliRunner().invoke(train_main, [str(tmp_path / "none"), *common])
     refused(missing, 2, "there is no architecture at", "fbnet-search --lut")
@@ -184,7 +184,7 @@ def test_train_names_the_folders_of_several_targets(arguments: list[str], tmp_pa
     refused(asked, 2, f"give {out}/0.2ms or {out}/0.3ms")
 
 
-def test_a_search_that_begins_anew_says_so_and_leaves_no_answer_of_the_earlier_one(
+def test_a_search_notes_that_it_overwrites_an_earlier_one_and_removes_its_results(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -199,7 +199,7 @@ def test_a_search_that_begins_anew_says_so_and_leaves_no_answer_of_the_earlier_o
     assert left == {"checkpoint.pt"}
 
 
-def test_a_search_that_begins_anew_leaves_no_answer_of_several_targets(
+def test_a_search_removes_the_results_of_several_targets(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -250,7 +250,7 @@ def test_ctrl_c_before_the_first_checkpoint_does_not_promise_one(
     ):
         stopped = CliRunner().invoke(command, words)
         refused(stopped, 1, "interrupted", "there is no checkpoint of this run yet")
-        assert "--resume" not in stopped.stderr
+        assert "--resume" not in stopped.stderr.partition("error: ")[2]
     resumed = CliRunner().invoke(search_main, [*arguments, "--resume"])
     refused(resumed, 1, f"{out} has a checkpoint", "continue with: ", "--resume")
     nowhere = CliRunner().invoke(search_main, [*arguments, *empty, "--resume"])

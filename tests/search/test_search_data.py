@@ -1,4 +1,4 @@
-"""Data sets: what they hold, how they are split, and what is said of bad ones."""
+"""Data sets: contents, splits, and errors for invalid ones."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""What the programs assume where options are not given, and the commands that they print to type next."""
+"""Defaults of options, the image size, and the commands that the programs print to type next."""
 
 import json
 import shlex
@@ -156,7 +156,7 @@ def test_only_digits_are_smaller_than_the_input_by_default() -> None:
     assert default_image_size("imagefolder:photos", 224, 32) == 224
 
 
-def test_checkpoints_of_version_0_1_are_read(wide_lut: Path, tmp_path: Path) -> None:
+def test_earlier_checkpoints_are_read(wide_lut: Path, tmp_path: Path) -> None:
     lut, whole, resumed = Lut.load(wide_lut), tmp_path / "whole", tmp_path / "resumed"
 
     class Stopped(Exception):

@@ -1,4 +1,4 @@
-"""From θ to an architecture: the most probable, and the most probable within budgets."""
+"""From θ to architectures: the most probable ones, without and with budgets."""
 
 import itertools
 import subprocess

@@ -1,4 +1,4 @@
-"""A search on two processes finds what one finds, and goes on when it is started again."""
+"""A search on two processes finds the same as on one, and resumes when it is restarted."""
 
 import json
 import multiprocessing

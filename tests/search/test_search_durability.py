@@ -1,4 +1,4 @@
-"""What a killed, damaged or diverging run leaves: what follows is what would have followed."""
+"""Killed, damaged and diverging runs: a resumed run continues identically."""
 
 import json
 import math
@@ -202,7 +202,7 @@ def test_a_search_that_diverges_goes_back_and_on_at_half_the_rates(
     assert all(value.isfinite().all() for value in state["module"].values())
 
 
-def test_a_search_that_cannot_but_diverge_says_when_and_keeps_what_was_good(
+def test_a_search_that_always_diverges_fails_with_the_step_and_keeps_a_finite_checkpoint(
     micro_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
     hopeless = replace(SHORT, weight_rate=1e9)

@@ -1,4 +1,4 @@
-"""The supernet's fast way against the plain mixture: the same values and gradients in less memory."""
+"""The fused supernet against the plain mixture: equal values and gradients in less memory."""
 
 import copy
 

@@ -93,7 +93,7 @@ def test_the_budget_recipe_cools_and_narrows_after_its_warm_up() -> None:
 @pytest.mark.parametrize(
     "numbers", [{"epochs": 0}, {"warmup_epochs": 90}, {"paths": 0}, {"crop_area": 0}, {"batch": 1}]
 )
-def test_a_recipe_that_makes_no_sense_is_refused(numbers: dict[str, Any]) -> None:
+def test_an_invalid_recipe_is_refused(numbers: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         replace(Recipe.named("paper"), **numbers)
 

@@ -1,4 +1,4 @@
-"""What a training writes for others: the file for PyTorch alone, timm's words, and the model card."""
+"""The files of a training for others: `network.py`, timm's notation, and the model card."""
 
 import itertools
 import json
@@ -285,7 +285,7 @@ def test_the_card_tells_the_latencies_that_the_search_found(
     assert "with a target of 2 ms, seed 0" in card
 
 
-def test_the_card_tells_what_the_training_measured_anew(
+def test_the_card_has_the_latencies_that_the_training_measured(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, clock: list[float]
 ) -> None:
     (network,) = random_architectures(tiny_lut.search_space, 1, seed=8)

@@ -1,4 +1,4 @@
-"""Networks that the most probable ones are compared with, by the supernet's weights."""
+"""Ranking networks by their accuracy with the supernet's weights, and sampling them from θ."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ def trained(lut: Lut, data: ImageData, out: Path) -> Supernet:
     return supernet
 
 
-def test_the_best_of_the_judged_is_taken(
+def test_the_network_ranked_first_is_chosen(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
     target = middle_ms(tiny_lut)
@@ -62,7 +62,7 @@ def test_the_best_of_the_judged_is_taken(
     )
 
 
-def test_drawn_networks_are_judged_beside_the_most_probable(
+def test_samples_are_ranked_together_with_the_most_probable(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
     target = middle_ms(tiny_lut)
@@ -162,7 +162,7 @@ def test_networks_that_share_layers_compute_what_they_would_alone(
             assert torch.equal(told[number], supernet(images, mix))
 
 
-def test_no_network_cannot_be_judged() -> None:
+def test_invalid_numbers_of_networks_to_rank_are_refused() -> None:
     with pytest.raises(BadRequest, match="judged must be at least 1, got 0"):
         replace(SHORT, judged=0)
     with pytest.raises(BadRequest, match=r"drawn must be 0 where judged is 1, .* got 9"):

@@ -1,4 +1,4 @@
-"""Tar files of pictures: what they hold, how they are split, and what is said of bad ones."""
+"""Tar files of pictures: contents, splits, and errors for invalid ones."""
 
 import io
 import tarfile
@@ -163,7 +163,7 @@ def test_reading_ahead_changes_nothing_and_tells_of_waiting() -> None:
     assert intake.bottleneck_note == ""
 
 
-def test_a_picture_that_fails_ahead_is_told() -> None:
+def test_a_picture_that_fails_while_prefetching_is_named() -> None:
     def failing() -> object:
         yield torch.zeros(1), torch.zeros(1)
         raise LatbenchError("cannot read the image")

@@ -1,4 +1,4 @@
-"""What is found: known optima on two targets, several targets in one run, several LUTs in one run."""
+"""Known optima on two targets, several targets in one run, several LUTs in one run."""
 
 import json
 import math
@@ -44,12 +44,12 @@ def middle(*luts: Lut, share: float = 0.4) -> float:
 
 @pytest.fixture(scope="package")
 def other_lut(make_lut: MakeLut, tiny_space: SearchSpace) -> Lut:
-    """A LUT of the smallest space on which wide blocks are dear and 5x5 ones are not."""
+    """A LUT of the smallest space on which wide blocks are expensive and 5x5 ones are not."""
 
-    def dear(op: OpSpec) -> float:
+    def factor(op: OpSpec) -> float:
         return 0.6 * op.expansion if op.is_block else 1.0
 
-    return make_lut(tiny_space, runtime=Runtime.ONNX, dear=dear)
+    return make_lut(tiny_space, runtime=Runtime.ONNX, factor=factor)
 
 
 # Planted optima
@@ -262,7 +262,7 @@ def test_each_file_keeps_a_limit_of_bytes(
         ({"macs": -1.0}, "limit of macs must be a positive number, got -1"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(
+def test_invalid_limits_are_refused(
     constraints: dict[str, float],
     said: str,
     tiny_lut: Lut,
@@ -277,7 +277,7 @@ def test_limits_that_nothing_keeps_together_are_refused_before_the_search(
     make_lut: MakeLut, tiny_space: SearchSpace, few_digits: ImageData, tmp_path: Path
 ) -> None:
     # The more there is to compute, the faster it is: no fast network has few weights.
-    lut = make_lut(tiny_space, dear=lambda op: 1e9 / max(op.macs, 1) ** 2)
+    lut = make_lut(tiny_space, factor=lambda op: 1e9 / max(op.macs, 1) ** 2)
     costs = costs_of(["params"], tiny_space, lut.target.runtime, lut.target.precision)
     limits = {"params": 1.01 * costs["params"].least}
     out = tmp_path / "out"

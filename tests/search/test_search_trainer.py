@@ -1,4 +1,4 @@
-"""The supernet and the search: what is trained when, determinism, resuming, and budgets."""
+"""The training of supernet and θ: schedule, determinism, resuming, and budgets."""
 
 import json
 import shutil
@@ -243,7 +243,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert resumed["checkpoint"] == "checkpoint.1.pt"
 
 
-def test_where_all_checkpoints_are_damaged_it_says_so(
+def test_only_damaged_checkpoints_are_an_error(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, finished: Path
 ) -> None:
     out = tmp_path / "out"
@@ -276,7 +276,7 @@ def test_a_search_settles_at_its_target_and_stays_within_it(
     assert abs(found.expected_ms / target - 1) < 0.08  # Adam's steps keep it moving around
 
 
-def test_what_is_written_says_what_was_found_and_from_what(
+def test_the_output_has_result_and_provenance(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path
 ) -> None:
     found = search(tiny_lut, few_digits, tmp_path, recipe=SHORT, seed=2)
@@ -321,7 +321,7 @@ def test_an_earlier_search_is_replaced_and_not_mixed_in(
 
 
 @pytest.mark.parametrize("target", [0.0, -1.0, float("nan"), float("inf"), 0.01])
-def test_a_target_that_makes_no_sense_is_refused_before_anything_is_written(
+def test_an_invalid_target_is_refused_before_anything_is_written(
     tiny_lut: Lut, few_digits: ImageData, tmp_path: Path, target: float
 ) -> None:
     with pytest.raises(BadRequest):

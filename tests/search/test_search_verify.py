@@ -1,4 +1,4 @@
-"""What is measured of finalists, on which devices, and which of them is then found."""
+"""Verifying finalists: on which devices they are timed, and which one is chosen."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -124,7 +124,7 @@ def test_what_fails_on_a_device_is_not_chosen(networks: list[Architecture], tiny
 # Devices that are not there
 
 
-def test_a_device_that_is_away_is_asked_once_and_told_of(
+def test_an_unreachable_device_is_tried_once_and_reported(
     networks: list[Architecture], tiny_lut: Lut, far_lut: Lut
 ) -> None:
     devices = Planted({Runtime.TFLITE: (1.0, 1.1, 1.2)}, away=["pixel-6"])
@@ -200,7 +200,7 @@ def test_the_search_finds_by_measurement_and_tells_what_crosses_the_target(
     assert ("uncertain" in text) == (ms <= TARGET_MS < ms + half)
 
 
-def test_a_finalist_that_failed_is_told_and_counts_for_nothing(
+def test_a_failed_finalist_is_reported_and_never_chosen(
     tiny_lut: Lut, digit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(Planted):
@@ -217,7 +217,7 @@ def test_a_finalist_that_failed_is_told_and_counts_for_nothing(
     assert "signal 11" in text
 
 
-def test_real_devices_are_measured_where_they_are_at_hand(
+def test_real_devices_are_measured_where_they_are_reachable(
     tiny_lut: Lut, onnx_lut: Lut, far_lut: Lut, digit_folder: Path, tmp_path: Path
 ) -> None:
     luts = [tiny_lut, onnx_lut, far_lut]
@@ -243,7 +243,7 @@ def test_real_devices_are_measured_where_they_are_at_hand(
     assert told["latencies"] == timed[number]
 
 
-def test_a_device_that_is_not_there_is_told_before_the_search(
+def test_an_unreachable_device_is_reported_before_the_search(
     far_lut: Lut, digit_folder: Path, tmp_path: Path
 ) -> None:
     done = CliRunner().invoke(search_main, arguments([far_lut], tmp_path, digit_folder, TARGET_MS))
