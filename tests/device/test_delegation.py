@@ -51,7 +51,7 @@ def test_what_is_left_to_the_cpu_is_refused_or_reported(bench: FaultBench) -> No
     with closing(bench.open()) as device:
         covering(bench, plan)
         whole = require_delegation(device, target, plan.all_workloads, allow_partial=False)
-        assert (whole.workloads, whole.fell_back) == (7, {})
+        assert (whole.subjects, whole.fell_back) == (7, {})
         covering(bench, plan, **{part: IN_PART, silent: {}})
         with pytest.raises(
             LatbenchError, match="2 of 7 artifacts do not run wholly on nnapi"

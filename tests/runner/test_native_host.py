@@ -91,7 +91,7 @@ def test_executorch_is_refused(device: NativeHostDevice) -> None:
         BadRequest, match="the native runner has no engine for ExecuTorch"
     ) as raised:
         device.require_runtime(Runtime.EXECUTORCH)
-    assert "leave --runner out" in str(raised.value.hint)
+    assert "leave out --runner" in str(raised.value.hint)
 
 
 def test_the_runner_is_found(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
