@@ -1,4 +1,4 @@
-"""Programs that print what those print that people have for timing models; the figures are made up."""
+"""Programs that print like the real programs that time models, with invented figures."""
 
 import sys
 from pathlib import Path

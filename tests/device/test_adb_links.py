@@ -1,4 +1,4 @@
-"""Both doors to an Android unit do the same, on old and new phones, and survive what befalls them."""
+"""Both links to an Android unit behave alike, on old and new phones, and survive faults."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""Both doors lead to AOSP's own adbd and Android's own shell as well."""
+"""Both links work with AOSP's own adbd and Android's own shell."""
 
 import os
 import threading

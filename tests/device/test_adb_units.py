@@ -1,4 +1,4 @@
-"""Which unit is meant, and what to type; and words that reach a unit's shell as they are."""
+"""The choice of a unit and its hints; quoting for a unit's shell."""
 
 import re
 import shutil

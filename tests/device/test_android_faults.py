@@ -1,4 +1,4 @@
-"""What goes wrong with phones: each fault ends with a complete and correct LUT, or with a clear error and
+"""Faults of phones: each ends with a complete and correct LUT, or with a clear error and
 a journal from which the next run finishes. No trial is lost, none repeated, no runner left on the phone.
 
 The phones are real `DeviceDaemon`s with runners of fixed times, so that every latency can be compared with

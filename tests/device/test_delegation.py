@@ -1,4 +1,4 @@
-"""An accelerator that does not take whole ops is refused, or reported."""
+"""An accelerator that leaves ops in part to the CPU is refused, or reported."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What is attached is listed, and no adb server is ever started for it."""
+"""Attached units are listed, and no adb server is started for it."""
 
 import contextlib
 import socket

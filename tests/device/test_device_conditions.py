@@ -1,4 +1,4 @@
-"""What a unit's files say is read right, and what they do not say is unavailable."""
+"""A unit's files are parsed correctly, and missing values are unavailable."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""The runner protocol on the wire, as docs/runner-protocol.md has it: without our client."""
+"""The runner protocol on the wire, as docs/runner-protocol.md specifies it, without our client."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The runner does what it is asked, and whatever strikes it costs one trial and never the run."""
+"""The runner fulfils its requests, and a fault costs one trial, never the run."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Programs that people have for timing models stand in for a runner of ours.
+"""Programs that time models replace a runner of latbench.
 
 The programs here are scripts that print what the real ones print: the lines are of their sources and of
 published runs, the figures made up.

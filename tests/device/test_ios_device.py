@@ -1,4 +1,4 @@
-"""An iPhone's companion app, in C as on the phone, reached through a usbmuxd stand-in: all that may go wrong.
+"""An iPhone's companion app, in C as on the phone, behind a stand-in usbmuxd, and its faults.
 
 What takes longer is in tests/rigs/test_ios_faults.py.
 """

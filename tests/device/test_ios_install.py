@@ -1,4 +1,4 @@
-"""Installing the companion app calls the tools that are there, and says which, and what is left to do."""
+"""The companion app is installed by an available tool, and the rest is reported."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

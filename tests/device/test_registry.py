@@ -1,4 +1,4 @@
-"""One list of device kinds answers for opening, listing and cleaning, and for the options that apply."""
+"""One list of device kinds decides how units are opened, listed and cleaned, and which options apply."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Runners are built with what is there or say what is missing; engines are taken, pinned, not swapped."""
+"""Runners are built, or the missing tool is named; engines are installed, pinned and never swapped."""
 
 import json
 import subprocess

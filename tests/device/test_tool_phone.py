@@ -1,4 +1,4 @@
-"""A phone is measured by a program that the user has for it, over the adb protocol.
+"""A phone is measured by a program of the user, over the adb protocol.
 
 The phone is a `DeviceDaemon`, the programs are scripts that print what the real ones print.
 """

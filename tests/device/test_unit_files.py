@@ -1,4 +1,4 @@
-"""What is kept about a unit: the lock of its one user, and the settings to restore."""
+"""The files about a unit: the lock of its owner, and the settings to restore."""
 
 import os
 from pathlib import Path

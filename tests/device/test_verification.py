@@ -1,4 +1,4 @@
-"""What ops compute on a unit is compared with PyTorch, and what is wrong is named."""
+"""Numerics on a unit are compared with PyTorch, and wrong ops are named."""
 
 from dataclasses import replace
 from pathlib import Path

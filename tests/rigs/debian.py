@@ -1,4 +1,4 @@
-"""What the rigs need of Debian: packages, the source of one, and arm64 packages.
+"""What the rigs need from Debian: packages, the source of one, and arm64 packages.
 
 Sources and arm64 packages come from the mirrors that this machine already uses, by an apt whose
 lists are its own: the system's lists, architectures and caches stay as they are.

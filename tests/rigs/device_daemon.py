@@ -1,4 +1,4 @@
-"""A phone's ADB daemon on a TCP port of this machine, with faults to order.
+"""A phone's ADB daemon on a TCP port of this machine, with faults on demand.
 
 It speaks what adbd speaks (AOSP: adb protocol.txt, SERVICES.TXT): RSA authentication, streams with
 flow control, the services shell, exec and sync. The real adb clients take it for a phone. Commands

@@ -1,4 +1,4 @@
-"""The phone that the rig plays: a folder of this machine as its root, and what can go wrong."""
+"""The rig's phone: a folder of this machine as its root, and its faults."""
 
 import contextlib
 import os

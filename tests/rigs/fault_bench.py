@@ -1,4 +1,4 @@
-"""Measure a small plan on a phone of fixed times that is disturbed, and compare with the truth.
+"""Measures a small plan on a disturbed phone with fixed times, and compares with the true times.
 
 As a program it measures until a given trial and then kills itself:
 

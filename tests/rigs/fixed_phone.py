@@ -1,4 +1,4 @@
-"""Phones whose runner tells fixed times and fails to order, behind the real `DeviceDaemon`.
+"""Phones whose runner reports fixed times and fails on demand, behind the real `DeviceDaemon`.
 
 Everything is real but the runner, which is this file, run as a program on the phone. What it tells is a
 latency that an artifact's hash alone determines, with a little noise from a seeded generator; how long

@@ -1,4 +1,4 @@
-"""What the iPhone rig needs besides the project's own environment: python -m tests.rigs.ios_tools
+"""Prepares the iPhone rig: python -m tests.rigs.ios_tools
 
 Debian packages if we are root, and go-ios, pymobiledevice3, TensorFlow Lite and Zig's compiler in folders of
 the cache; the compiler is that of the arm64 phone. What is there already is left alone. go-ios and

@@ -1,4 +1,4 @@
-"""What the phones that the rig plays say of themselves.
+"""The properties of the rig's phones.
 
 Features and versions are those that such phones announce (AOSP: adb transport.cpp of the release),
 less those that the daemon does not serve: compression of transfers and delayed_ack. Figures of

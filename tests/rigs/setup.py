@@ -1,4 +1,4 @@
-"""Bring this machine to where the rigs run: python -m tests.rigs.setup
+"""Prepares this machine for the rigs: python -m tests.rigs.setup
 
 Looks what is missing, installs Debian packages if we are root, tells the kernel about qemu, and
 makes the parts in the cache. What is there already is left alone, and a second call does nothing.

@@ -1,4 +1,4 @@
-"""apt's lists are read in both forms they have, and asked for what the rigs need."""
+"""Both formats of apt's lists are read, for what the rigs need."""
 
 from pathlib import Path
 

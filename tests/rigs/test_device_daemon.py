@@ -1,4 +1,4 @@
-"""The rig's phone is a phone to the clients that people use, and fails as it is told."""
+"""The rig's phone works with real clients, and fails on demand."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""What of the companion app can be built or read without a Mac: its C, its Objective-C, its fuzzers."""
+"""The companion app as far as it can be checked without a Mac: its C, its Objective-C, its fuzzers."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""Faults and intruders: each is survived or refused, nothing is lost, and the app breaks nowhere.
+"""Faults and intruders: each is survived or refused, nothing is lost, and the app never crashes.
 
 The companion app is built with the address and undefined-behaviour sanitizers, which end it at the first
 wrong access. `test_all_were_counted` tells how many were injected, and survived.

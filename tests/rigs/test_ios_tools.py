@@ -1,7 +1,7 @@
-"""The companion app on this machine is profiled as an iPhone is, by a cable that real tools believe in.
+"""The companion app on this machine is profiled like an iPhone, over a stand-in usbmuxd.
 
-Tools that people have for iPhones take the usbmuxd stand-in for a usbmuxd, unmodified. So what our client
-says to the stand-in, it may say to usbmuxd. Each also carries a conversation with the companion app.
+Unmodified tools for iPhones work with the stand-in usbmuxd. So what our client sends to the stand-in is valid
+for usbmuxd too. Each tool also carries a connection to the companion app.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The arm64 phone behaves, towards real clients, as the phones it stands for; and leaves nothing."""
+"""The arm64 phone behaves like real phones towards real clients, and leaves nothing behind."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A usbmuxd stand-in: tools for iPhones talk to it as if phones were plugged in.
+"""A stand-in usbmuxd: tools for iPhones connect to it as if phones were attached.
 
 It speaks the property-list protocol over a Unix socket. A connection to a port of a phone is carried to a
 port of this machine; at 62078 a small lockdown service answers what a phone tells unpaired. Faults are

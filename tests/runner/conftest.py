@@ -1,4 +1,4 @@
-"""The runner in C, built once, and real models and engines for it."""
+"""The native runner, built once, and real models and engines for it."""
 
 import os
 import shutil

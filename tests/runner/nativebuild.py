@@ -1,4 +1,4 @@
-"""The runner in C, built, and the engines that it opens."""
+"""Builds the native runner, and finds the engines that it loads."""
 
 import json
 import os

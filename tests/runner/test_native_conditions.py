@@ -1,4 +1,4 @@
-"""The runner in C tells the same state of its unit as Python reads."""
+"""The native runner reports the same state of its unit as Python reads."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""This machine, measured on by the runner in C through the same loop as by the worker in Python."""
+"""This machine, measured by the native runner through the same loop as by the Python worker."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The runner in C does what the host worker does, with real engines, through our client."""
+"""The native runner behaves like the Python worker, with real engines, through our client."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""TorchScript in the runner in C: its engine is a plugin in C++, built against the installed LibTorch.
+"""TorchScript in the native runner: its engine is a plugin in C++, built against the installed LibTorch.
 
 Building it takes half a minute, so it is among the rigs: `pytest -m rig tests/runner`.
 """

@@ -1,4 +1,4 @@
-"""The runner in C on the wire, what ends it, and what it makes of engines and models that are broken."""
+"""The native runner on the wire, its ends, and its errors for broken engines and models."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Process 1 of a phone: builds its root, keeps adbd running, does what the rig asks of it.
+"""Process 1 of a phone: builds its root, keeps adbd running, and executes the rig's requests.
 
 It is run by path in namespaces of its own, and imports nothing but the standard library and its
 neighbour, all of it before the root changes. When it ends the kernel kills every process of the

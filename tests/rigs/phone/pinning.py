@@ -1,4 +1,4 @@
-"""Let programs of a phone pin themselves to its cores, which this machine may not have.
+"""Lets programs of a phone pin themselves to its cores, which this machine may not have.
 
 A seccomp filter hands sched_setaffinity(2) and sched_getaffinity(2) of the phone's processes to
 process 1 (seccomp_unotify(2)), which keeps for each thread the cores it asked for, and answers as a

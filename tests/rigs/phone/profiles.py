@@ -1,4 +1,4 @@
-"""Which phones the rig can be: what they say of themselves and what they let a shell see.
+"""The phones that the rig can be: their properties, and what their shell can read.
 
 Values are stand-ins, of the kind and in the shape that such a phone has; those that no source is
 named for are from memory. Nothing is derived from them but behaviour: an emulated phone has no speed.

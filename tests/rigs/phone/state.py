@@ -1,4 +1,4 @@
-"""What a phone's stand-ins tell, as files that a test may change while the phone runs.
+"""The state that a phone's stand-ins report, as files that a test can change while the phone runs.
 
 The folder of a phone's state is /rig inside it. The stand-ins read it anew each time:
 
