@@ -135,10 +135,11 @@ def _compare(page: Path, step: Step, printed: str) -> None:
 
 
 def pattern_of(line: str) -> re.Pattern[str]:
-    """A line of a page as a pattern: any numbers, any networks, any widths of columns."""
+    """A line of a page as a pattern: any numbers and their plurals, any networks, any widths of columns."""
     pieces = []
     for piece in line.split("…"):
         held = _NUMBER.sub("\0", _FOUND.sub("\1", piece))
         written = re.sub(r"(?:\\ )+", r"\\s+", re.escape(held))
+        written = re.sub(r"(\0\\s\+(?:epoch|network|round|sample|trial))s?\b", r"\1s?", written)
         pieces.append(written.replace("\0", f"(?:{_NUMBER.pattern})").replace("\1", _FOUND.pattern))
     return re.compile(".*".join(pieces))

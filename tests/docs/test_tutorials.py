@@ -68,6 +68,9 @@ def test_numbers_and_networks_may_differ_but_words_may_not() -> None:
     assert line.fullmatch("predicted  12.7 ms [1e-05, 3] of skip|k3e6")
     assert not line.fullmatch("measured  12.7 ms [1, 3] of skip|k3e6")
     assert not line.fullmatch("predicted  0.127 ms [0.125] of skip")
+    line = pattern_of("measured  1.2 ms, 40 samples in 6 rounds")
+    assert line.fullmatch("measured  1.2 ms, 1 sample in 1 round")
+    assert not line.fullmatch("measured  1.2 ms, 40 sampled in 6 rounds")
 
 
 #: The prefix of a command, for each language of a block.
