@@ -13,7 +13,7 @@ COMMANDS = {
     "export": ("latbench.cli.export", "Write ops or a network as model files."),
     "profile": ("latbench.cli.profile", "Time every op of a search space on a device."),
     "build-lut": ("latbench.cli.build_lut", "Build a LUT from a profile."),
-    "estimate": ("latbench.cli.estimate", "Model a LUT from published latencies."),
+    "estimate": ("latbench.cli.estimate", "Estimate a LUT from published latencies."),
     "show": ("latbench.cli.show", "Show a LUT's entries."),
     "predict": ("latbench.cli.predict", "Predict the latency of an architecture from a LUT."),
     "validate": (
@@ -21,7 +21,7 @@ COMMANDS = {
         "Time networks that a LUT was not built from, and compare.",
     ),
     "drift": ("latbench.cli.drift", "Compare two LUTs: what became slower or faster?"),
-    "report": ("latbench.cli.report", "Show LUTs, a run and a search as one HTML report."),
+    "report": ("latbench.cli.report", "Write LUTs, a run and a search as one HTML report."),
     "runner": ("latbench.cli.runner", "Build and install the runner for phones."),
     "measure": ("latbench.cli.measure", "Time one model file or architecture on a device."),
 }

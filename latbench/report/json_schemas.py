@@ -6,6 +6,7 @@ output of the commands with both. Regenerate them with:
     python -m latbench.report.json_schemas docs/schemas
 
     lut             a LUT file, and `latbench show LUT --json`
+    shown-entries   `latbench show LUT --json` with --sort, --top or --only
     drift-report    `latbench drift BASELINE CURRENT --json`
     journal-report  a run according to its journal: `latbench profile --json`
     architecture    one network; fbnet-search's architecture.json has more keys
@@ -16,10 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from latbench.files import write_atomically
-from latbench.lut.schema import Lut
+from latbench.lut.schema import Entry, Lut
 from latbench.record import Record
 from latbench.target import Target
 
@@ -197,12 +198,25 @@ class JournalReportOutput(Record):
     timed_seconds: float
 
 
+class ShownEntry(Entry):
+    """An entry of a LUT with its flags; `over_roofline` is its latency over its roofline bound."""
+
+    key: str
+    flags: list[str]
+    over_roofline: float
+
+
+class ShownEntries(RootModel[list[ShownEntry]]):
+    """What `latbench show LUT --json` prints with --sort, --top or --only: the entries in order."""
+
+
 #: Name of a schema -> its model.
 PUBLISHED_MODELS: dict[str, type[BaseModel]] = {
     "architecture": ArchitectureFile,
     "drift-report": DriftReportOutput,
     "journal-report": JournalReportOutput,
     "lut": Lut,
+    "shown-entries": ShownEntries,
 }
 
 

@@ -44,6 +44,16 @@ def test_shipped_luts_obey_their_schema(path: Path) -> None:
         check("lut", document | {"entries": {"op": {"ms": -1}}})
 
 
+def test_shown_entries_obey_their_schema() -> None:
+    lut = str(ROOT / "luts" / "host-amd-epyc.json")
+    done = CliRunner().invoke(main, ["show", lut, "--json", "--sort", "ms", "--top", "5"])
+    document = json.loads(done.stdout)
+    assert len(document) == 5
+    check("shown-entries", document)
+    with pytest.raises(jsonschema.ValidationError):
+        check("shown-entries", [document[0] | {"ms": "1"}])
+
+
 def test_drift_reports_obey_their_schema() -> None:
     lut = str(ROOT / "luts" / "host-amd-epyc.json")
     other = str(ROOT / "luts" / "host-amd-epyc-onnx-fp32.json")
