@@ -103,7 +103,7 @@ def search_front(
     latencies = [latency_model(one) for one in luts]
     budgets = budgets_of(targets_ms, dict(constraints or {}), recipe, luts, latencies)
     if verify and None in targets_ms:
-        raise BadRequest("verify needs a latency target", hint="give --target-ms")
+        raise BadRequest("verify needs a latency target", hint="add --target-ms MS")
     if verify and is_first():
         require_device(luts)
     require_compute(compute)
