@@ -308,7 +308,8 @@ def test_ctrl_c_ends_with_a_hint_and_the_search_goes_on_from_there(
     assert not (out / "architecture.json").exists()
 
     _, _, command = stderr.partition("continue with: ")
-    resumed = CliRunner().invoke(search_main, shlex.split(command)[1:])
+    words = shlex.split(command)  # begin with the program, here that of the tests
+    resumed = CliRunner().invoke(search_main, words[words.index("--lut") :])
     assert resumed.exit_code == 0, resumed.output
     other = CliRunner().invoke(search_main, [*arguments, "--out", str(tmp_path / "other")])
     assert other.exit_code == 0
