@@ -174,6 +174,10 @@ class RunnerFailed(LatbenchError):
         return RunnerFailed(self.stage, self.kind, self.reason, model=model, hint=self.hint)
 
 
+class RuntimeFailed(LatbenchError):
+    """A runtime is not installed, or cannot load or run a model."""
+
+
 class JournalRefused(LatbenchError):
     """A journal that cannot be used: missing, damaged, or of another version or run."""
 

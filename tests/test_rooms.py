@@ -163,6 +163,12 @@ def room_of(module: str) -> str:
     return next(name for name in names if name in MAY_IMPORT)
 
 
+def name_of(path: Path) -> str:
+    """The module's dotted name."""
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
     """Every import of the project's own modules in a file, wherever it stands: line and module."""
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
@@ -192,8 +198,7 @@ def _is_module(name: str) -> bool:
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_imports_follow_the_table(path: Path) -> None:
-    parts = path.with_suffix("").parts
-    own = room_of(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    own = room_of(name_of(path))
     wrong = [
         f"{path}:{line}: {own} must not import {module}"
         for line, module in imports_of(path)
@@ -205,6 +210,18 @@ def test_imports_follow_the_table(path: Path) -> None:
 def test_the_table_has_no_circle() -> None:
     order = list(TopologicalSorter(MAY_IMPORT).static_order())
     assert not set(order) - set(MAY_IMPORT), "a room that is imported is not in the table"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {name_of(path): path for path in MODULES}
+    TopologicalSorter(
+        {
+            name: {module for _, module in imports_of(path) if module != name and module in names}
+            for name, path in names.items()
+            if path.name
+            != "__init__.py"  # a package's face imports what it offers, when it is asked
+        }
+    ).prepare()  # raises CycleError, which names the circle
 
 
 def test_imports_inside_functions_and_of_whole_modules_are_found() -> None:

@@ -8,7 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from latbench.runtime.registry import RuntimeFailed, descriptor, runtime_of
+from latbench.errors import RuntimeFailed
+from latbench.runtime.registry import descriptor, runtime_of
 
 #: What readers of the formats raise for a damaged or foreign file. It has no metadata; that it does not load
 #: is for its runtime to report.

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import BadRequest
-from latbench.runtime.descriptor import RuntimeFailed
 
 __all__ = [
     "Array",
     "LoadedModel",
-    "RuntimeFailed",
     "Shapes",
     "TensorInfo",
     "check_arrays",

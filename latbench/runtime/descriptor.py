@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from latbench.errors import BadRequest, LatbenchError
+from latbench.errors import BadRequest
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 #: Operating systems as the device catalogue names them, and as sentences do. "any" is a host's.
 _SYSTEMS = {"android": "Android", "ios": "iOS", "linux": "Linux", "any": "this machine"}
 EVERYWHERE = tuple(_SYSTEMS)
-
-
-class RuntimeFailed(LatbenchError):
-    """A runtime is not installed, or cannot load or run a model."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.errors import BadRequest, UnknownName
-from latbench.runtime.descriptor import Distribution, RuntimeDescriptor, RuntimeFailed
+from latbench.errors import BadRequest, RuntimeFailed, UnknownName
+from latbench.runtime.descriptor import Distribution, RuntimeDescriptor
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HOST_RUNTIMES",
-    "RuntimeFailed",
     "describe_model",
     "descriptor",
     "import_engine",

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from tinymodels import Models
 
-from latbench.errors import BadRequest
+from latbench.errors import BadRequest, RuntimeFailed
 from latbench.export.metadata import read_metadata
-from latbench.runtime.base import RuntimeFailed
 from latbench.runtime.executorch.program import read_pte
 from latbench.runtime.registry import describe_model
 from latbench.target import Runtime

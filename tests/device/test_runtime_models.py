@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tinymodels import Models, convolve
 
-from latbench.errors import BadRequest, UnknownName
-from latbench.runtime.base import RuntimeFailed, TensorInfo
+from latbench.errors import BadRequest, RuntimeFailed, UnknownName
+from latbench.runtime.base import TensorInfo
 from latbench.runtime.registry import (
     HOST_RUNTIMES,
     descriptor,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from latbench.device.host.device import HostDevice
-from latbench.errors import BadRequest, ExportFailed, LatbenchError
+from latbench.errors import BadRequest, ExportFailed, LatbenchError, RuntimeFailed
 from latbench.export import (
     ArtifactStore,
     export_architecture,
@@ -26,7 +26,6 @@ from latbench.export import (
 )
 from latbench.export.check import FP32_RELATIVE_ERROR
 from latbench.export.metadata import read_metadata
-from latbench.runtime.base import RuntimeFailed
 from latbench.runtime.registry import load_model, runtime_library, runtime_version
 from latbench.space import SearchSpace, parse_key, read_architecture
 from latbench.space.sandwich import sandwich_of

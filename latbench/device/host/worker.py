@@ -48,8 +48,8 @@ from latbench.device.protocol.messages import (
     as_fields,
     read_message,
 )
-from latbench.errors import LatbenchError, UnknownName
-from latbench.runtime.base import LoadedModel, RuntimeFailed, TensorInfo
+from latbench.errors import LatbenchError, RuntimeFailed, UnknownName
+from latbench.runtime.base import LoadedModel, TensorInfo
 from latbench.runtime.registry import (
     descriptor,
     import_engine,

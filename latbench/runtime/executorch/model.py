@@ -11,14 +11,8 @@ from typing import Any
 
 import torch
 
-from latbench.runtime.base import (
-    Array,
-    RuntimeFailed,
-    Shapes,
-    TensorInfo,
-    check_arrays,
-    settle_shapes,
-)
+from latbench.errors import RuntimeFailed
+from latbench.runtime.base import Array, Shapes, TensorInfo, check_arrays, settle_shapes
 from latbench.runtime.executorch.program import read_pte
 
 with warnings.catch_warnings():

@@ -13,7 +13,8 @@ from pathlib import Path
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-from latbench.runtime.base import RuntimeFailed, TensorInfo
+from latbench.errors import RuntimeFailed
+from latbench.runtime.base import TensorInfo
 
 #: The method of our programs that returns their metadata as JSON; the model is 'forward', the first method.
 METADATA_METHOD = "latbench"

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from latbench.runtime.base import RuntimeFailed
+from latbench.errors import RuntimeFailed
 
 PARAM, WEIGHTS, METADATA = "model.param", "model.bin", "latbench.json"
 

@@ -7,10 +7,9 @@ from typing import Any
 import ncnn
 import numpy as np
 
-from latbench.errors import BadRequest
+from latbench.errors import BadRequest, RuntimeFailed
 from latbench.runtime.base import (
     Array,
-    RuntimeFailed,
     Shapes,
     TensorInfo,
     check_arrays,

@@ -9,15 +9,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from latbench.errors import BadRequest
-from latbench.runtime.base import (
-    Array,
-    RuntimeFailed,
-    Shapes,
-    TensorInfo,
-    check_arrays,
-    settle_shapes,
-)
+from latbench.errors import BadRequest, RuntimeFailed
+from latbench.runtime.base import Array, Shapes, TensorInfo, check_arrays, settle_shapes
 
 # The only common base of its exceptions is Exception.
 _ERRORS: tuple[type[Exception], ...] = (

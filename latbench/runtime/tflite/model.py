@@ -6,15 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from latbench.errors import BadRequest
-from latbench.runtime.base import (
-    Array,
-    RuntimeFailed,
-    Shapes,
-    TensorInfo,
-    check_arrays,
-    settle_shapes,
-)
+from latbench.errors import BadRequest, RuntimeFailed
+from latbench.runtime.base import Array, Shapes, TensorInfo, check_arrays, settle_shapes
 
 try:
     from ai_edge_litert.interpreter import Interpreter

@@ -13,15 +13,8 @@ from typing import Any
 
 import torch
 
-from latbench.errors import BadRequest
-from latbench.runtime.base import (
-    Array,
-    RuntimeFailed,
-    Shapes,
-    TensorInfo,
-    check_arrays,
-    require_count,
-)
+from latbench.errors import BadRequest, RuntimeFailed
+from latbench.runtime.base import Array, Shapes, TensorInfo, check_arrays, require_count
 from latbench.runtime.torchscript.metadata import METADATA_FILE
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's <malloc.h>
