@@ -1,6 +1,6 @@
 """Latency lookup tables for ConvNets on your own device.
 
-What the command line does, in five lines of Python:
+The commands as functions:
 
     import latbench
 
@@ -9,7 +9,7 @@ What the command line does, in five lines of Python:
     lut = latbench.build_lut()
     print(latbench.predict_latency(lut, latbench.published("fbnet_b", space=space)))
 
-Names are imported when they are first used, so that `import latbench` costs nothing.
+Names are imported when they are first used, so `import latbench` is fast.
 """
 
 from importlib import import_module

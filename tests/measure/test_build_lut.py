@@ -72,7 +72,7 @@ def test_from_trials_to_a_prediction(
         assert entry.artifact_sha256 == workload.sha256
         assert entry.macs == parse_key(workload.key).macs
 
-    # The sentinel is what the correction was learnt from, so its own prediction is its time.
+    # The correction is fitted to the sentinel alone, so it predicts the sentinel exactly.
     assert lut.sentinel is not None
     assert lut.sentinel.ms == report.result("sentinel").ms
     assert Architecture.parse(lut.sentinel.architecture, SPACE).ops == SENTINEL.ops
@@ -87,7 +87,7 @@ def test_from_trials_to_a_prediction(
     assert other.ms == pytest.approx(lut.correction.scale * summed)
 
 
-def test_it_says_how_it_was_measured(profiled: tuple[Journal, RunReport]) -> None:
+def test_it_records_how_it_was_measured(profiled: tuple[Journal, RunReport]) -> None:
     journal, report = profiled
     lut = lut_of_run(journal, macs=macs)
     assert lut.method["settings"] == SHORT.determining

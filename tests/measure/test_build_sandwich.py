@@ -1,4 +1,4 @@
-"""A LUT of sandwiches, frames and networks, from trials whose truth is known."""
+"""A LUT of sandwiches, frames and networks, from trials with known true latencies."""
 
 import math
 import statistics
@@ -25,7 +25,7 @@ ROUNDS = 8
 
 
 def truth(op: OpSpec) -> float:
-    """What an op takes in company, ms."""
+    """The true latency of an op in a network, ms."""
     return 0.05 + op.macs / 4e7
 
 
@@ -35,7 +35,7 @@ def network_ms(ops: tuple[OpSpec, ...]) -> float:
 
 
 def latencies() -> dict[tuple[str, Role], float]:
-    """What every workload of a run takes, ms."""
+    """The true latency of every workload of a run, ms."""
     found = {
         (op.key, Role.OP): truth(op) + sum(map(truth, frames_of(op))) for op in SPACE.unique_ops
     }
@@ -89,14 +89,14 @@ def macs(key: str) -> int:
     return parse_key(key).macs
 
 
-def test_entries_are_what_ops_take_without_their_frames(tmp_path: Path) -> None:
+def test_entries_exclude_the_frames(tmp_path: Path) -> None:
     with journalled(tmp_path / "trials.sqlite", latencies()) as journal:
         lut = lut_of_run(journal, macs=macs)
     assert set(lut.keys()) == {op.key for op in SPACE.unique_ops}  # frames are no entries
     for op in SPACE.unique_ops:
         entry = lut[op]
         assert entry.context == ("sandwich" if frames_of(op) else "alone")
-        # Twenty rounds' worth of 0.2 % noise of everything that stood in the sandwich.
+        # Noise of 0.2 % of everything in the sandwich.
         company = truth(op) + 2 * sum(map(truth, frames_of(op)))
         assert entry.ms == pytest.approx(truth(op), abs=0.005 * company)
         assert entry.ci95[0] < entry.ms < entry.ci95[1]
@@ -165,7 +165,7 @@ def test_an_op_that_costs_no_more_than_its_frames_stays_positive() -> None:
     assert ms == pytest.approx(0.01 * sandwich.ms)
 
 
-def test_what_frames_add_to_the_error_is_counted() -> None:
+def test_errors_of_frames_are_added() -> None:
     sandwich = summarise([np.full(5, 3_000_000 + 1000 * number) for number in range(8)])
     pair, other = (
         summarise([np.full(5, base + 4000 * number) for number in range(8)])
@@ -175,7 +175,7 @@ def test_what_frames_add_to_the_error_is_counted() -> None:
     assert ms == pytest.approx(sandwich.ms - pair.ms / 2 - other.ms / 2)
     errors = (sandwich.half_width, pair.half_width / 2, other.half_width / 2)
     assert high - low == pytest.approx(2 * math.hypot(*errors))
-    # The same pair on both sides errs the same way twice.
+    # The error of the same pair on both sides counts twice.
     ms, (low, high) = without_frames(sandwich, [pair, pair])
     assert ms == pytest.approx(sandwich.ms - pair.ms)
     assert high - low == pytest.approx(2 * math.hypot(sandwich.half_width, pair.half_width))

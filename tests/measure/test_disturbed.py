@@ -1,4 +1,4 @@
-"""Runs under load generators that take the CPU away on purpose: what they take is never passed off as good.
+"""Runs under load generators that take the CPU away: affected trials are tainted.
 
 `python bench/disturbed.py` shows what becomes of the numbers; here, that a run notices and says so.
 """
@@ -32,7 +32,7 @@ def pinned(folder: Path) -> tuple[Plan, int]:
 
 @contextmanager
 def spinner(core: int) -> Iterator[None]:
-    """A process that wants all of `core`."""
+    """A process that uses all of `core`."""
     spin = f"import os\nos.sched_setaffinity(0, [{core}])\nprint(flush=True)\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -78,7 +78,7 @@ def test_a_quota_that_holds_the_runner_back_is_noticed_and_said(
 
 
 def _home_group() -> Path:
-    """Where this process belongs."""
+    """The cgroup of this process."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if "cpu" in controllers.split(","):

@@ -29,7 +29,7 @@ MACHINES = ("one", "two", "three")
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units that are gone are asked again at once."""
+    """Units that are gone are tried again at once."""
     monkeypatch.setattr("latbench.measure.fleet._FIRST_RETRY_S", 0.01)
     monkeypatch.setattr("latbench.measure.fleet._LONGEST_RETRY_S", 0.05)
 
@@ -92,7 +92,7 @@ def test_eight_units_measure_one_plan(journal: Journal, each_trial: Calls) -> No
 
 
 def test_rounds_of_a_workload_spread_over_units_and_their_runners(journal: Journal) -> None:
-    """As handed out to units that take turns, whatever threads do."""
+    """As handed out to units in turn, without threads."""
     plan = fixed_plan(5, ci=1e-6, max_rounds=18)
     ledger = Ledger(plan, ())
     rounds, units = Scheduler(plan, ledger), ("a", "b", "c")
@@ -125,7 +125,7 @@ def test_the_few_that_are_left_keep_several_units_busy(journal: Journal) -> None
     rounds = Scheduler(plan, Ledger(plan, ()))
     handed_out = [rounds.take(unit, "abcdefgh") for unit in "abcdefgh"]
     taken = [visit for visit in handed_out if visit is not None]
-    assert [visit.round for visit in taken] == list(range(6))  # what it needs for certain
+    assert [visit.round for visit in taken] == list(range(6))  # as many as it certainly needs
     rounds.give_back(taken[2])
     assert rounds.take("h", "abcdefgh") == taken[2]
 
@@ -194,7 +194,7 @@ def test_a_unit_that_drops_out_leaves_its_work_and_comes_back(
     assert not psutil.Process().children()
 
 
-def test_all_units_gone_and_the_run_goes_on_later(journal: Journal, each_trial: Calls) -> None:
+def test_a_run_without_units_ends_and_continues_later(journal: Journal, each_trial: Calls) -> None:
     plan, units = fixed_plan(20), fleet(3)
 
     def pull_all(number: int, *_: object) -> None:
@@ -228,7 +228,7 @@ def test_all_units_gone_and_the_run_goes_on_later(journal: Journal, each_trial: 
     assert_nothing_twice(journal.trials(1))
 
 
-def test_a_unit_that_is_not_there_does_not_keep_the_others(journal: Journal) -> None:
+def test_an_absent_unit_does_not_stop_the_others(journal: Journal) -> None:
     units = fleet(3)
     units[0].unplug()
     report = measure_fleet(fixed_plan(10), units, journal)
@@ -237,7 +237,9 @@ def test_a_unit_that_is_not_there_does_not_keep_the_others(journal: Journal) -> 
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
-def test_what_ends_the_caller_ends_all_units(journal: Journal, kind: type[BaseException]) -> None:
+def test_an_error_in_the_main_thread_ends_all_units(
+    journal: Journal, kind: type[BaseException]
+) -> None:
     def fail(progress: Progress) -> None:
         if progress.phase == "measure":
             raise kind
@@ -299,7 +301,7 @@ def test_a_budget_ends_all_units(journal: Journal) -> None:
     assert not ops(journal.trials(report.run.id))
 
 
-def test_units_are_of_one_device_and_each_comes_once(journal: Journal) -> None:
+def test_units_must_be_different_ones_of_one_device(journal: Journal) -> None:
     one, other = fleet(2)
     other.name = "another"
     for devices, reason in (
@@ -345,7 +347,7 @@ def space_plan(**settings: object) -> tuple[Plan, RunNote]:
     )
 
 
-def test_the_lut_says_which_unit_measured_what(journal: Journal) -> None:
+def test_the_lut_records_the_part_of_each_unit(journal: Journal) -> None:
     plan, note = space_plan()
     units = [*fleet(2, noise=0.0), FixedUnit("slow", slowness=1.2, noise=0.0)]
     report = measure_fleet(plan, units, journal, note=note)

@@ -170,7 +170,7 @@ def test_threads_share_a_journal(journal: Journal, plan: Plan) -> None:
 
 
 def of_version_2(path: Path, plan: Plan) -> None:
-    """A journal as it was before trials named their unit: a workload's rounds at two runners."""
+    """A journal from before trials named their unit: the rounds of a workload at two runners."""
     filled(path, plan)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("UPDATE runs SET settings = json_set(settings, '$.runners', 2)")
@@ -186,7 +186,7 @@ def of_version_2(path: Path, plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("readonly", [True, False])
-def test_a_journal_of_version_2_says_which_unit_measured(
+def test_trials_of_a_journal_of_version_2_name_their_unit(
     tmp_path: Path, plan: Plan, readonly: bool
 ) -> None:
     path = tmp_path / "trials.sqlite"

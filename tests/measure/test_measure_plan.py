@@ -14,7 +14,7 @@ NETWORK = Workload("network", Role.SENTINEL, Path("network.onnx"), "f" * 64)
 PLAN = Plan(TARGET, OPS, NETWORK)
 
 
-def test_identity_is_of_what_determines_the_measurement() -> None:
+def test_identity_depends_on_everything_that_results_depend_on() -> None:
     moved = tuple(dataclasses.replace(op, path=Path("/elsewhere") / op.path) for op in OPS[::-1])
     same = [
         Plan(TARGET, moved, NETWORK),
@@ -41,7 +41,7 @@ def test_identity_does_not_change_between_releases_by_accident() -> None:
     assert PLAN.identity == "9fd862fed21be87b2a45235ec535a22e92906b859fe030108314a5a95bb265e2"
 
 
-def test_each_round_has_an_order_of_its_own_that_can_be_had_again() -> None:
+def test_each_round_has_its_own_reproducible_order() -> None:
     orders = [PLAN.order(number) for number in range(20)]
     assert orders == [PLAN.order(number) for number in range(20)]
     assert all(sorted(op.key for op in order) == sorted(op.key for op in OPS) for order in orders)

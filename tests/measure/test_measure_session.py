@@ -257,7 +257,7 @@ def test_rounds_take_turns_at_the_runners(
     assert report.runners_started == 3
 
 
-def test_the_same_plan_twice_costs_nothing(
+def test_a_complete_run_is_not_repeated(
     plan: Plan, device: HostDevice, journal: Journal, tmp_path: Path
 ) -> None:
     first = measure(plan, device, journal)
@@ -376,7 +376,7 @@ def test_one_model_without_a_sentinel(
     assert report.drift is None
 
 
-def test_ctrl_c_leaves_a_journal_to_continue_and_no_runner(
+def test_ctrl_c_leaves_a_continuable_journal_and_no_runner(
     plan: Plan, device: HostDevice, journal: Journal
 ) -> None:
     def interrupt(progress: Progress) -> None:
@@ -427,7 +427,7 @@ def test_a_killed_process_loses_nothing_and_repeats_nothing(
     assert set(visits(after).values()) == {1}
     for old, new in zip(before, after, strict=False):
         assert (old.id, old.samples_ns.tolist()) == (new.id, new.samples_ns.tolist())
-    # It went on in the middle of the round it was killed in.
+    # It continued in the middle of the round in which it was killed.
     last = max(trial.round for trial in before)
     in_last = [trial.workload for trial in after if trial.round == last and trial.role is Role.OP]
     assert in_last == [workload.key for workload in plan.order(last)][: len(in_last)]
@@ -491,7 +491,7 @@ class NotingDevice(HostDevice):
         return runner
 
 
-def test_models_are_loaded_anew_for_every_visit_but_the_sentinel(
+def test_models_except_the_sentinel_are_loaded_for_every_visit(
     plan: Plan, journal: Journal
 ) -> None:
     device = NotingDevice()
@@ -527,7 +527,7 @@ def test_without_reloading_models_stay_loaded_and_the_oldest_goes_first(
         ("tflite", "gpu", False),
     ],
 )
-def test_what_compiles_when_loaded_stays_loaded(
+def test_models_that_compile_when_loaded_stay_loaded(
     plan: Plan, runtime: str, accelerator: str, reloads: bool
 ) -> None:
     target = plan.target.model_copy(

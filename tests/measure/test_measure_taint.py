@@ -32,8 +32,8 @@ def test_a_capped_clock_taints_everything_and_still_ends(
     ops = [trial for trial in trials if trial.role is Role.OP]
     assert all("core 0 is limited to 1.20 of 2.40 GHz" in str(trial.taint) for trial in ops)
     assert report.tainted == len(trials)
-    # Six rounds to see that it does not pass, and the one or two under way until the conditions
-    # are read again; their trials are the best there are.
+    # Six rounds until the verdict, and the one or two that are under way until the conditions are read again;
+    # there are no better trials.
     for workload in plan.workloads:
         result = report.result(workload.key)
         assert 6 <= result.rounds == result.tainted <= 8
@@ -48,7 +48,7 @@ def test_a_free_clock_taints_nothing(plan: Plan, journal: Journal, tmp_path: Pat
 
 
 def pretend_slow_past(plan: Plan, device: HostDevice, journal: Journal) -> Run:
-    """A run in which the sentinel took ten seconds, again and again; now it never will."""
+    """A run in which the sentinel took ten seconds throughout, far more than it will now."""
     described = {
         "name": device.name,
         "unit": device.unit,
@@ -70,7 +70,7 @@ def pretend_slow_past(plan: Plan, device: HostDevice, journal: Journal) -> Run:
     return run
 
 
-def test_a_sentinel_off_its_level_taints_the_trials_around_it(
+def test_a_deviating_sentinel_taints_the_trials_around_it(
     plan: Plan, device: HostDevice, journal: Journal
 ) -> None:
     run = pretend_slow_past(plan, device, journal)
@@ -154,21 +154,19 @@ CALM = Conditions(
         ({"throttled_s": None, "thermal_status": None, "affinity": None}, ()),
     ],
 )
-def test_conditions_that_speak_against_a_trial(
-    change: dict[str, object], kinds: tuple[str, ...]
-) -> None:
+def test_conditions_that_taint_a_trial(change: dict[str, object], kinds: tuple[str, ...]) -> None:
     after = CALM.model_copy(update={"time": 101.0} | change)
     reasons = taint.joined(taint.of_conditions(CALM, after, ()))
     assert (taint.kinds(reasons) if reasons else ()) == kinds
 
 
-def test_only_the_cores_that_are_measured_on_must_be_free() -> None:
+def test_only_caps_of_the_cores_in_use_count() -> None:
     capped = CALM.model_copy(update={"clock_limits_khz": {0: 1_000_000, 1: 2_000_000}})
     assert taint.of_conditions(CALM, capped, (0,))
     assert not taint.of_conditions(CALM, capped, (1,))
 
 
-def test_cores_other_than_those_asked_for() -> None:
+def test_a_visit_on_other_cores_is_tainted() -> None:
     assert not taint.of_cores((), (0, 1))
     assert not taint.of_cores((1, 0), (0, 1))
     assert not taint.of_cores((1,), None)

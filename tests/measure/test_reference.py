@@ -1,4 +1,4 @@
-"""The reference: a workload without an engine that is timed through a run, in every place."""
+"""The reference: a workload without a runtime that is timed throughout a run, in every runner slot."""
 
 import dataclasses
 import sqlite3
@@ -21,7 +21,7 @@ def with_reference(plan: Plan, workload: str) -> Plan:
     return dataclasses.replace(plan, reference=reference_workload(workload))
 
 
-def test_the_reference_is_timed_between_the_others_in_every_place(
+def test_the_reference_is_timed_between_the_others_in_every_slot(
     tmp_path: Path, device: HostDevice, journal: Journal
 ) -> None:
     settings = dataclasses.replace(QUICK, runners=2, sentinel_every=3)
@@ -45,7 +45,7 @@ def test_the_reference_is_timed_between_the_others_in_every_place(
 
 
 @pytest.mark.parametrize("free_s", [0.0, 1e9])
-def test_a_dear_reference_takes_no_more_than_its_share(
+def test_a_slow_reference_takes_no_more_than_its_share(
     free_s: float, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latbench.measure.unit_worker._REFERENCE_FREE_S", free_s)
@@ -71,7 +71,7 @@ def test_a_runner_runs_it_without_loading_anything(device: HostDevice) -> None:
             runner.unload("reference")
 
 
-def test_it_is_part_of_what_a_run_is_known_by(tmp_path: Path) -> None:
+def test_it_is_part_of_the_identity_of_a_plan(tmp_path: Path) -> None:
     plan = small_plan(tmp_path / "models")
     named = {with_reference(plan, workload).identity for workload in ("one", "another")}
     assert len(named | {plan.identity}) == 3
@@ -86,7 +86,7 @@ def test_only_the_reference_has_no_file(tmp_path: Path) -> None:
         dataclasses.replace(plan, reference=dataclasses.replace(plan.workloads[0], key="another"))
 
 
-def test_a_journal_of_version_1_is_brought_up_to_date(tmp_path: Path, device: HostDevice) -> None:
+def test_a_journal_of_version_1_is_upgraded(tmp_path: Path, device: HostDevice) -> None:
     path = tmp_path / "old.sqlite"
     db = sqlite3.connect(path)
     for statement in UPDATES[0]:

@@ -1,4 +1,4 @@
-"""Slowdowns: what a unit's speed does to all trials of a moment is taken off each of them."""
+"""Slowdowns: trials are normalised by what is common to all trials of a moment."""
 
 import math
 import random
@@ -15,7 +15,7 @@ from latbench.measure.records import Failure, Trial
 from latbench.measure.slowdown import Slowdowns, normalised, trial_slowdowns, unit_factors
 
 NOISE = 0.005
-SUBJECTS = {f"op{number}": 0.1 * 1.3**number for number in range(20)} | {"network": 9.0}
+WORKLOADS = {f"op{number}": 0.1 * 1.3**number for number in range(20)} | {"network": 9.0}
 
 Slowness = Callable[[float], float]
 
@@ -43,37 +43,37 @@ def visits(
     unit: str = "a",
     sensitivities: Mapping[str, float] | None = None,
 ) -> list[Trial]:
-    """Rounds over all workloads in orders of their own, 20 ms a visit, on a unit of changing speed."""
+    """Rounds over all workloads in random order, 20 ms a visit, on a unit of changing speed."""
     rng = random.Random(seed)
     made = []
     for _ in range(rounds):
-        for workload in rng.sample(sorted(SUBJECTS), len(SUBJECTS)):
+        for workload in rng.sample(sorted(WORKLOADS), len(WORKLOADS)):
             started = 0.02 * len(made)
             shown = 1.0 if sensitivities is None else sensitivities[workload]
-            ms = SUBJECTS[workload] * slowness(started) ** shown * rng.normalvariate(1, NOISE)
+            ms = WORKLOADS[workload] * slowness(started) ** shown * rng.normalvariate(1, NOISE)
             made.append(trial(1000 * ord(unit) + len(made), workload, ms, started, unit=unit))
     return made
 
 
 def errors(trials: Iterable[Trial], factors: dict[int, float]) -> list[float]:
-    """How far the median of each workload's trials is from the truth, once what is common is taken out."""
+    """The error of each workload's median, relative, after removing the error common to all."""
     medians: dict[str, list[float]] = defaultdict(list)
     for one in trials:
         medians[one.workload].append(normalised(one, factors).median_ms)
-    ratios = {key: statistics.median(of) / SUBJECTS[key] for key, of in medians.items()}
+    ratios = {key: statistics.median(of) / WORKLOADS[key] for key, of in medians.items()}
     middle = statistics.median(ratios.values())
     return [abs(ratio / middle - 1) for ratio in ratios.values()]
 
 
 def two_speeds(seed: int) -> Slowness:
-    """A machine that is 30 % slower for some of the time, a quarter of a second at a time."""
+    """A machine that alternates at random between two speeds 30 % apart, every quarter of a second."""
     rng = random.Random(seed)
     slow = [rng.random() < 0.5 for _ in range(100)]
     return lambda now: 1.3 if slow[int(now / 0.25)] else 1.0
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_machine_of_two_speeds_tells_what_a_calm_one_does(seed: int) -> None:
+def test_a_machine_of_two_speeds_gives_the_results_of_a_quiet_one(seed: int) -> None:
     # With half as many rounds, two of five such machines leave 0.9 % where calm ones leave 0.2 %.
     trials = visits(two_speeds(seed), rounds=16, seed=seed)
     calm = errors(visits(lambda _: 1.0, rounds=16, seed=seed), {})
@@ -83,15 +83,15 @@ def test_a_machine_of_two_speeds_tells_what_a_calm_one_does(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_shows_a_level_less_than_others_is_levelled_less(seed: int) -> None:
+def test_insensitive_workloads_are_corrected_less(seed: int) -> None:
     rng = random.Random(seed)
-    sensitivities = {workload: rng.uniform(0.6, 1.4) for workload in SUBJECTS}
+    sensitivities = {workload: rng.uniform(0.6, 1.4) for workload in WORKLOADS}
     speed = two_speeds(seed)
     trials = visits(speed, 24, seed, sensitivities=sensitivities)
     factors = trial_slowdowns(trials)
-    for workload in SUBJECTS:
+    for workload in WORKLOADS:
         of_workload = [one for one in trials if one.workload == workload]
-        # Where the middle of the levels lies, an odd trial or two decide.
+        # The medians of few trials are uncertain.
         slow = [factors[one.id] for one in of_workload if speed(one.started) > 1]
         fast = [factors[one.id] for one in of_workload if speed(one.started) == 1]
         seen = statistics.median(slow) / statistics.median(fast)
@@ -100,7 +100,7 @@ def test_what_shows_a_level_less_than_others_is_levelled_less(seed: int) -> None
 
 def test_sensitive_neighbours_have_more_weight() -> None:
     """Many insensitive workloads that are off for a moment do not outvote a few sensitive ones."""
-    keys = sorted(SUBJECTS)
+    keys = sorted(WORKLOADS)
     sensitivities = {key: 1.6 if number % 5 < 2 else 0.4 for number, key in enumerate(keys)}
 
     def speed(now: float) -> float:
@@ -125,12 +125,12 @@ def test_sensitive_neighbours_have_more_weight() -> None:
     assert statistics.median(meanwhile) - everywhere == pytest.approx(0, abs=0.05)
 
 
-def test_a_calm_machine_is_left_as_it_is() -> None:
+def test_trials_of_a_quiet_machine_are_hardly_changed() -> None:
     trials = visits(lambda _: 1.0)
     factors = trial_slowdowns(trials)
     assert factors.keys() == {one.id for one in trials}
     assert statistics.pstdev(factors.values()) < NOISE
-    # A quarter of the moments are at the calm level or faster; the noise of its neighbours makes a moment.
+    # A quarter of the slowdowns are below 1, within the noise of a trial's neighbours.
     assert statistics.median(factors.values()) == pytest.approx(1, abs=NOISE / 2)
 
 
@@ -143,7 +143,7 @@ def test_a_drift_of_the_machine_is_followed() -> None:
     assert statistics.fmean(errors(trials, factors)) < 0.01
 
 
-def test_what_one_workload_does_alone_is_its_own() -> None:
+def test_a_change_of_one_workload_is_no_slowdown() -> None:
     trials = [
         trial(one.id, one.workload, 2 * one.median_ms, one.started)
         if one.workload == "op3" and one.started > 1.6
@@ -159,7 +159,7 @@ def test_a_workload_is_no_neighbour_of_itself() -> None:
     assert set(trial_slowdowns(alone).values()) == {1.0}
 
 
-def test_what_lies_beyond_a_pause_tells_nothing() -> None:
+def test_trials_beyond_a_pause_are_no_neighbours() -> None:
     half = 84  # four rounds
     trials = visits(lambda now: 1.0 if now < 0.02 * half else 1.3)
     paused = [
@@ -178,8 +178,8 @@ def test_slow_visits_are_neighbours_too() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_restless_units_stay_comparable(seed: int) -> None:
-    """Two speeds, each about half of the time: the middle of a few visits may be either."""
+def test_noisy_units_stay_comparable(seed: int) -> None:
+    """Two speeds, each about half of the time: the median of a few visits may be either."""
     trials = []
     for unit in "ab":
         speed = two_speeds(10 * seed + ord(unit))
@@ -200,7 +200,7 @@ def test_restless_units_stay_comparable(seed: int) -> None:
     of_units = []
     for unit in "ab":
         ratios = [
-            normalised(one, factors).median_ms / SUBJECTS[one.workload]
+            normalised(one, factors).median_ms / WORKLOADS[one.workload]
             for one in trials
             if one.unit == unit and one.role is not Role.SENTINEL
         ]
@@ -208,11 +208,13 @@ def test_restless_units_stay_comparable(seed: int) -> None:
     assert of_units[0] == pytest.approx(of_units[1], rel=0.03)
 
 
-def test_tainted_trials_tell_of_levels_and_failed_ones_do_not() -> None:
+def test_tainted_trials_count_for_slowdowns_and_failed_ones_do_not() -> None:
     speed = two_speeds(2)
     trials = visits(speed, seed=2)
     tainted = [
-        trial(one.id, one.workload, one.median_ms, one.started, taint="sentinel: off its level")
+        trial(
+            one.id, one.workload, one.median_ms, one.started, taint="sentinel: +40% from its median"
+        )
         for one in trials
     ]
     assert trial_slowdowns(tainted) == pytest.approx(trial_slowdowns(trials))
@@ -220,7 +222,7 @@ def test_tainted_trials_tell_of_levels_and_failed_ones_do_not() -> None:
     assert trial_slowdowns([*trials, failed]) == trial_slowdowns(trials)
 
 
-def test_the_reference_has_its_neighbours_levels_and_tells_none() -> None:
+def test_the_reference_gets_its_neighbours_slowdown_and_estimates_none() -> None:
     speed = two_speeds(3)
     trials = visits(speed, seed=3)
     reference = [
@@ -238,34 +240,34 @@ def test_the_reference_has_its_neighbours_levels_and_tells_none() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
-def test_how_much_of_a_run_is_disturbed_does_not_change_what_it_says(share: float) -> None:
-    """A neighbour comes and goes; what it leaves of the time is what counts."""
+def test_results_do_not_depend_on_how_much_of_a_run_is_disturbed(share: float) -> None:
+    """A busy process comes and goes; the rest of the time counts."""
     rng = random.Random(7)
     busy = [rng.random() < share for _ in range(100)]
     trials = visits(lambda now: 1.25 if busy[int(now / 0.25)] else 1.0, rounds=24)
     factors = trial_slowdowns(trials)
     ratios = []
-    for workload, ms in SUBJECTS.items():
+    for workload, ms in WORKLOADS.items():
         of_workload = [one for one in trials if one.workload == workload]
         found = statistics.median(normalised(one, factors).median_ms for one in of_workload)
         ratios.append(found / ms)
     assert statistics.median(ratios) == pytest.approx(1, abs=0.01)
 
 
-def test_disturbed_trials_count_only_where_calm_ones_are_few() -> None:
+def test_disturbed_trials_count_only_if_there_are_few_others() -> None:
     trials = visits(lambda now: 1.25 if 1.0 < now < 3.0 else 1.0, rounds=24)
-    levels = Slowdowns.of(trials)
+    slowdowns = Slowdowns.of(trials)
     of_workload = [one for one in trials if one.workload == "op3"]
     calm = [one for one in of_workload if not 1.0 < one.started < 3.0]
-    assert {one.id for one in levels.chosen(of_workload)} == {one.id for one in calm}
+    assert {one.id for one in slowdowns.chosen(of_workload)} == {one.id for one in calm}
     few = [one for one in of_workload if one not in calm[5:]]
-    assert {one.id for one in levels.chosen(few)} == {one.id for one in few}
+    assert {one.id for one in slowdowns.chosen(few)} == {one.id for one in few}
     whole = [one for one in trials if one.workload == "network"]
-    assert {one.id for one in levels.chosen(whole)} == {one.id for one in whole}
+    assert {one.id for one in slowdowns.chosen(whole)} == {one.id for one in whole}
 
 
-def test_trusted_trials_alone_say_what_is_calm() -> None:
-    """A phone whose clock is capped most of the time is not calm then, however often that is."""
+def test_the_baseline_is_of_trusted_trials() -> None:
+    """A phone whose clock is capped most of the time is not at its baseline then."""
     trials = visits(lambda now: 1.5 if now < 2.8 else 1.0)
     capped = [
         trial(one.id, one.workload, one.median_ms, one.started, taint="clock: capped")
@@ -278,7 +280,7 @@ def test_trusted_trials_alone_say_what_is_calm() -> None:
     assert statistics.median(trusted) == pytest.approx(1, abs=0.03)
 
 
-def test_units_of_several_speeds_each_with_levels_of_its_own() -> None:
+def test_each_unit_has_its_own_slowdowns() -> None:
     speeds = {"a": two_speeds(4), "b": two_speeds(5), "c": lambda _: 1.0}
     slowness = {"a": 1.0, "b": 1.4, "c": 0.9}
     trials = []
@@ -308,6 +310,6 @@ def test_units_of_several_speeds_each_with_levels_of_its_own() -> None:
     assert statistics.fmean(errors(ops, factors)) < 0.006
 
 
-def test_nothing_was_measured() -> None:
+def test_no_trials_have_no_slowdowns() -> None:
     assert trial_slowdowns([]) == {}
     assert unit_factors([]) == {}
