@@ -1,5 +1,6 @@
 """latbench drift: compare two LUTs of one target."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def command(
     if out is not None and not remeasure:
         raise CannotCompare(
             "--out is for --remeasure only",
-            hint=f"leave it out, or: {command_again('--remeasure')}",
+            hint=f"latbench drift BASELINE --remeasure --out {shlex.quote(str(out))}",
         )
     if as_json and form not in ("text", "json"):
         raise CannotCompare(

@@ -39,7 +39,7 @@ def remeasure(
     """
     if lut.provenance != "measured":
         raise CannotCompare(
-            f"only measured LUTs can be measured again, but this one is {lut.provenance}",
+            f"the LUT is {lut.provenance}, not measured, so there is nothing to measure again",
             hint=f"measure one with: {lut.command}",
         )
     selection = _selection_of(lut)
