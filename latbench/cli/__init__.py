@@ -10,7 +10,7 @@ COMMANDS = {
     "devices": ("latbench.cli.devices", "List the device catalogue and the attached devices."),
     "space": ("latbench.cli.space", "Show search spaces."),
     "arch": ("latbench.cli.arch", "Show architectures."),
-    "export": ("latbench.cli.export", "Write ops or a network as model files."),
+    "export": ("latbench.cli.export", "Export ops or a network as model files."),
     "profile": ("latbench.cli.profile", "Time every op of a search space on a device."),
     "build-lut": ("latbench.cli.build_lut", "Build a LUT from a profile."),
     "estimate": ("latbench.cli.estimate", "Estimate a LUT from published latencies."),
