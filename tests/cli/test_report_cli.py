@@ -21,10 +21,10 @@ def test_one_lut_makes_a_report(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     done = latbench("report", HOST, "--out", out, "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["path"] == str(out)
-    assert told["bytes"] == out.stat().st_size
-    assert told["sections"] == ["overview", "entries", "roofline", "networks", "conditions"]
+    document = json.loads(done.stdout)
+    assert document["path"] == str(out)
+    assert document["bytes"] == out.stat().st_size
+    assert document["sections"] == ["overview", "entries", "roofline", "networks", "conditions"]
 
 
 def test_everything_makes_a_report(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_everything_makes_a_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--journal", "none.sqlite"), "none.sqlite"),
         (("--search", "nowhere"), "nowhere"),
@@ -49,11 +49,11 @@ def test_everything_makes_a_report(tmp_path: Path) -> None:
         (("--validation", str(HOST)), f"latbench validate {HOST} --json"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, words: tuple[str, str], told: str) -> None:
+def test_what_cannot_be_read_is_named(tmp_path: Path, words: tuple[str, str], message: str) -> None:
     out = tmp_path / "report.html"
     done = latbench("report", HOST, "--out", out, *words)
     assert done.exit_code in (1, 2)
-    assert told in done.stderr
+    assert message in done.stderr
     assert not out.exists()
 
 

@@ -105,12 +105,12 @@ def test_intervals_include_the_uncertainty_of_boundary_costs() -> None:
     (grouped,) = [n for n, one in enumerate(CANDIDATES) if str(one) == "k5e1g2"]
     widest = Architecture(SPACE, (CANDIDATES[grouped],) * len(SPACE.layers), SPACE.heads[0])
     sure = lut.correction.model_copy(update={"boundary_deviation": 0.0})
-    told, doubted = (
+    certain, doubted = (
         predict_latency(lut.model_copy(update={"correction": one}), widest)
         for one in (sure, lut.correction)
     )
-    assert told.ms == doubted.ms
-    assert doubted.high / doubted.low > 1.005 * told.high / told.low
+    assert certain.ms == doubted.ms
+    assert doubted.high / doubted.low > 1.005 * certain.high / certain.low
 
 
 def test_no_boundary_costs_are_fitted_where_there_are_none() -> None:

@@ -222,16 +222,17 @@ def test_a_significant_change_far_below_the_tolerance_is_not_reported() -> None:
 @pytest.mark.parametrize("factor", [1.05, 0.95])
 def test_a_quarter_of_all_ops_do_not_hide_one_another(factor: float) -> None:
     rng = np.random.default_rng(25)
-    found, others, wanted = 0, 0, 0
+    found, others, changed_ops = 0, 0, 0
     for _ in range(10):
         chosen = set(rng.choice(KEYS, len(KEYS) // 4, replace=False).tolist())
         changed = dict.fromkeys(chosen, factor)
         report = compare(draw(rng), draw(rng, changed, level=any_slowdown(rng)))
         verdict = Verdict.SLOWER if factor > 1 else Verdict.FASTER
-        found, wanted = found + len(keys_of(report, verdict) & chosen), wanted + len(chosen)
+        found += len(keys_of(report, verdict) & chosen)
+        changed_ops += len(chosen)
         others += len(moved(report) - chosen)
-    assert found >= 0.97 * wanted
-    assert others <= 0.02 * wanted  # FDR is 0.75 %
+    assert found >= 0.97 * changed_ops
+    assert others <= 0.02 * changed_ops  # FDR is 0.75 %
 
 
 def test_intervals_cover_the_change_that_was_made() -> None:
@@ -297,7 +298,7 @@ def test_everything_3_per_cent_slower_is_found_only_if_runs_differ_by_less() -> 
     assert not report.drifted
     assert report.overall.low < 1 < report.overall.high
     assert report.overall.detectable > 1.05
-    assert change_of(report.overall.detectable) in " ".join(remarks_on(report))  # and that is said
+    assert change_of(report.overall.detectable) in " ".join(remarks_on(report))
     steady = compare(before, after, noise=replace(NOISE, overall_sd=0.004))
     assert steady.overall is not None
     assert steady.overall.verdict is Verdict.SLOWER
@@ -430,17 +431,17 @@ def test_networks_that_slowed_down_as_the_reference_did_have_not_drifted(
 ) -> None:
     rng = np.random.default_rng(40)
 
-    def timed(level: float, told: Reference | None) -> Lut:
+    def timed(level: float, compared: Reference | None) -> Lut:
         # Memory that is slower shows in whole networks, not in single ops.
-        return calibrated(draw(rng, reference=told), architectures, level)
+        return calibrated(draw(rng, reference=compared), architectures, level)
 
     before = timed(1.0, reference(10.0))
     same = compare(before, timed(1.1, reference(11.0)))
     assert same.reference_ratio == pytest.approx(1.1)
     assert network(same, "12 timed").change.ratio == pytest.approx(1.0, rel=0.001)
     assert network(same, "12 timed").change.verdict is Verdict.SAME
-    for told in (None, reference(11.0, "something else")):
-        other = compare(before, timed(1.1, told))
+    for compared in (None, reference(11.0, "something else")):
+        other = compare(before, timed(1.1, compared))
         assert other.reference_ratio is None
         assert network(other, "12 timed").change.verdict is Verdict.SLOWER
     still = compare(before, timed(1.0, reference(11.0)))
@@ -455,8 +456,8 @@ def test_networks_of_a_restless_machine_are_less_certain(architectures: list[Arc
     def timed(level: float, drift: float | None) -> Lut:
         wandered = {"drift": drift}
         watched = None if drift is None else sentinel_of("fbnet_b").model_copy(update=wandered)
-        told = draw(rng, reference=reference(10.0), sentinel=watched)
-        return calibrated(told, architectures, level)
+        lut = draw(rng, reference=reference(10.0), sentinel=watched)
+        return calibrated(lut, architectures, level)
 
     def verdict(before: float | None, after: float | None) -> Verdict:
         report = compare(timed(1.0, before), timed(1.05, after))

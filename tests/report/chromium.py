@@ -27,7 +27,7 @@ def find_chromium() -> str | None:
 class Chromium:
     """A running Chromium with one page; what the page requests and complains of is kept.
 
-    `requests` are the URLs it asked for, `complaints` its console's errors and warnings, exceptions, and
+    `requests` are the URLs it requested, `complaints` its console's errors and warnings, exceptions, and
     violations of its Content-Security-Policy.
     """
 
@@ -150,13 +150,13 @@ class Chromium:
         return message
 
     def _note(self, event: dict[str, Any]) -> None:
-        told = event.get("params", {})
+        params = event.get("params", {})
         match event.get("method"):
             case "Network.requestWillBeSent":
-                self.requests.append(told["request"]["url"])
-            case "Runtime.consoleAPICalled" if told["type"] in ("error", "warning", "assert"):
-                self.complaints.append(json.dumps(told["args"]))
+                self.requests.append(params["request"]["url"])
+            case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning", "assert"):
+                self.complaints.append(json.dumps(params["args"]))
             case "Runtime.exceptionThrown":
-                self.complaints.append(json.dumps(told["exceptionDetails"]))
-            case "Log.entryAdded" if told["entry"]["level"] in ("error", "warning"):
-                self.complaints.append(told["entry"]["text"])
+                self.complaints.append(json.dumps(params["exceptionDetails"]))
+            case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
+                self.complaints.append(params["entry"]["text"])

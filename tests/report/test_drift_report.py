@@ -223,12 +223,12 @@ def test_json_has_the_keys_that_are_documented(report: DriftReport) -> None:
     def strict(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    data, wanted = json.loads(render(report, "json"), parse_constant=strict), documented()
-    assert set(data) == set(wanted)
+    data, keys = json.loads(render(report, "json"), parse_constant=strict), documented()
+    assert set(data) == set(keys)
     for name in ("changes", "entries", "networks"):
-        assert all(set(one) == wanted[name] for one in data[name])
-    assert set(data["baseline"]) == set(data["current"]) == wanted["baseline"]
-    assert data["level"] is None or set(data["level"]) == wanted["level"]
+        assert all(set(one) == keys[name] for one in data[name])
+    assert set(data["baseline"]) == set(data["current"]) == keys["baseline"]
+    assert data["level"] is None or set(data["level"]) == keys["level"]
 
 
 def test_json_says_what_the_report_says(report: DriftReport) -> None:
