@@ -30,25 +30,30 @@ _PAGE = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DO
 def main() -> None:
     """Run the commands in an empty folder, and write the picture."""
     (out,) = map(Path, sys.argv[1:])
-    picture = Console(record=True, width=92, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    lines: list[Text] = []
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
-        environment = os.environ | {"LATBENCH_HOME": str(home), "COLUMNS": "92"}
+        environment = os.environ | {"LATBENCH_HOME": str(home), "PYTHONPATH": str(Path.cwd())}
         for command in COMMANDS:
             done = subprocess.run(
                 [sys.executable, "-m", *shlex.split(command)],
                 cwd=folder,
-                env=environment | {"PYTHONPATH": str(Path.cwd())},
+                env=environment,
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
             )
-            picture.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
+            lines.append(Text.assemble(("$ ", "bold green"), (command, "bold")))
             for line in done.stdout.splitlines():
                 # The journal's folder as it is without LATBENCH_HOME.
                 shown = line.replace(str(home), "~/.local/share/latbench")
                 label, gap, value = re.fullmatch(r"(\S[\w ]*?(?=  )|)(\s*)(.*)", shown).groups()
-                picture.print(Text.assemble((label, "cyan"), gap, value), soft_wrap=True)
+                lines.append(Text.assemble((label, "cyan"), gap, value))
+    width = max(map(len, lines))
+    with Path(os.devnull).open("w") as nowhere:
+        picture = Console(record=True, width=width, file=nowhere)
+        for line in lines:
+            picture.print(line)
     svg = picture.export_svg(title="latbench", code_format=_PAGE, unique_id="latbench")
     out.write_text(re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE), encoding="utf-8")
 
