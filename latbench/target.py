@@ -9,6 +9,7 @@ from pydantic import Field
 
 from latbench.record import Integer, Record
 from latbench.runtime.formats import Precision, Runtime
+from latbench.wording import count_of
 
 __all__ = ["Precision", "Runtime", "Target"]
 
@@ -24,12 +25,12 @@ class Target(Record):
     cores: tuple[Integer, ...] = ()
 
     def __str__(self) -> str:
-        cores = f", core {','.join(map(str, self.cores))}" if self.cores else ""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return (
-            f"{self.device}, {self.runtime} {self.precision} on {self.accelerator}, "
-            f"{threads}{cores}"
-        )
+        text = f"{self.device}, {self.runtime} {self.precision} on {self.accelerator}"
+        text += f", {count_of(self.threads, 'thread')}"
+        if self.cores:
+            core = "core" if len(self.cores) == 1 else "cores"
+            text += f", {core} {','.join(map(str, self.cores))}"
+        return text
 
     @property
     def arguments(self) -> str:
