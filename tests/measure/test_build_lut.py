@@ -182,6 +182,8 @@ def test_tainted_trials_are_used_only_where_there_is_nothing_else(
     lut = lut_of_run(journal, macs=macs, partial=True)
     assert (lut[first.key].ms, lut[first.key].rounds, lut[first.key].tainted) == (1.0, 2, 1)
     assert (lut[second.key].ms, lut[second.key].rounds, lut[second.key].tainted) == (3.0, 2, 2)
+    assert "distrusted" not in lut[first.key].warnings
+    assert "distrusted" in lut[second.key].warnings
     assert lut.conditions["tainted_by"] == {"a": 3, "c": 1}
     assert lut.conditions["emulated"] is True
     assert lut.sentinel is None

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from latbench.device.conditions import Conditions
 from latbench.errors import BadRequest
 from latbench.lut import predict_latency
 from latbench.measure import Journal, Plan, Role, RunNote, Settings, Workload, summarise
 from latbench.measure.records import NetworkNote
 from latbench.space import OpSpec, SearchSpace, parse_key
 from latbench.space.design import calibration_architectures, varied_architectures
-from latbench.space.sandwich import frames_of
+from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.build_lut import lut_of_run, without_frames
+from latbench.workflows.runs import Selection
 
 SPACE = SearchSpace.named("fbnet-cifar", input_size=16, width=0.35)
 NETWORKS = calibration_architectures(SPACE, 12)
@@ -163,6 +165,40 @@ def test_an_op_that_costs_no_more_than_its_frames_stays_positive() -> None:
     ms, (low, high) = without_frames(sandwich, [sandwich, sandwich])
     assert 0 < low <= ms < high
     assert ms == pytest.approx(0.01 * sandwich.ms)
+
+
+def test_an_op_that_is_lost_in_its_frames_has_a_warning(tmp_path: Path) -> None:
+    op, *others = (op for op in SPACE.unique_ops if frames_of(op))
+    taken = latencies() | {(op.key, Role.OP): sum(map(truth, frames_of(op)))}
+    with journalled(tmp_path / "trials.sqlite", taken) as journal:
+        lut = lut_of_run(journal, macs=macs)
+    assert "unresolved" in lut[op].warnings
+    assert not any("unresolved" in lut[other].warnings for other in others)
+
+
+def test_frames_are_timed_in_pairs() -> None:
+    ops = SPACE.unique_ops
+    chains = {
+        (key, role): chain for key, role, chain in Selection(SPACE, ops, sandwiched=True).chains
+    }
+    for op in ops:
+        assert chains[op.key, Role.OP] == sandwich_of(op)
+        for frame in frames_of(op):
+            assert chains[frame.key, Role.FRAME] == (frame, frame)
+    assert len(chains) == len(ops) + len({frame for op in ops for frame in frames_of(op)})
+    alone = [chain for _, _, chain in Selection(SPACE, ops).chains]
+    assert alone == [(op,) for op in ops]
+
+
+def test_stolen_time_is_that_of_the_run(tmp_path: Path) -> None:
+    with journalled(tmp_path / "trials.sqlite", latencies()) as journal:
+        run = journal.run()
+        for moment, stolen_s in ((1.0, 100.0), (2.0, 100.5), (3.0, 100.75)):
+            reading = Conditions(time=moment, stolen_s=stolen_s)
+            journal.add_conditions(run.id, moment, reading.model_dump_json())
+        lut = lut_of_run(journal, macs=macs)
+    assert lut.conditions["stolen_s"] == 0.75
+    assert "throttled_s" not in lut.conditions
 
 
 def test_errors_of_frames_are_added() -> None:

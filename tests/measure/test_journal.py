@@ -17,6 +17,7 @@ from measuring import QUICK, small_plan
 from latbench.device.host.device import HostDevice
 from latbench.errors import JournalRefused, OutputFailed
 from latbench.measure import Journal, Plan, measure
+from latbench.measure.journal_file import VERSION
 from latbench.measure.records import DelegationNote, Failure, NetworkNote, RunNote, RunState, Trial
 
 DEVICE = {"name": "host", "unit": "u1", "description": "a machine", "emulated": False}
@@ -208,10 +209,10 @@ def test_a_journal_of_a_newer_version_is_refused_and_untouched(tmp_path: Path, p
     path = tmp_path / "trials.sqlite"
     filled(path, plan)
     with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 99")
+        database.execute(f"PRAGMA user_version = {VERSION + 1}")
     before = path.read_bytes()
     for readonly in (False, True):
-        with pytest.raises(JournalRefused, match="version 99") as refused:
+        with pytest.raises(JournalRefused, match=f"version {VERSION + 1}") as refused:
             Journal(path, readonly=readonly)
         assert refused.value.hint is not None
     assert path.read_bytes() == before

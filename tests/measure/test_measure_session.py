@@ -23,7 +23,7 @@ from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.messages import Loaded
 from latbench.errors import JournalRefused, LatbenchError, RunnerFailed
 from latbench.measure import ConvergenceStatus, Journal, Plan, Progress, measure
-from latbench.measure.ledger import Ledger
+from latbench.measure.ledger import Ledger, result_of
 from latbench.measure.plan import Role
 from latbench.measure.records import RunNote, RunState, Trial
 from latbench.target import Runtime
@@ -212,6 +212,39 @@ def test_a_few_tainted_trials_are_too_few_for_a_verdict(plan: Plan, journal: Jou
         enough = number + 1 >= settings.min_rounds
         expected = ConvergenceStatus.NOISY if enough else ConvergenceStatus.PENDING
         assert ledger.status("m0") is expected
+
+
+def test_a_workload_converges_by_the_half_width_of_its_interval(
+    plan: Plan, journal: Journal
+) -> None:
+    device = {"name": "host", "unit": "u", "description": "", "emulated": False}
+    run = journal.start_run(plan, device=device, note=RunNote(), tool="1")
+    for number in range(12):
+        journal.add_trial(
+            run.id,
+            plan.workloads[0],
+            number,
+            samples_ns=np.array([1_000_000 + 10_000 * number] * 4),
+            started=0.0,
+            duration_s=0.0,
+            warmups=0,
+        )
+    trials = journal.trials(run.id)
+    ledger = Ledger(plan, trials)
+    result = result_of(trials, ledger.slowdowns)
+    assert result is not None
+    low, high = result.ci95
+    assert ledger.half_width("m0") == pytest.approx((high - low) / (2 * result.ms))
+
+    def with_target(ci: float) -> Ledger:
+        settings = dataclasses.replace(QUICK, ci=ci, max_rounds=1000)
+        return Ledger(dataclasses.replace(plan, settings=settings), trials)
+
+    half = result.relative_half_width
+    assert with_target(1.01 * half).status("m0") is ConvergenceStatus.CONVERGED
+    assert with_target(0.99 * half).status("m0") is ConvergenceStatus.PENDING
+    # Intervals narrow with the square root of the rounds: a third of the width takes nine times as many.
+    assert with_target(1.0001 * half / 3).visits_left("m0") == 9 * 12 - 12
 
 
 def test_trials_that_are_tainted_later_leave_the_baseline(plan: Plan, journal: Journal) -> None:

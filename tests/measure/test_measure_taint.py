@@ -149,6 +149,8 @@ CALM = Conditions(
         ({"affinity": (0,)}, ("affinity",)),
         ({"stolen_s": 5.04}, ()),  # 4 % of the second between the readings
         ({"stolen_s": 5.1}, ("stolen",)),
+        ({"time": 110.0, "stolen_s": 5.4}, ()),  # 4 % of ten seconds
+        ({"time": 110.0, "stolen_s": 5.6}, ("stolen",)),
         ({"throttled_s": 1.2}, ("throttled",)),
         ({"throttled_s": 1.2, "thermal_status": 1}, ("thermal", "throttled")),
         ({"throttled_s": None, "thermal_status": None, "affinity": None}, ()),

@@ -1,20 +1,25 @@
 """The reference: a workload without a runtime that is timed throughout a run, in every runner slot."""
 
 import dataclasses
+import math
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixed_units import FixedUnit, fixed_plan
 from measuring import QUICK, small_plan
 
 from latbench.device.host.device import HostDevice
+from latbench.device.host.reference import ReferenceWorkload
 from latbench.errors import BadRequest, RunnerFailed
 from latbench.measure import Journal, Plan, Role, measure
 from latbench.measure.journal_file import APPLICATION_ID, UPDATES, VERSION
 from latbench.measure.plan import reference_workload
 from latbench.measure.slowdown import Slowdowns
+from latbench.space import OpKind
+from latbench.workflows.estimate import network_ops
 
 
 def with_reference(plan: Plan, workload: str) -> Plan:
@@ -69,6 +74,28 @@ def test_a_runner_runs_it_without_loading_anything(device: HostDevice) -> None:
         assert len(reply.samples_ns) == 3
         with pytest.raises(RunnerFailed):
             runner.unload("reference")
+
+
+def test_it_computes_the_1x1_convolutions_of_mobilenet_v2(monkeypatch: pytest.MonkeyPatch) -> None:
+    macs: list[int] = []
+
+    def product(left: Any, right: Any, out: Any) -> None:
+        assert left.shape[1] == right.shape[0]
+        assert out.shape == (left.shape[0], right.shape[1])
+        macs.append(left.size * right.shape[1])
+
+    monkeypatch.setattr("latbench.device.host.reference.np.matmul", product)
+    ReferenceWorkload().run()
+    expected: list[int] = []
+    for op in network_ops("mobilenet_v2"):
+        inputs, outputs = math.prod(op.input_shape[2:]), math.prod(op.output_shape[2:])
+        if op.kind is OpKind.INVERTED_RESIDUAL:
+            expected.append(op.in_channels * op.in_channels * op.expansion * inputs)
+        if op.is_block:
+            expected.append(op.in_channels * op.expansion * op.out_channels * outputs)
+        if op.kind is OpKind.HEAD:
+            expected.append(op.macs)
+    assert macs == expected
 
 
 def test_it_is_part_of_the_identity_of_a_plan(tmp_path: Path) -> None:

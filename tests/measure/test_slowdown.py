@@ -155,7 +155,7 @@ def test_a_change_of_one_workload_is_no_slowdown() -> None:
 
 
 def test_a_workload_is_no_neighbour_of_itself() -> None:
-    alone = [trial(number, "op0", 1 + number % 3, 0.02 * number) for number in range(30)]
+    alone = [trial(number, "op0", 1 + number // 15, 0.02 * number) for number in range(30)]
     assert set(trial_slowdowns(alone).values()) == {1.0}
 
 
@@ -169,6 +169,19 @@ def test_trials_beyond_a_pause_are_no_neighbours() -> None:
     factors = [trial_slowdowns(paused)[one.id] for one in paused]
     assert max(factors[:half]) < 1.15 * min(factors[:half])
     assert min(factors[half:]) > 1.1 * max(factors[:half])
+
+
+def test_the_nearest_neighbours_have_the_most_weight() -> None:
+    """Disturbances of five visits each; most of the six neighbours on either side are outside of one."""
+
+    def disturbed(now: float) -> bool:
+        return round(now / 0.02) % 50 < 5
+
+    trials = visits(lambda now: 1.3 if disturbed(now) else 1.0, rounds=16)
+    factors = trial_slowdowns(trials)
+    middles = [factors[one.id] for one in trials if round(one.started / 0.02) % 50 == 2]
+    assert len(middles) > 5
+    assert statistics.median(middles) == pytest.approx(1.3, rel=0.03)
 
 
 def test_slow_visits_are_neighbours_too() -> None:

@@ -141,6 +141,14 @@ def test_few_rounds_have_a_wider_interval_than_more() -> None:
     assert width[6] > width[12]
 
 
+def test_a_few_rounds_have_students_interval_of_their_logarithms() -> None:
+    summary = summarise([[1_000_000], [2_000_000], [4_000_000]])
+    # Mean and standard deviation of the logarithms are ln 2; t with 2 degrees of freedom is 4.303.
+    width = math.exp(4.3027 * math.log(2) / math.sqrt(3))
+    assert summary.ms == 2
+    assert summary.ci95 == pytest.approx((2 / width, 2 * width), rel=1e-4)
+
+
 @pytest.mark.parametrize("rounds", [[], [[1, 2], []]])
 def test_no_samples_have_no_summary(rounds: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="at least one round"):
@@ -167,6 +175,11 @@ def test_trend_is_standard_normal_where_there_is_none() -> None:
     scores = [trend(samples).z for samples in rng.integers(1000, 1020, (1500, 30))]  # many ties
     assert np.mean(scores) == pytest.approx(0, abs=4 / math.sqrt(1500))
     assert np.std(scores) == pytest.approx(1, abs=0.1)
+
+
+def test_ties_reduce_the_variance_of_a_trend() -> None:
+    # Mann and Kendall's S is 12 less 1 for continuity; three pairs of ties take 3 * 18 from 6 * 5 * 17.
+    assert trend([1, 1, 2, 2, 3, 3]).z == pytest.approx(11 / math.sqrt((510 - 54) / 18))
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=0, max_size=300))
