@@ -68,10 +68,29 @@ def test_what_is_no_key_is_refused(text: str) -> None:
     assert op.key == text
 
 
-@pytest.mark.parametrize("key", ["", "ir", "ir_k3", "conv_i3_o8", "ir_k03_e1_g1_s1_i8_o8_h8_w8"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "ir", "ir_k3", "conv_i3_o8", "ir_k03_e1_g1_s1_i8_o8_h8_w8"),
+        "ir_e1_k3_g1_s1_i8_o8_h8_w8",  # all fields, in another order
+        "pool_i8_o8_h4_w4",
+        "skip_k1_s2_i16_o24_h8_w8",
+    ],
+)
 def test_incomplete_and_foreign_keys_are_refused(key: str) -> None:
     with pytest.raises(BadNotation):
         parse_key(key)
+
+
+def test_a_stride_rounds_an_odd_size_up() -> None:
+    for key in ("ir_k3_e3_g1_s2_i16_o24_h9_w7", "skip_s2_i16_o24_h9_w7", "stem_k3_s2_i3_o24_h9_w7"):
+        assert parse_key(key).output_shape == (1, 24, 5, 4)
+
+
+def test_a_width_below_1_keeps_the_head() -> None:
+    (head, *_) = SearchSpace.named("fbnet").heads
+    assert SearchSpace.named("fbnet", width=0.35).heads[0] == head
+    assert SearchSpace.named("fbnet", width=1.5).heads[0] == 1.5 * head
 
 
 def test_the_224_space_has_96_unique_blocks() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from latbench.lut import Entry, Lut, predict_latency
-from latbench.lut.calibrate import MIN_AFFINE, calibrate
+from latbench.lut.calibrate import MIN_AFFINE, calibrate, fit, networks_of
+from latbench.lut.predict import predict_ops
 from latbench.lut.schema import TimedNetwork
-from latbench.space import CANDIDATES, Architecture, SearchSpace
+from latbench.space import CANDIDATES, Architecture, OpKind, SearchSpace
 from latbench.space.boundaries import Boundary, boundary_values
 from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
@@ -143,6 +144,38 @@ def test_intervals_cover_networks_that_were_not_fitted() -> None:
     assert math.log(prediction.high / prediction.low) < 0.25  # and are not wide for it
 
 
+def test_intervals_have_students_quantile_and_a_networks_noise() -> None:
+    lut = World(entry_deviation=0.02).lut(calibration_architectures(SPACE, MIN_AFFINE))
+    correction = lut.correction
+    assert correction is not None
+    networks = networks_of(correction.calibration, SPACE)
+    posterior = fit(
+        lut.entries,
+        networks,
+        correction.entry_deviation,
+        correction.residual,
+        correction.boundary_deviation,
+    )
+    for fitted in networks:
+        ms = lut.network_ms(fitted.ops)
+        deviation = posterior.deviation(fitted.ops, ms)
+        # The fit of a network that it was fitted to is surer than a measurement of it.
+        assert correction.residual < deviation < math.sqrt(2) * correction.residual
+        prediction = predict_ops(lut, fitted.ops, "a network")
+        # Student's t with 8 degrees of freedom: scale and offset cost one each.
+        assert math.log(prediction.high / ms) == pytest.approx(2.306 * deviation, rel=1e-3)
+        assert math.log(ms / prediction.low) == pytest.approx(2.306 * deviation, rel=1e-3)
+
+
+def test_the_residual_of_a_single_network_is_its_disagreement() -> None:
+    world = World(entry_deviation=0.0)
+    (network,) = calibration_architectures(SPACE, 1)
+    correction = calibrate(world.entries, world.timed([network]), SPACE)
+    assert correction is not None
+    assert correction.scale > 1.05  # SCALE, and the offset's share
+    assert correction.residual == pytest.approx(correction.scale - 1)
+
+
 def test_the_residual_of_few_networks_is_not_believed() -> None:
     """109 free entries explain 12 networks almost perfectly; the prior of sigma corrects for that."""
     networks = calibration_architectures(SPACE, 12)
@@ -195,6 +228,12 @@ def test_the_design_opens_with_the_sentinel_and_is_reproducible() -> None:
     assert max(sizes) > 2.5 * min(sizes)
 
 
+def test_other_seeds_vary_other_networks() -> None:
+    first, second = (varied_architectures(SPACE, 4, seed=seed) for seed in (0, 1))
+    assert first == varied_architectures(SPACE, 4, seed=0)
+    assert not set(first) & set(second)
+
+
 def test_the_design_beats_chance() -> None:
     def spread(choose: Callable[[int], list[Architecture]]) -> float:
         errors = []
@@ -215,3 +254,17 @@ def test_every_op_has_the_frames_that_its_sandwich_has() -> None:
         assert sorted(frames_of(op)) == sorted(other for other in chain if other != op)
         for first, second in itertools.pairwise(chain):
             assert first.output_shape == second.input_shape
+
+
+def test_only_blocks_and_skips_have_a_frame_on_either_side() -> None:
+    expected = {
+        OpKind.STEM: [False, True],
+        OpKind.HEAD: [True, False],
+        OpKind.POOL: [False, False],
+        OpKind.CLASSIFIER: [False, False],
+    }
+    for op in SPACE.unique_ops:
+        before, after = expected.get(op.kind, [True, True])
+        chain = sandwich_of(op)
+        assert len(chain) == len(frames_of(op)) + 1 == before + after + 1
+        assert chain[before] == op

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from latbench import Lut, SearchSpace, published
-from latbench.lut import Entry, Reference, Sentinel
+from latbench.lut import Correction, Entry, Reference, Sentinel
 from latbench.lut.calibrate import calibrate
 from latbench.lut.drift import MIN_OPS, NETWORKS, DriftReport, NetworkDrift, compare_luts
 from latbench.lut.flags import traffic_of
@@ -23,6 +23,7 @@ from latbench.lut.ratios import Noise, Verdict
 from latbench.lut.schema import TimedNetwork
 from latbench.report.drift_text import change_of, remarks_on
 from latbench.space.architecture import Architecture
+from latbench.space.boundaries import Boundary
 from latbench.space.design import calibration_architectures
 from latbench.target import Precision, Runtime, Target
 from tests.lut.test_lut import SPACE, make_lut
@@ -270,6 +271,21 @@ def test_an_op_whose_runners_disagree_is_less_certain() -> None:
 # The level
 
 
+def test_an_interval_with_a_warning_counts_twice_as_wide() -> None:
+    def deviation(*warnings: str) -> float:
+        lut = make_lut()
+        key = KEYS[3]
+        changed = entry(lut[key].ms, within=0.02, warnings=warnings)
+        before = make_lut(entries=lut.entries | {key: changed})
+        # Without noise of other kinds; what all ops share does not depend on this one.
+        quiet = replace(NOISE, run_sd=0.0, overall_sd=0.0)
+        (found,) = (one for one in compare(before, lut, noise=quiet).entries if one.key == key)
+        assert found.change is not None
+        return math.log(found.change.high / found.change.low) / (2 * 1.96)
+
+    assert deviation("bimodal") == pytest.approx(2 * deviation(), rel=0.1)
+
+
 def test_an_overall_change_is_no_drift_of_an_op() -> None:
     rng = np.random.default_rng(28)
     for level in (0.5, 0.9, 1.02, 1.1, 3.0):
@@ -331,6 +347,30 @@ def test_the_overall_change_of_few_ops_is_that_of_the_sentinel(slower: str) -> N
         alone = compare(before, after)
         assert alone.overall is not None
         assert alone.overall.source == "nothing"
+
+
+def test_the_error_of_the_overall_change_is_part_of_an_ops() -> None:
+    """Of a few ops, the overall change is as uncertain as the two sentinels."""
+
+    def run(half: float) -> Lut:
+        ms, keys = 9.0, KEYS[: MIN_OPS - 1]
+        sentinel = Sentinel(
+            architecture=published("fbnet_b", space=SPACE).notation,
+            head=1984,
+            ms=ms,
+            ci95=(ms / math.exp(1.96 * half), ms * math.exp(1.96 * half)),
+            visits=9,
+            drift=0.01,
+        )
+        some = {key: one for key, one in make_lut().entries.items() if key in keys}
+        return make_lut(entries=some, sentinel=sentinel)
+
+    def variance(half: float) -> float:
+        change = compare(run(half), run(half)).entries[0].change
+        assert change is not None
+        return (math.log(change.high / change.low) / (2 * 1.96)) ** 2
+
+    assert variance(0.05) - variance(0.01) == pytest.approx(2 * (0.05**2 - 0.01**2), rel=1e-3)
 
 
 def test_an_overall_change_that_cannot_be_estimated_is_assumed_to_be_none() -> None:
@@ -503,6 +543,21 @@ def test_networks_change_as_their_ops_do(
         assert change.ratio == pytest.approx(1 + 0.5 * part / whole)
         assert change.low < change.ratio < change.high
     assert network(report, "fbnet_c").change.ratio > 1.005
+
+
+def test_boundary_costs_change_as_the_ops_do_together() -> None:
+    costs = {Boundary.TO_GROUPED: 100.0, Boundary.FROM_GROUPED: 50.0}
+    correction = Correction(
+        scale=1.0, offset_ms=0.1, residual=0.01, networks=1, boundary_costs=costs
+    )
+    before = make_lut(correction=correction)
+    slower = {key: entry(1.2 * one.ms) for key, one in before.entries.items()}
+    report = compare(before, make_lut(entries=slower))
+    ops = published("fbnet_a", space=SPACE).ops
+    whole = before.network_ms(ops)
+    assert whole > 1.1 * (0.1 + sum(map(before.corrected_ms, ops)))  # it has such boundaries
+    found = network(report, "fbnet_a")
+    assert found.current_ms == pytest.approx(0.1 + 1.2 * (whole - 0.1))
 
 
 def test_the_uncertainty_of_ops_counts_for_networks() -> None:

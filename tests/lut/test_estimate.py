@@ -10,10 +10,16 @@ from latbench.errors import BadRequest, LutRefused
 from latbench.lut import Lut, predict_latency
 from latbench.lut.provenance import provenance_note, require_measured
 from latbench.lut.roofline import Core, Figure, Roofline, Work, fit_roofline, parts_of
+from latbench.quantiles import Z975
 from latbench.space import SearchSpace, parse_key, published
 from latbench.space.design import varied_architectures
-from latbench.target import Precision, Runtime
-from latbench.workflows.estimate import estimate, network_ops, published_figures
+from latbench.target import Precision, Runtime, Target
+from latbench.workflows.estimate import (
+    estimate,
+    modelled_lut,
+    network_ops,
+    published_figures,
+)
 
 LUTS = Path(__file__).parents[2] / "luts"
 SHIPPED = ("galaxy-s8", "iphonex")
@@ -85,6 +91,25 @@ def test_figures_of_another_engine_do_not_set_the_speed() -> None:
     }
     assert fitted[0.05] > 2 * prior
     assert fitted[3.0] < 1.2 * prior
+
+
+def test_modelled_intervals_include_how_units_differ() -> None:
+    core = Core(2.0, 8)
+    space = SearchSpace.named("fbnet-cifar")
+    target = Target(device="iphonex", runtime=Runtime.TFLITE, precision=Precision.FP32)
+    prior = fit_roofline(core, Precision.FP32, [])
+
+    def variance(*spreads: float) -> float:
+        figures = [
+            Figure(str(spread), space.unique_ops, 1.0, str(spread), spread) for spread in spreads
+        ]
+        lut = modelled_lut(target, space, core, prior, figures, {})
+        entry = lut[space.unique_ops[3]]
+        return (math.log(entry.ci95[1] / entry.ms) / Z975) ** 2
+
+    # A figure of another engine, of spread 1, tells nothing of a unit.
+    assert variance(0.1) - variance(1.0) == pytest.approx(0.1**2)
+    assert variance(0.15, 0.1) == pytest.approx(variance(0.1))  # the figure most like the unit
 
 
 def test_a_published_ratio_moves_the_networks_that_it_compares() -> None:

@@ -104,6 +104,12 @@ def test_the_roofline_is_not_moved_by_a_slow_entry() -> None:
     assert now == pytest.approx(10 * worst.over_roofline)
 
 
+def test_unresolved_entries_do_not_move_the_roofline() -> None:
+    unresolved = _with(K3, 1e-6, 1e-7, warnings=("unresolved",))
+    assert best_rates(unresolved) == best_rates(make_lut())
+    assert best_rates(_with(K3, 1e-6, 1e-7)) != best_rates(make_lut())
+
+
 def test_bytes_are_those_of_input_output_and_weights() -> None:
     op = parse_key("classifier_i1984_o1000")
     assert bytes_of(op, Precision.FP32) == 4 * (1984 + 1000 + 1984 * 1000)

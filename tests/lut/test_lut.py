@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from latbench import Lut, SearchSpace, predict_latency, published
 from latbench.errors import LutRefused, MissingOps, OutputFailed
 from latbench.files import shipped
 from latbench.lut import Correction, Entry, Sentinel
+from latbench.lut.predict import predict_ops
 from latbench.lut.schema import SCHEMA
 from latbench.space.boundaries import Boundary
 from latbench.target import Precision, Runtime, Target
@@ -297,6 +299,35 @@ def test_a_correction_scales_the_sum_and_widens_the_interval() -> None:
     assert corrected.ms == pytest.approx(0.1 + 0.9 * plain.ms)
     assert corrected.high / corrected.ms == pytest.approx(1.10, abs=0.02)  # 1.96 * 5 %
     assert plain.high / plain.ms < 1.02
+
+
+def test_the_errors_of_a_repeated_op_do_not_average_out() -> None:
+    lut, op = make_lut(), SPACE.unique_ops[1]
+    once, often = (predict_ops(lut, [op] * count, "a network") for count in (1, 9))
+    assert often.ms == pytest.approx(9 * once.ms)
+    assert often.high / often.ms == pytest.approx(once.high / once.ms)
+    different = predict_ops(lut, SPACE.unique_ops[1:10], "a network")
+    assert different.high / different.ms < once.high / once.ms
+
+
+def test_the_drift_of_the_sentinel_widens_the_interval() -> None:
+    architecture = published("fbnet_c", space=SPACE)
+
+    def width(drift: float) -> float:
+        sentinel = Sentinel(
+            architecture=architecture.notation,
+            head=architecture.head,
+            ms=9.0,
+            ci95=(8.9, 9.1),
+            visits=9,
+            drift=drift,
+        )
+        prediction = predict_latency(make_lut(sentinel=sentinel), architecture)
+        return math.log(prediction.high / prediction.ms) / 1.96
+
+    # The standard deviation of a uniform distribution is its range over sqrt(12).
+    added = math.sqrt(width(0.3) ** 2 - width(0.0) ** 2)
+    assert added == pytest.approx(0.3 / math.sqrt(12), rel=1e-3)
 
 
 def test_schema_2_had_no_boundary_costs() -> None:
