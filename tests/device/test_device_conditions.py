@@ -9,8 +9,10 @@ import psutil
 import pytest
 from tinymodels import Models
 
+from latbench.device.host import affinity
 from latbench.device.host.device import HostDevice, choose_cores
 from latbench.device.linux import LocalFiles, read_conditions
+from latbench.errors import BadRequest
 from latbench.target import Runtime
 
 Tree = Callable[[dict[str, str]], Path]
@@ -30,7 +32,7 @@ def cpufreq(core: int, now: int, limit: int, peak: int, governor: str) -> dict[s
 
 def test_everything_that_linux_shows(text_files: Tree) -> None:
     battery = "/sys/class/power_supply/BAT0"
-    mouse = "/sys/class/power_supply/hidpp_battery_0"
+    mouse = "/sys/class/power_supply/A_mouse"  # before the machine's own
     zone = "/sys/class/thermal/thermal_zone"
     root = text_files(
         {
@@ -60,7 +62,7 @@ def test_everything_that_linux_shows(text_files: Tree) -> None:
             "/proc/self/cgroup": "0::/user.slice/app",
             "/sys/fs/cgroup/user.slice/app/cpu.stat": "usage_usec 9\nthrottled_usec 1500000",
             "/sys/fs/cgroup/user.slice/cpu.stat": "usage_usec 9\nthrottled_usec 500000",
-            "/sys/fs/cgroup/cpu.stat": "usage_usec 9",
+            "/sys/fs/cgroup/cpu.stat": "usage_usec 9\nthrottled_usec 250000",
             "/proc/sys/kernel/osrelease": "6.1.0-rpi",
             "/etc/os-release": 'NAME="X"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"',
         }
@@ -79,7 +81,7 @@ def test_everything_that_linux_shows(text_files: Tree) -> None:
     }
     assert (conditions.battery_percent, conditions.charging) == (83.0, False)
     assert conditions.stolen_s == 2.5
-    assert conditions.throttled_s == 2.0
+    assert conditions.throttled_s == 2.25
     assert conditions.load_average == 1.25
     assert conditions.memory_available_mib == 2000.0
     assert conditions.uptime_s == 3600.51
@@ -168,6 +170,21 @@ def test_samples_without_a_clock_say_so(tmp_path: Path, models: Models) -> None:
         assert runner.run(loaded.handle).clocks_khz is None
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="needs the scheduler statistics of Linux"
+)
+def test_waiting_is_the_kernels_figure() -> None:
+    def figures(place: int) -> int:
+        return sum(
+            int((task / "schedstat").read_text().split()[place])
+            for task in Path("/proc/self/task").iterdir()
+        )
+
+    before, waited, after = figures(1), affinity.waited_ns(), figures(1)
+    assert waited is not None
+    assert before <= waited <= after  # it only grows
+
+
 # Which cores are best
 
 
@@ -207,6 +224,16 @@ def test_the_best_cores_are_chosen(
 ) -> None:
     files = LocalFiles(text_files(topology(peaks, siblings)))
     assert choose_cores(files, range(4), threads) == chosen
+
+
+@pytest.mark.skipif(affinity.allowed_cores() is None, reason="no affinity on this system")
+def test_cores_that_a_process_may_not_use_are_refused() -> None:
+    host, allowed = HostDevice(), affinity.allowed_cores()
+    assert allowed
+    host.require_cores(allowed[:1], 1)
+    with pytest.raises(BadRequest, match="may not use core 4095") as refused:
+        host.require_cores([allowed[0], 4095], 1)
+    assert refused.value.hint == f"choose from --cores {','.join(map(str, allowed))}"
 
 
 def test_only_core_0_is_core_0(tmp_path: Path) -> None:

@@ -377,6 +377,62 @@ def test_samples_that_no_clock_reads_are_refused(samples: str) -> None:
     assert (raised.value.stage, raised.value.kind) == ("run", "refused")
 
 
+class _Noting:
+    """A transport to a runner that never answers, which notes the deadlines, seconds from now."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.deadlines: list[float] = []
+
+    def send(self, data: bytes, deadline: float) -> None:
+        self.deadlines.append(deadline - time.monotonic())
+
+    def receive(self, deadline: float) -> bytes:
+        raise TimeoutError
+
+    def close(self, grace_s: float) -> None:
+        pass
+
+    def post_mortem(self) -> str:
+        return "it was killed"
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({}, 0),
+        ({"seconds": 500.0, "warmup_seconds": 300.0}, 800),
+        ({"max_samples": 2000, "idle_ms": 1500.0}, 3000),
+        ({"timeout_s": 4000.0, "seconds": 500.0}, 4000 - 120),
+    ],
+)
+def test_the_deadline_of_a_run_includes_its_seconds_and_pauses(
+    settings: dict[str, Any], seconds: float
+) -> None:
+    transport = _Noting()
+    with pytest.raises(RunnerFailed, match="no answer"):
+        RunnerClient(transport).run("m1", **settings)
+    (deadline,) = transport.deadlines
+    # 120 s beyond its own seconds, less the moment since.
+    assert seconds + 120 - 60 < deadline <= seconds + 120
+
+
+def test_a_request_larger_than_a_pipe_arrives_whole() -> None:
+    program = (
+        "import json\n"
+        "path = json.loads(input())['path']\n"
+        "error = {'stage': 'load', 'message': f'a path of {len(path)} letters'}\n"
+        "print(json.dumps({'id': 1, 'ok': False, 'error': error}), flush=True)\n"
+        "input()\n"
+    )
+    with (
+        client_of(program) as client,
+        pytest.raises(RunnerFailed, match="a path of 1000000 letters"),
+    ):
+        client.load("x" * 1_000_000, Runtime.ONNX)
+
+
 def test_waiting_costs_no_cpu_time() -> None:
     with client_of("import time; time.sleep(60)") as client:
         before = time.process_time()

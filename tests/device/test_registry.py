@@ -18,6 +18,7 @@ from latbench.device.registry import (
     attached_units,
     clean_unit,
     open_device,
+    open_devices,
     unit_selectors,
 )
 from latbench.device.selector import option_of
@@ -177,6 +178,38 @@ def test_a_new_kind_of_device_is_one_descriptor(monkeypatch: pytest.MonkeyPatch)
         open_device("raspberry-pi-5", UnitSelector(prepare=True))
     with pytest.raises(BadRequest, match="unknown runner 'native' for raspberry-pi-5"):
         open_device("raspberry-pi-5", UnitSelector(runner="native"))
+
+
+def test_units_are_released_where_a_later_one_cannot_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Board(HostDevice):
+        def close(self) -> None:
+            closed.append(self)
+
+    closed: list[HostDevice] = []
+    made: list[HostDevice] = []
+
+    def open_board(entry: CatalogueDevice, selector: UnitSelector) -> HostDevice:
+        if selector.unit == "board://gone":
+            raise DeviceUnavailable("it is gone")
+        made.append(Board())
+        return made[-1]
+
+    boards = DeviceOpener(
+        kind="boards",
+        opens=lambda entry: entry.kind == "board",
+        open=open_board,
+        options=frozenset({"unit"}),
+        runners=(),
+        attached=list,
+    )
+    monkeypatch.setattr(registry, "OPENERS", (boards,))
+    selectors = [UnitSelector(unit=f"board://{name}") for name in ("a", "b", "gone", "c")]
+    with pytest.raises(DeviceUnavailable, match="it is gone"):
+        open_devices("raspberry-pi-5", selectors)
+    assert closed == made
+    assert len(made) == 2
 
 
 def test_the_registry_imports_no_driver() -> None:
