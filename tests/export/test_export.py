@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -25,11 +27,13 @@ from latbench.export.check import (
     output_error,
 )
 from latbench.export.metadata import read_metadata
-from latbench.graph.lowering import Conv, Pool, lower
+from latbench.export.store import Recipe
+from latbench.graph.lowering import Conv, GraphModule, Pool, lower
 from latbench.graph.quantize import calibrate
 from latbench.runtime.registry import HOST_RUNTIMES, descriptor, load_model
+from latbench.runtime.torchscript.writer import write_torchscript
 from latbench.space import SearchSpace, parse_key, published, read_architecture
-from latbench.space.blocks import ChannelShuffle, build_network, build_op, initialise
+from latbench.space.blocks import ChannelShuffle, build_network, build_op, build_ops, initialise
 from latbench.target import Precision, Runtime
 
 SPACE = SearchSpace.named("fbnet-cifar", width=0.5)
@@ -158,9 +162,60 @@ def test_the_graph_folds_bn_and_fuses_relu() -> None:
     assert [node.relu for node in graph.nodes if isinstance(node, Conv)] == [True, True, False]
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "ir_k5_e6_g1_s1_i16_o16_h8_w8",
+        "ir_k3sep_e3_g1_s2_i16_o24_h9_w9",
+        "ir_k3_e1_g2_s2_i16_o24_h8_w8",
+        "stem_k3_s2_i3_o16_h7_w7",
+        "head_i32_o64_h4_w4",
+        "pool_i8_h4_w4",
+        "classifier_i8_o10",
+    ],
+)
+def test_shapes_are_those_that_pytorch_computes(key: str) -> None:
+    op = parse_key(key)
+    module = build_ops([op]).eval()
+    graph = lower(module, op.input_shape)
+    assert graph.shapes[graph.input] == op.input_shape
+    assert graph.shapes[graph.output] == module(torch.zeros(op.input_shape)).shape
+    values = {graph.input: torch.zeros(op.input_shape)}
+    for name, value in GraphModule(graph).steps(values):
+        values[name] = value
+        assert graph.shapes[name] == value.shape, name
+
+
 def test_a_module_without_a_node_is_refused_by_name() -> None:
     with pytest.raises(ExportFailed, match="MaxPool2d"):
         lower(nn.Sequential(nn.MaxPool2d(2)), (1, 3, 8, 8))
+
+
+class _UsedTwice(nn.Module):
+    """A convolution whose output is used with and without a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(x)
+        z: torch.Tensor = self.relu(y)
+        return z + y
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (_UsedTwice(), "used elsewhere"),
+        (nn.Sequential(nn.Conv2d(3, 3, 3, dilation=2)), "square and undilated"),
+        (nn.Sequential(nn.Conv2d(3, 3, (1, 3))), "square and undilated"),
+        (nn.Sequential(nn.Conv2d(3, 3, 3, padding="same")), "square and undilated"),
+    ],
+)
+def test_what_the_graph_cannot_hold_is_refused(module: nn.Module, reason: str) -> None:
+    with pytest.raises(ExportFailed, match=reason):
+        lower(module.eval(), (1, 3, 8, 8))
 
 
 def test_scales_cover_the_calibration_data_and_zero_is_exact() -> None:
@@ -175,6 +230,42 @@ def test_scales_cover_the_calibration_data_and_zero_is_exact() -> None:
     assert lowest <= -1.0 + step
     assert highest >= 3.0 - step
     assert np.isclose(scale.scale, 4 / 255)
+    positive = calibrate(graph, [sample + 3 for sample in samples]).scales[graph.input]  # 2 to 6
+    assert np.isclose(positive.scale, 6 / 255)
+    assert positive.zero_point == -128
+
+
+def test_each_output_channel_has_its_own_scale_and_biases_that_of_their_sums() -> None:
+    conv = nn.Conv2d(4, 3, 3)
+    with torch.no_grad():
+        conv.weight *= torch.tensor([1.0, 0.01, 100.0]).view(3, 1, 1, 1)
+    graph = lower(nn.Sequential(conv).eval(), (1, 4, 8, 8))
+    (node,) = graph.nodes
+    assert isinstance(node, Conv)
+    quantization = calibrate(graph, [torch.linspace(-2, 6, 256).view(1, 4, 8, 8)])
+    stored = quantization.weights(node)
+    for channel, scale in enumerate(stored.scales):
+        assert np.isclose(scale, np.abs(node.weight[channel]).max() / 127)
+        error = np.abs(stored.weight[channel] * scale - node.weight[channel]).max()
+        assert error <= 0.51 * scale
+    assert np.allclose(stored.bias_scales, stored.scales * quantization.scales[graph.input].scale)
+    assert (np.abs(stored.bias * stored.bias_scales - node.bias) <= 0.51 * stored.bias_scales).all()
+
+
+def test_7_bit_activations_cover_the_range_of_8_bits(tmp_path: Path) -> None:
+    op = parse_key("pool_i8_h4_w4")
+    graph = lower(build_op(op).eval(), op.input_shape)
+    averages = torch.linspace(-1.0, 3.0, 8)
+    sample = averages.view(1, 8, 1, 1).expand(1, 8, 4, 4).contiguous()
+    quantization = calibrate(graph, [sample])
+    path = tmp_path / "pool.pt"
+    path.write_bytes(write_torchscript(graph, {}, quantization))
+    model = load_model(Runtime.TORCHSCRIPT, path, input_shapes=[op.input_shape])
+    model.set_inputs([sample.numpy()])
+    model.run()
+    # A step is twice as large; half of it is the error of rounding.
+    step = 2 * quantization.scales[graph.input].scale
+    assert np.abs(model.get_outputs()[0] - averages.numpy()).max() <= step
 
 
 @pytest.mark.parametrize("runtime", HOST_RUNTIMES)
@@ -223,11 +314,42 @@ def test_a_trained_network_keeps_its_weights(tmp_path: Path) -> None:
         assert read_metadata(path)["ops"] == [op.key for op in architecture.ops]
 
 
+def test_metadata_of_others_are_none(tmp_path: Path) -> None:
+    op, store = SPACE.unique_blocks[0], ArtifactStore()
+    made = export_op(op, Runtime.ONNX, Precision.FP32, store).path
+    foreign = tmp_path / "foreign.onnx"
+    model = onnx.load_model(str(made))
+    model.metadata_props[0].key = "another"
+    onnx.save(model, str(foreign))
+    assert read_metadata(foreign) == {}
+    made = export_op(op, Runtime.TFLITE, Precision.FP32, store).path
+    foreign = tmp_path / "foreign.tflite"
+    content = made.read_bytes()
+    assert content.count(b"\x08\0\0\0latbench\0") >= 1
+    foreign.write_bytes(content.replace(b"\x08\0\0\0latbench\0", b"\x08\0\0\0anothers\0"))
+    assert read_metadata(foreign) == {}
+
+
 def test_a_foreign_file_has_no_metadata(tmp_path: Path) -> None:
     for suffix in (".onnx", ".tflite", ".pt"):
         path = tmp_path / f"foreign{suffix}"
         path.write_bytes(b"something else entirely")
         assert read_metadata(path) == {}
+
+
+def test_everything_that_an_export_depends_on_makes_another_recipe() -> None:
+    recipe = Recipe("op", ("op",), Runtime.ONNX, Precision.FP32, 100, "exporter 1")
+    others = {
+        "key": "another",
+        "ops": ("op", "op"),
+        "runtime": Runtime.TFLITE,
+        "precision": Precision.INT8,
+        "macs": 200,
+        "exporter": "exporter 2",
+    }
+    assert others.keys() == {field.name for field in fields(Recipe)}
+    identities = {replace(recipe, **{name: value}).identity for name, value in others.items()}  # type: ignore[arg-type]
+    assert len(identities | {recipe.identity}) == 1 + len(others)
 
 
 def test_the_store_notes_what_an_artifact_was_made_from() -> None:
