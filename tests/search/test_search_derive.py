@@ -232,10 +232,15 @@ KINDS = ("macs", "params", "activations", "bytes")
 FORMAT = Runtime.TFLITE, Precision.FP32
 
 
+SUFFIXES = ("", "K", "M", "G", "Ki", "Mi", "Gi")
+
+
 def test_constraints_are_read_alone_and_together() -> None:
     assert parse_constraints(["macs<=300M, params <= 5.5M", "bytes<=2Mi"]) == {
         "macs": 3e8, "params": 5.5e6, "bytes": 2 * 2**20,
     }  # fmt: skip
+    limits = [parse_constraints([f"bytes<=3{suffix}"])["bytes"] for suffix in SUFFIXES]
+    assert limits == [3, 3e3, 3e6, 3e9, 3 * 2**10, 3 * 2**20, 3 * 2**30]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +262,15 @@ def test_a_choices_costs_are_those_of_its_network(tiny_space: SearchSpace) -> No
     for network in random_architectures(tiny_space, 3, seed=2):
         told = spent(network, costs)
         assert (told["macs"], told["params"]) == (network.macs, network.params)
+
+
+def test_a_peak_is_the_largest_cost_and_others_add_up() -> None:
+    layers = np.array([[1.0, 5.0], [3.0, 2.0]])
+    peak, total = Cost(layers, 4.0, peak=True), Cost(layers, 4.0, peak=False)
+    assert [peak.of(choices) for choices in ((0, 0), (1, 0))] == [4, 5]
+    assert (peak.least, peak.most) == (4, 5)
+    assert [total.of(choices) for choices in ((0, 0), (1, 0))] == [8, 12]
+    assert (total.least, total.most) == (7, 12)
 
 
 def test_the_peak_holds_what_a_residual_block_keeps() -> None:
@@ -307,7 +321,7 @@ def test_limits_that_nothing_keeps_are_refused(lut: Lut) -> None:
         with pytest.raises(
             BadRequest, match=f"{kind} must be at least [0-9]+, the least of any network"
         ):
-            require_affordable({kind: 1e3}, costs)
+            require_affordable({kind: costs[kind].least - 1}, costs)
     model = latency_model(lut)
     budget = Budget(limits={kind: cost.least for kind, cost in costs.items()}, costs=costs)
     require_affordable(budget.limits, costs)

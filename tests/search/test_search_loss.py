@@ -197,9 +197,15 @@ def test_a_lut_that_lacks_an_op_is_refused_with_the_command_that_measures_it(
 def test_a_correction_that_leaves_no_latency_is_refused(
     tiny_space: SearchSpace, make_lut: MakeLut
 ) -> None:
-    correction = Correction(scale=1.0, offset_ms=-5.0, residual=0.01, networks=20)
-    with pytest.raises(LutRefused, match="fastest network"):
-        latency_model(make_lut(tiny_space, correction=correction))
+    def with_offset(ms: float) -> Lut:
+        correction = Correction(scale=1.0, offset_ms=ms, residual=0.01, networks=20)
+        return make_lut(tiny_space, correction=correction)
+
+    fastest_ms = latency_model(with_offset(0.0)).fastest_ms
+    for left_ms in (-5.0, 0.0, 0.0009):  # the paper's loss needs more than a microsecond
+        with pytest.raises(LutRefused, match="fastest network"):
+            latency_model(with_offset(left_ms - fastest_ms))
+    assert latency_model(with_offset(0.0011 - fastest_ms)).fastest_ms == pytest.approx(0.0011)
 
 
 def _choices(architecture: Architecture) -> tuple[int, ...]:

@@ -1,8 +1,10 @@
 """Ranking networks by their accuracy with the supernet's weights, and sampling them from θ."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from fbnet_search.choose.derive import finalists, sampled_on_all
 from fbnet_search.choose.program import Budget
 from fbnet_search.choose.ranking import rank, shared_weight_accuracies
 from fbnet_search.cost.latency import latency_model
+from fbnet_search.data.batches import batches
 from fbnet_search.data.datasets import open_data
-from fbnet_search.data.images import ImageData
+from fbnet_search.data.images import ImageData, Split
 from fbnet_search.run.passes import two_parts
 from fbnet_search.supernet.network import Supernet
 from latbench.errors import BadRequest
@@ -105,6 +108,26 @@ def test_few_images_tell_which_networks_many_are_asked_of(tiny_lut: Lut) -> None
     assert rank(supernet, networks, digits.train, numbers, 4) == expected
     shares = [share for _, share in rank(supernet, networks, digits.train, numbers, 9)]
     assert shares == sorted(many, reverse=True)
+
+
+def test_the_images_that_rank_are_the_same_random_part_each_time(
+    tiny_lut: Lut, few_digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[torch.Tensor] = []
+
+    def noted(split: Split, numbers: torch.Tensor, size: int) -> Iterator[Any]:
+        parts.append(numbers)
+        return batches(split, numbers, size)
+
+    monkeypatch.setattr("fbnet_search.choose.ranking.batches", noted)
+    labels = few_digits.train.labels
+    by_class = torch.argsort(labels, stable=True)  # as the images of a folder are
+    supernet = Supernet(tiny_lut.search_space, len(few_digits.classes))
+    for _ in range(2):
+        shared_weight_accuracies(supernet, [], few_digits.train, by_class, 60)
+    assert torch.equal(parts[0], parts[1])
+    assert len(set(parts[0].tolist())) == 60
+    assert set(labels[parts[0]].tolist()) == set(labels.tolist())
 
 
 def test_without_judging_the_most_probable_is_taken(

@@ -20,7 +20,7 @@ from fbnet_search.cost.latency import LatencyModel, latency_model
 from fbnet_search.data.images import ImageData
 from fbnet_search.engine import search_front
 from fbnet_search.run.distributed import Peers
-from fbnet_search.supernet.network import probabilities
+from fbnet_search.supernet.network import Supernet, probabilities
 from fbnet_search.supernet.relaxation import keep_paths
 from fbnet_search.supernet.steps import Steps
 from latbench.errors import BadRequest
@@ -177,6 +177,83 @@ def test_several_targets_share_one_supernet_and_each_gets_its_network(
     search(tiny_lut, few_digits, tmp_path, recipe=SHORT, target_ms=targets[0])
     assert (tmp_path / "architecture.json").exists()
     assert not list(tmp_path.glob("front.*"))
+
+
+class _WithShare(Peers):
+    """A process that has a share of every batch."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(0, 1, torch.device("cpu"))
+        self._share = share
+
+    def share(self, count: int) -> tuple[float, int]:
+        return self._share, round(count / self._share)
+
+
+def steps_of(*luts: Lut, searches: int = 1, share: float = 1.0) -> Steps:
+    """The steps of some searches on `luts`, always from the same weights."""
+    torch.manual_seed(7)
+    return Steps(
+        Supernet(luts[0].search_space, 10, searches).train(),
+        replace(SHORT, gradient_clip=0.0),
+        [latency_model(lut) for lut in luts],
+        [1.0] * searches,
+        torch.Generator().manual_seed(8),
+        _WithShare(share),
+    )
+
+
+def w_step(steps: Steps, images: ImageData, number: int) -> None:
+    pixels = images.train.images.read(list(range(24))).float() / 127.5 - 1
+    steps.weight_step(pixels, images.train.labels[:24], 1, number, 0.01, "a step")
+
+
+def test_w_is_trained_with_the_theta_of_each_search_in_turn(
+    micro_lut: Lut, few_digits: ImageData
+) -> None:
+    steps = steps_of(micro_lut, searches=2)
+    layers = steps.supernet.layers
+    with torch.no_grad():
+        for number, theta in enumerate(steps.supernet.thetas):
+            theta[:, number] = 1e6  # each is sure of another candidate
+    for number in range(4):
+        w_step(steps, few_digits, number)
+        for layer in layers:
+            trained = [
+                index
+                for index, candidate in enumerate(layer.candidates)
+                if any(one.grad is not None for one in candidate.parameters())
+            ]
+            assert trained == [number % 2]
+
+
+def test_gradients_are_those_of_a_process_share_of_the_batch(
+    micro_lut: Lut, few_digits: ImageData
+) -> None:
+    whole, part = steps_of(micro_lut), steps_of(micro_lut, share=0.25)
+    for steps in (whole, part):
+        w_step(steps, few_digits, 0)
+    pairs = list(zip(whole.supernet.weights(), part.supernet.weights(), strict=True))
+    trained = [(one.grad, other.grad) for one, other in pairs if one.grad is not None]
+    assert len(trained) > 20
+    for gradient, of_share in trained:
+        assert of_share is not None
+        assert torch.allclose(0.25 * gradient, of_share, rtol=1e-3, atol=1e-6)
+
+
+def test_the_latency_of_weights_is_that_on_the_slowest_target(
+    tiny_lut: Lut, other_lut: Lut
+) -> None:
+    models = [latency_model(lut) for lut in (tiny_lut, other_lut)]
+    steps = steps_of(tiny_lut, other_lut)
+    slowest = set()
+    for candidate in range(len(CANDIDATES)):
+        weights = torch.zeros(6, len(CANDIDATES), dtype=torch.float64)
+        weights[:, candidate] = 1
+        latencies = [float(model.of(weights)) for model in models]
+        assert float(steps.latency_of(weights)) == max(latencies)
+        slowest.add(latencies.index(max(latencies)))
+    assert slowest == {0, 1}
 
 
 def test_with_several_luts_the_target_holds_on_all(
