@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fbnet_search import Recipe, search
 from fbnet_search.cost.latency import latency_model
 from fbnet_search.data.images import Box, ImageData, Images, Split
+from fbnet_search.run.checkpoint import Checkpoints
 from fbnet_search.run.recipe import Progress
 from fbnet_search.supernet.network import Supernet
 from latbench.errors import BadRequest, LatbenchError
@@ -241,6 +242,24 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert files[0] == files[1]
     (resumed,) = (event for event in events_of(out) if event["event"] == "resume")
     assert resumed["checkpoint"] == "checkpoint.1.pt"
+
+
+class _Touching:
+    """Creates a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_reading_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    path, mark = tmp_path / "checkpoint.pt", tmp_path / "code ran"
+    torch.save({"identity": {}, "own": _Touching(mark)}, path)
+    with pytest.raises(LatbenchError, match="damaged"):
+        Checkpoints(path, "a search", {}).load()
+    assert not mark.exists()
 
 
 def test_only_damaged_checkpoints_are_an_error(
