@@ -1,5 +1,6 @@
 # make demo   the whole path on this machine, in its own virtual environment
 # make test   the tests
+# make mutants  deliberate errors in the code, each of which the tests must notice: about half an hour
 # make docs   the documentation site, into build/site
 # make rig-ios  the tests of the iPhone's companion app, without an iPhone; needs Debian
 # make rig    the tests against AOSP's adbd and an emulated arm64 phone; needs root and Debian
@@ -11,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo-out
 DEMO_SPACE := --space fbnet-cifar --input 16 --width 0.35
 
-.PHONY: demo test docs rig rig-ios rig-torchscript lint format clean
+.PHONY: demo test mutants docs rig rig-ios rig-torchscript lint format clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -31,6 +32,9 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadscope
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)
+
+mutants: $(INSTALLED)
+	$(BIN)/python -m tests.mutants
 
 # The site needs none of what the tests need, but reads the docstrings of the sources.
 docs:
