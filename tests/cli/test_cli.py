@@ -196,7 +196,11 @@ def test_devices_lists_the_catalogue_and_this_machine(ask: Run) -> None:
         (("predict", "luts/host.json", "k3e1|k3e1"), 2, "layers in its stages"),
         (("measure", "absent.onnx"), 2, "absent.onnx"),
         (("measure", "fbnet_a", "--lut", "luts/host.json", "--threads", "2"), 2, "threads"),
-        (("measure", "fbnet_a", "--lut", "luts/host.json", "--input", "224"), 2, "leave out the options of the space"),
+        (
+            ("measure", "fbnet_a", "--lut", "luts/host.json", "--input", "224"),
+            2,
+            "leave out the options of the space",
+        ),
         (("predict", "luts/host.json", "fbnet_a", "--head", "99"), 2, "1504"),
         (("profile", *SMALL_SPACE, "--cores", "777"), 2, "core 777"),
         (("profile", "--cores", "1-0"), 2, "4-7"),
