@@ -153,7 +153,7 @@ def test_drift_names_what_excludes_each_other(words: tuple[str, ...]) -> None:
     assert done.exit_code == 2
     assert "--remeasure only" in done.output or "exclude each other" in done.output
     if "--out" in words:
-        assert f"drift {shipped} {shipped} --out new.json --remeasure" in done.output
+        assert "latbench drift BASELINE --remeasure --out new.json" in done.output
 
 
 def test_a_note_without_a_space_has_no_command(profiled: tuple[Path, Path]) -> None:
