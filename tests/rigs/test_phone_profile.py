@@ -81,7 +81,7 @@ EXPECTED = {
         core=7,
         build="samsung/dreamqltesq/",
         prepared="prepared: stay on, steady brightness, dim screen; "
-        "not airplane mode: before Android 11 only root, or the phone's menu, can",
+        "not airplane mode: before Android 11 it takes root, or the phone's menu",
         thermal_status=None,
     ),
     "current": Expected(
