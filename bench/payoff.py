@@ -312,7 +312,7 @@ def _ms(networks: Sequence[Architecture], lut: Lut, scale: Scale) -> list[float]
     """Measure networks on a LUT's target, in the same rounds; milliseconds normalised to its run."""
     budget_s = scale.measuring_s + len(networks) * scale.network_s
     together = measure_networks(networks, lut, ci=scale.ci, budget_s=budget_s)
-    return [one.ms / one.level for one in together.measurements]
+    return [one.ms / one.slowdown for one in together.measurements]
 
 
 def _time(

@@ -144,7 +144,7 @@ def latencies_on(
         if isinstance(measured, LatbenchError):
             latencies.append(replace(predicted, unmeasured=measured.message))
             continue
-        slowdown = measured.level
+        slowdown = measured.slowdown
         low, high = (bound / slowdown for bound in measured.ci95)
         normalised = Measured(measured.ms / slowdown, low, high, slowdown)
         latencies.append(replace(predicted, measured=normalised))

@@ -59,11 +59,6 @@ class Measurement:
         """The device's slowdown relative to the LUT's run; 1 if it is unknown."""
         return self.anchor or 1.0
 
-    @property
-    def level(self) -> float:
-        """`slowdown` by its earlier name."""
-        return self.slowdown
-
     @classmethod
     def of(cls, name: str, target: Target, result: Result, **others: Any) -> "Measurement":
         """The measurement of the model `name` with a run's `result` and the `others` of its fields."""
