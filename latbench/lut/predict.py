@@ -4,17 +4,18 @@ A network's latency is the corrected sum of its entries (`latbench.lut.calibrate
 
     ms = offset + sum(scale * factor * entry.ms for each op) + its boundary costs
 
-Its 95 % interval is that of the correction's posterior. Where the correction was fitted to a single network,
-the interval combines, as independent relative errors, the uncertainty of the entries, the drift of the
-sentinel during the run, and the disagreement of that network. Without a correction, nothing is known of how
-ops behave next to others, and the interval covers only the uncertainty of the sum.
+Its 95 % interval is that of the correction's posterior and of the differences between runs, multiplied by the
+correction's interval factor. Where the correction was fitted to a single network, the interval combines, as
+independent relative errors, the uncertainty of the entries, the drift of the sentinel during the run, and the
+disagreement of that network. Without a correction, nothing is known of how ops behave next to others, and the
+interval covers only the uncertainty of the sum.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latbench.lut.calibrate import Fit, fit, networks_of
+from latbench.lut.calibrate import posterior_of
 from latbench.lut.schema import Lut
 from latbench.quantiles import Z975, student_quantile
 from latbench.space.architecture import Architecture
@@ -48,15 +49,26 @@ def predict_ops(lut: Lut, ops: Sequence[OpSpec], what: str) -> Prediction:
     """
     lut.require(ops, what)
     ms = lut.network_ms(ops)
-    if lut.correction is not None and len(lut.correction.calibration) > 1:
-        posterior = _posterior(lut)
-        deviation = posterior.deviation(ops, ms)
+    correction = lut.correction
+    if correction is not None and len(correction.calibration) > 1:
         # Only scale and offset cost a degree of freedom each: the priors hold everything else.
-        width = student_quantile(lut.correction.networks - 2) * deviation
+        quantile = student_quantile(correction.networks - 2)
+        width = quantile * correction.interval_factor * prediction_deviation(lut, ops)
     else:
         width = Z975 * _uncalibrated_deviation(lut, ops)
     factor = math.exp(width)
     return Prediction(ms, ms / factor, ms * factor)
+
+
+def prediction_deviation(lut: Lut, ops: Sequence[OpSpec]) -> float:
+    """The relative standard deviation of a prediction, before the interval factor.
+
+    The LUT has a correction that was fitted to two networks or more.
+    """
+    assert lut.correction is not None
+    posterior = posterior_of(lut.entries, lut.correction, lut.search_space)
+    own = posterior.deviation(ops, lut.network_ms(ops))
+    return math.hypot(own, lut.correction.between_runs)
 
 
 def _uncalibrated_deviation(lut: Lut, ops: Sequence[OpSpec]) -> float:
@@ -74,17 +86,3 @@ def _uncalibrated_deviation(lut: Lut, ops: Sequence[OpSpec]) -> float:
     if lut.correction is not None:
         errors.append(lut.correction.residual)
     return math.hypot(*errors)
-
-
-def _posterior(lut: Lut) -> Fit:
-    """The posterior whose mean is the LUT's correction."""
-    correction = lut.correction
-    assert correction is not None
-    networks = networks_of(correction.calibration, lut.search_space)
-    return fit(
-        lut.entries,
-        networks,
-        correction.entry_deviation,
-        correction.residual,
-        correction.boundary_deviation,
-    )

@@ -9,6 +9,8 @@ History of the schema:
                      entry has its context, placement, outliers and warnings; a run has a reference.
     3  (2026-11-27)  a correction has boundary costs, under the keys `transitions` and
                      `transition_deviation`.
+    4  (2026-11-30)  a correction has deviations of ops that share a trait, the deviation between runs, and
+                     the factor of its intervals.
 """
 
 import json
@@ -33,12 +35,13 @@ from latbench.space.architecture import Architecture
 from latbench.space.boundaries import Boundary, boundary_values
 from latbench.space.opspec import OpSpec, parse_key
 from latbench.space.search_space import SearchSpace
+from latbench.space.traits import Trait
 from latbench.target import Precision, Runtime, Target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 def _update_to_2(content: dict[str, Any]) -> dict[str, Any]:
@@ -51,8 +54,17 @@ def _update_to_3(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"schema": 3}
 
 
+def _update_to_4(content: dict[str, Any]) -> dict[str, Any]:
+    """The new fields have defaults: schema 3 knew of no such deviations."""
+    return content | {"schema": 4}
+
+
 #: Schema n -> the function that turns a file of schema n into one of schema n + 1.
-UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _update_to_2, 2: _update_to_3}
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _update_to_2,
+    2: _update_to_3,
+    3: _update_to_4,
+}
 
 Provenance = Literal["measured", "modelled", "imported"]
 
@@ -145,10 +157,12 @@ class Correction(Record):
 
     An op without a factor has the factor 1, and a boundary (`latbench.space.boundaries`) without a cost costs
     nothing. `residual` is the relative standard deviation left unexplained, `entry_deviation` that of a
-    single entry, and `boundary_deviation` that of a boundary's cost for each value, as a share of the
-    networks' latency for each value that enters an op. `networks` counts the whole networks the correction
-    was fitted to, and `calibration` lists them. In LUT files, `boundary_costs` and `boundary_deviation`
-    have the names they were introduced with: `transitions` and `transition_deviation`.
+    single entry, `trait_deviations` that of all ops that share a trait (`latbench.space.traits`), and
+    `boundary_deviation` that of a boundary's cost for each value, as a share of the networks' latency for
+    each value that enters an op. `between_runs` is the relative standard deviation of a network between runs,
+    and `interval_factor` what the widths of intervals are multiplied by. `networks` counts the whole networks
+    the correction was fitted to, and `calibration` lists them. In LUT files, `boundary_costs` and
+    `boundary_deviation` have the names they were introduced with: `transitions` and `transition_deviation`.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -161,6 +175,9 @@ class Correction(Record):
     factors: dict[str, PositiveNumber] = Field(default_factory=dict)
     boundary_deviation: NonNegativeNumber = Field(default=0.0, alias="transition_deviation")
     boundary_costs: dict[Boundary, Number] = Field(default_factory=dict, alias="transitions")
+    trait_deviations: dict[Trait, NonNegativeNumber] = Field(default_factory=dict)
+    between_runs: NonNegativeNumber = 0.0
+    interval_factor: PositiveNumber = 1.0
     calibration: tuple[TimedNetwork, ...] = ()
 
 

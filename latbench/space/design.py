@@ -17,6 +17,9 @@ __all__ = ["SENTINEL", "calibration_architectures", "varied_architectures"]
 _POOL = 400
 _SKEW = 0.7
 
+#: Every so many calibration networks one is designed; the others are drawn.
+_DESIGNED_EVERY = 4
+
 #: Relative prior standard deviations that the design is optimal for: of what all ops share, of each op, of
 #: boundary costs, and of a network's noise. They are orders of magnitude, on which the design hardly depends.
 _SHARED, _EACH, _BOUNDARY, _NOISE = 0.2, 0.05, 0.1, 0.008
@@ -40,12 +43,18 @@ def varied_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> li
 
 
 def calibration_architectures(space: SearchSpace, count: int) -> list[Architecture]:
-    """Return the `count` architectures most informative about how ops add up, the sentinel first.
+    """Return `count` architectures to learn from how ops add up, the sentinel first.
 
-    A greedy Bayesian D-optimal design (Chaloner and Verdinelli, "Bayesian experimental design: a
-    review", Statistical Science 10, 1995) over a fixed pool: each next network is the one whose latency is
-    most uncertain given the networks before it, with errors common to all ops, of each op, and of boundary
-    costs. MACs stand in for the latencies, which are not known yet.
+    Most are drawn at random, like the networks of a validation: the errors of predictions for drawn networks,
+    each left out of the fit, are then like those for other networks. With designed networks alone, 95 %
+    intervals covered 78 to 83 % of random networks (ONNX Runtime on a Xeon, 24 networks); with drawn ones
+    alone, 92 %, at the same mean error. Every `_DESIGNED_EVERY`th network is designed, since drawn ones
+    resemble each other.
+
+    A designed network is the one of a fixed pool whose latency is most uncertain given the networks before
+    it, with errors common to all ops, of each op, and of boundary costs: a greedy Bayesian D-optimal design
+    (Chaloner and Verdinelli, "Bayesian experimental design: a review", Statistical Science 10, 1995). MACs
+    stand in for the latencies, which are not known yet.
     """
     pool = [published(SENTINEL, space=space), *varied_architectures(space, _POOL, seed=-1)]
     shares = _shares(space, pool)
@@ -60,7 +69,11 @@ def calibration_architectures(space: SearchSpace, count: int) -> list[Architectu
     relative = sizes.mean() / sizes
     covariance += (_EACH * np.outer(relative, relative)) * _EACH
     chosen = [0]
+    drawn = iter(range(1, len(pool)))
     while len(chosen) < min(count, len(pool)):
+        if len(chosen) % _DESIGNED_EVERY:
+            chosen.append(next(index for index in drawn if index not in chosen))
+            continue
         known = covariance[np.ix_(chosen, chosen)] + _NOISE**2 * np.eye(len(chosen))
         across = covariance[:, chosen]
         left = np.diag(covariance) - np.einsum("ij,ij->i", across @ np.linalg.inv(known), across)

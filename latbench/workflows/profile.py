@@ -31,7 +31,7 @@ from latbench.workflows.runs import (
 from latbench.workflows.target import OpenedTarget, TargetRequest, open_target
 
 #: Default number of whole networks that a run times for calibration.
-CALIBRATE = 12
+CALIBRATE = 20
 
 
 @dataclass(frozen=True)
