@@ -9,7 +9,14 @@ import click
 
 from latbench.cli.completion import complete_files
 from latbench.cli.options import json_option, output_path
-from latbench.cli.output import described, emit_facts, emit_json, interval, milliseconds
+from latbench.cli.output import (
+    described,
+    emit_facts,
+    emit_json,
+    faster_run_for_machines,
+    interval,
+    milliseconds,
+)
 from latbench.wording import count_of, percent
 
 if TYPE_CHECKING:
@@ -31,13 +38,22 @@ if TYPE_CHECKING:
 @json_option
 def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool) -> None:
     """Build a LUT from JOURNAL, by default from that of the last profile."""
+    from latbench.lut.faster_run import FasterRun
     from latbench.workflows.build_lut import build_lut, lut_stem, run_command
 
     lut = build_lut(journal, partial=partial)
     path = out or Path("luts") / f"{lut_stem(lut)}.json"
     lut.save(path)
+    faster = FasterRun.of(lut)
     if as_json:
-        emit_json({"path": str(path), "entries": len(lut), "content_sha256": lut.content_sha256})
+        emit_json(
+            {
+                "path": str(path),
+                "entries": len(lut),
+                "content_sha256": lut.content_sha256,
+                "faster_run": faster_run_for_machines(faster),
+            }
+        )
         return
     facts = [
         ("lut", path),
@@ -52,6 +68,8 @@ def command(journal: Path | None, out: Path | None, partial: bool, as_json: bool
         facts.append(("sentinel", f"{latency}, drift {percent(lut.sentinel.drift)}"))
     if lut.correction is not None:
         facts.append(("correction", described(lut.correction)))
+    if faster is not None:
+        facts.append(("faster run", f"{faster}; later: {run_command(journal)} --fresh"))
     facts.append(("sha256", lut.content_sha256))
     emit_facts(facts)
 

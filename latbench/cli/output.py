@@ -12,6 +12,7 @@ from latbench.wording import percent as percent
 
 if TYPE_CHECKING:
     from latbench.lut import Correction
+    from latbench.lut.faster_run import FasterRun
     from latbench.workflows.delegation import Delegation
 
 
@@ -51,6 +52,11 @@ def emit_facts(facts: Iterable[tuple[str, Any]]) -> None:
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         click.echo(f"{name:{width}}  {value}")
+
+
+def faster_run_for_machines(run: "FasterRun | None") -> dict[str, Any] | None:
+    """The run in which a unit was faster, as JSON data."""
+    return None if run is None else run.model_dump(mode="json") | {"slowdown": run.slowdown}
 
 
 def interval(bounds: Sequence[float]) -> str:

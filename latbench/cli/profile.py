@@ -18,7 +18,14 @@ from latbench.cli.options import (
     read_space,
     space_options,
 )
-from latbench.cli.output import count_of, emit_facts, emit_json, percent, tell_fallbacks
+from latbench.cli.output import (
+    count_of,
+    emit_facts,
+    emit_json,
+    faster_run_for_machines,
+    percent,
+    tell_fallbacks,
+)
 from latbench.cli.progress import reporter
 from latbench.cli.target import target_request_options
 
@@ -120,6 +127,7 @@ def _facts_for_machines(profile: "Profile") -> dict[str, Any]:
         "units": {unit: asdict(part) for unit, part in report.units.items()},
         "delegated": [asdict(one) for one in profile.delegated],
         "verified": [asdict(one) for one in profile.verified],
+        "faster_run": faster_run_for_machines(profile.faster_run),
         "wall_seconds": report.session_wall_s,
         "timed_seconds": report.session_timed_s,
     }
@@ -138,6 +146,8 @@ def _print(profile: "Profile", journal: Path | None) -> None:
             f"distrusted: {workloads} {verb} tainted trials only, and the LUT will mark their entries. "
             f"When the device is quiet:\n  {command_again('--fresh')}"
         )
+    if profile.faster_run is not None:
+        click.echo(f"faster run: {profile.faster_run}. Later:\n  {command_again('--fresh')}")
     if report.complete:
         named = "" if journal is None else f" {shlex.quote(str(journal))}"
         click.echo(f"next: latbench build-lut{named}")

@@ -118,6 +118,7 @@ def _as_json(one: "FlaggedEntry") -> dict[str, Any]:
 def _facts(
     lut: "Lut", every: Sequence["FlaggedEntry"], count: str | int
 ) -> Iterator[tuple[str, Any]]:
+    from latbench.lut.faster_run import FasterRun
     from latbench.lut.flags import best_rates
 
     rates = best_rates(lut)
@@ -133,6 +134,8 @@ def _facts(
         f"{rates.macs_per_ms / 1e6:.1f} GMAC/s, {rates.bytes_per_ms / 1e6:.1f} GB/s: "
         "the best rates in this LUT",
     )
+    if (faster := FasterRun.of(lut)) is not None:
+        yield "faster run", f"{faster}; later: {lut.command} --fresh"
     if lut.correction is not None:
         yield "correction", described(lut.correction)
     if lut.validation is not None:

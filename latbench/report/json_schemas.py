@@ -174,6 +174,17 @@ class DelegatedOutput(Record):
     fell_back: dict[str, str]
 
 
+class FasterRunOutput(Record):
+    """A run in which a unit was faster beyond noise: `slowdown` is `ms` now over `best_ms` then."""
+
+    unit: str
+    workload: Literal["reference", "sentinel"]
+    ms: float
+    best_ms: float
+    when: str
+    slowdown: float
+
+
 class JournalReportOutput(Record):
     """What `latbench profile --json` prints: the run as its journal now holds it."""
 
@@ -194,6 +205,7 @@ class JournalReportOutput(Record):
     units: dict[str, UnitOutput]
     delegated: list[DelegatedOutput]
     verified: list[VerifiedOutput]
+    faster_run: FasterRunOutput | None
     wall_seconds: float
     timed_seconds: float
 

@@ -23,6 +23,7 @@ from latbench._version import __version__
 from latbench.device.catalogue import find_device
 from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.lut.calibrate import calibrate
+from latbench.lut.faster_run import FasterRun
 from latbench.lut.schema import Entry, Lut, Reference, Sentinel, TimedNetwork
 from latbench.measure import taint
 from latbench.measure.diagnostics import outliers, warnings_of, within_rounds
@@ -37,6 +38,7 @@ from latbench.space.opspec import OpSpec, parse_key
 from latbench.space.sandwich import frames_of
 from latbench.space.search_space import SearchSpace
 from latbench.statistics import Summary, drift
+from latbench.workflows import history
 from latbench.workflows.runs import last_profile, target_stem
 
 #: The smallest share of its sandwich that an op may have.
@@ -424,7 +426,7 @@ def _rounds_of_units(data: _RunData) -> dict[str, Any]:
 
 
 def _conditions(data: _RunData) -> dict[str, Any]:
-    """A summary of the conditions of the run, and the part of each of several units."""
+    """A summary of the conditions of the run, the part of each of several units, and any faster run."""
     run, trials = data.run, data.trials
     readings = [reading for of_unit in data.readings.values() for reading in of_unit]
     summary: dict[str, Any] = {
@@ -435,8 +437,11 @@ def _conditions(data: _RunData) -> dict[str, Any]:
         "tainted_trials": sum(trial.taint is not None for trial in trials),
         "tainted_by": taint.tally(trial.taint for trial in trials),
     }
+    parts = unit_parts(run, trials)
     if len(run.units) > 1:
-        summary["units"] = {unit: asdict(part) for unit, part in unit_parts(run, trials).items()}
+        summary["units"] = {unit: asdict(part) for unit, part in parts.items()}
+    if faster := history.faster_run(run, data.results, parts):
+        summary[FasterRun.KEY] = faster.model_dump(mode="json")
     return summary | _last_values(readings) | _ranges(readings) | _lost_times(data.readings)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 from latbench.device.base import Device
 from latbench.export import require_writer
 from latbench.files import write_atomically
+from latbench.lut.faster_run import FasterRun
 from latbench.measure import Plan, Role, RunNote, RunReport, Settings
 from latbench.measure.records import DelegationNote, NumericsNote
 from latbench.space import SearchSpace
 from latbench.space.design import calibration_architectures
 from latbench.target import Target
+from latbench.workflows import history
 from latbench.workflows.delegation import Delegation, require_delegations
 from latbench.workflows.numerics import Verification, Verified, require_verifiable
 from latbench.workflows.numerics import verify as verify_ops
@@ -44,6 +46,7 @@ class Profile:
         report: the outcome of the run.
         verified: the numerics of each unit; empty unless requested.
         delegated: what each unit's accelerator runs; empty if the target is the CPU.
+        faster_run: the run in which a unit was faster beyond noise, if there was one.
     """
 
     target: Target
@@ -52,6 +55,7 @@ class Profile:
     report: RunReport
     verified: tuple[Verification, ...] = ()
     delegated: tuple[Delegation, ...] = ()
+    faster_run: FasterRun | None = None
 
 
 def profile(
@@ -112,7 +116,11 @@ def profile(
         path = journal or _default_journal(opened, space)
         _point_to(path)
         report = measured(plan, opened.units, path, progress, note, fresh=fresh)
-    return Profile(opened.target, space, path, report, verified, delegated)
+    found = report.run, report.results, report.units
+    history.remember(*found)
+    return Profile(
+        opened.target, space, path, report, verified, delegated, history.faster_run(*found)
+    )
 
 
 def _completed(

@@ -12,6 +12,7 @@ from latbench.lut.drift import NETWORKS
 from latbench.measure import Settings
 from latbench.space import Architecture, parse_key, published
 from latbench.space.opspec import OpSpec
+from latbench.workflows import history
 from latbench.workflows.build_lut import build_lut
 from latbench.workflows.runs import Progress, Selection, journals, measured, planned, silent
 from latbench.workflows.target import TargetRequest, open_target
@@ -47,7 +48,8 @@ def remeasure(
     journal = journals() / "remeasure.sqlite"
     with open_target(TargetRequest.repeat(lut.target, unit)) as opened:
         plan, note = planned(opened.unit, opened.target, selection, settings, progress)
-        measured(plan, (opened.unit,), journal, progress, note)
+        report = measured(plan, (opened.unit,), journal, progress, note)
+    history.remember(report.run, report.results, report.units)
     return build_lut(journal, partial=True)
 
 

@@ -37,7 +37,7 @@ def serve(sleep_s: float, slowness: float, noise: float, seed: str, reference_s:
                 answer |= {"handle": handle, "load_ms": 0.0, "inputs": [tensor], "engine": engine}
             case "run" if request["handle"] == "reference":
                 time.sleep(reference_s)
-                answer["samples_ns"] = [10_000_000] * request["min_samples"]
+                answer["samples_ns"] = [round(slowness * 10_000_000)] * request["min_samples"]
             case "run":
                 runs = request["warmups"] + request["min_samples"]
                 time.sleep(runs * sleep_s)
