@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
 
 from latbench import Lut
+from latbench.errors import DeviceUnavailable, LatbenchError, OutputFailed
 from latbench.lut import Entry
 from latbench.target import Runtime
 from tests.cli.conftest import Run
@@ -224,6 +226,69 @@ def test_a_part_of_a_lut_is_measured_again(run: Run, lut_path: Path, tmp_path: P
     built = tmp_path / "built.json"
     assert run("build-lut", "--out", str(built)).returncode == 0
     assert set(Lut.load(built).entries) == set(baseline.entries)
+
+
+# Exit code 1 is drift, and nothing else
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeviceUnavailable("the phone is gone", hint="attach it"),
+        OutputFailed("the disk is full"),
+        click.ClickException("something of click"),
+        KeyboardInterrupt(),
+        MemoryError(),
+        ZeroDivisionError("a mistake"),
+        OSError(28, "No space left on device"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    "place",
+    ["latbench.lut.Lut.load", "latbench.lut.drift.compare_luts", "latbench.report.drift.render"],
+)
+def test_whatever_goes_wrong_is_exit_code_2(
+    ask: Run, precise: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException
+) -> None:
+    def fail(*words: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr(place, fail)
+    done = ask("drift", str(precise), str(precise))
+    assert (done.returncode, done.stdout) == (2, "")
+    if isinstance(error, LatbenchError):
+        assert done.stderr.startswith(f"error: {error.message}")
+    elif isinstance(error, KeyboardInterrupt):
+        assert "interrupted" in done.stderr
+        assert f"latbench drift {precise} {precise}" in done.stderr
+    else:
+        assert str(error) in done.stderr
+
+
+@pytest.mark.parametrize("out", ["/dev/full", "a pipe that nobody reads"])
+def test_a_report_that_cannot_be_printed_is_no_verdict(
+    profiled: tuple[Path, Path], precise: Path, slowed: tuple[Path, list[str]], out: str
+) -> None:
+    if out == "/dev/full":
+        stdout = os.open(out, os.O_WRONLY)
+    else:
+        reader, stdout = os.pipe()
+        os.close(reader)
+    words = ("drift", str(precise), str(slowed[0]))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "latbench", *words],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"LATBENCH_HOME": str(profiled[0])},
+        )
+    finally:
+        os.close(stdout)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot write the report: ")
+    assert "Exception ignored" not in done.stderr
 
 
 # The action for GitHub
