@@ -106,6 +106,11 @@ class ComparingCommand(RepeatableCommand):
     help="Smallest change of the whole device, or of a network, to report.",
 )
 @click.option(
+    "--strict-level",
+    is_flag=True,
+    help="Let a change of everything count even if the reference shows that it is the machine's.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
@@ -126,12 +131,16 @@ def command(
     budget: float,
     tolerance: float,
     level_tolerance: float,
+    strict_level: bool,
     form: str,
     as_json: bool,
 ) -> None:
     """Compare two LUTs of one target: what became slower or faster?
 
-    Exit codes: 0 no drift, 1 drift in either direction, 2 the LUTs cannot be compared.
+    A change of everything that the reference shows too is that of the machine: it is reported, and is no
+    drift. Whoever pins clocks can let it count with --strict-level.
+
+    Exit codes: 0 no drift, 1 drift in either direction, 2 no verdict.
     """
     if out is not None and not remeasure:
         raise CannotCompare(
@@ -158,6 +167,7 @@ def command(
         tolerance=tolerance,
         level_tolerance=level_tolerance,
         require_all=not remeasure,
+        strict_level=strict_level,
     )
     _print(render(report, "json" if as_json else form))
     context.exit(int(report.drifted) if report.comparable else 2)

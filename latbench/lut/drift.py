@@ -103,8 +103,9 @@ class EntryDrift:
 class NetworkDrift:
     """The predicted latency of one published network in the LUTs' space, milliseconds at batch 1.
 
-    `change` includes the overall change. The one called "N timed" is the geometric mean of the N networks
-    that both runs timed, as measured; in its `change` the reference is divided out.
+    `change` includes the overall change, but not what the reference explains of it unless `strict_level`. The
+    one called "N timed" is the geometric mean of the N networks that both runs timed, as measured; in its
+    `change` the reference is always divided out.
     """
 
     name: str
@@ -115,13 +116,14 @@ class NetworkDrift:
 
 @dataclass(frozen=True)
 class LutSummary:
-    """Which LUT was compared; `entries` is their number."""
+    """Which LUT was compared; `entries` is their number, `reference` the name of the reference, if any."""
 
     target: str
     space: str
     created: str
     entries: int
     content_sha256: str
+    reference: str | None
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,10 @@ class DriftReport:
         tolerance, level_tolerance: the relative changes that must be found, of an op and of everything.
         changes: what differs between the LUTs besides the latencies. If one of them `blocks`, the LUTs
             cannot be compared: `overall` is None, `entries` and `networks` are empty.
-        overall: the change common to all ops.
-        reference_ratio: current over baseline latency of the reference; None if the references differ.
+        strict_level: whether a change that the reference explains counts as drift too.
+        overall: the change common to all ops, whatever its cause.
+        machine: the change of the reference: what the machine explains; None if the references differ.
+        beyond: the overall change with that of the machine divided out; None without a reference.
         entries: one per op, by key.
         networks: those of `NETWORKS` that both LUTs can predict, and those that both runs timed.
     """
@@ -144,8 +148,10 @@ class DriftReport:
     tolerance: float
     level_tolerance: float
     changes: tuple[Change, ...]
+    strict_level: bool
     overall: OverallChange | None
-    reference_ratio: float | None
+    machine: Ratio | None
+    beyond: Ratio | None
     entries: tuple[EntryDrift, ...]
     networks: tuple[NetworkDrift, ...]
 
@@ -160,13 +166,28 @@ class DriftReport:
         return tuple(sorted(chosen, key=_surest))
 
     @property
+    def reference_ratio(self) -> float | None:
+        """Current over baseline latency of the reference; None if the references differ."""
+        return None if self.machine is None else self.machine.ratio
+
+    @property
+    def level(self) -> Ratio | None:
+        """The change of everything that counts: `beyond`, or all of it where nothing explains any."""
+        return self.overall if self.strict_level or self.beyond is None else self.beyond
+
+    @property
+    def level_drifted(self) -> bool:
+        """Whether everything is slower or faster, beyond the machine unless `strict_level`."""
+        return self.level is not None and self.level.drifted
+
+    @property
     def drifted(self) -> bool:
         """Whether an op, a network or everything is slower or faster, or an op is missing."""
-        whole = [self.overall] if self.overall else []
-        ratios = [*whole, *(network.change for network in self.networks)]
         drift = (Verdict.SLOWER, Verdict.FASTER, Verdict.MISSING)
-        return any(ratio.drifted for ratio in ratios) or any(
-            entry.verdict in drift for entry in self.entries
+        return (
+            self.level_drifted
+            or any(network.change.drifted for network in self.networks)
+            or any(entry.verdict in drift for entry in self.entries)
         )
 
     @property
@@ -183,6 +204,7 @@ def compare_luts(
     tolerance: float = 0.05,
     level_tolerance: float = 0.03,
     require_all: bool = True,
+    strict_level: bool = False,
     noise: Noise | None = None,
 ) -> DriftReport:
     """Compare two LUTs of one target and space.
@@ -191,6 +213,8 @@ def compare_luts(
         tolerance: the relative change of one op that must be found.
         level_tolerance: the relative change of everything, and of a whole network, that must be found.
         require_all: whether ops without an entry in `current` count as drift; otherwise they are left out.
+        strict_level: whether a change of everything counts as drift even if the reference explains it. By
+            default it is that of the machine, and does not.
         noise: the noise between runs; by default `Noise()`.
 
     Returns:
@@ -204,35 +228,51 @@ def compare_luts(
         tolerance=tolerance,
         level_tolerance=level_tolerance,
         changes=changes_between(baseline, current, tolerance),
+        strict_level=strict_level,
         overall=None,
-        reference_ratio=None if reference is None else math.exp(reference[0]),
+        machine=None if reference is None else _judge(*reference, level_tolerance, WHOLE_ALPHA),
+        beyond=None,
         entries=(),
         networks=(),
     )
     if any(change.blocks for change in report.changes):
         return report
     pairs = _pairs(baseline, current, reference, noise)
+    machine = None if reference is None else _of_machine(baseline, current, reference, noise)
+    explained = None if strict_level else machine
     networks = [
-        *_predicted_networks(baseline, current, pairs, noise),
-        *_timed_networks(baseline, current, reference, noise),
+        *_predicted_networks(baseline, current, pairs, explained, noise),
+        *_timed_networks(baseline, current, machine, noise),
     ]
     alpha = WHOLE_ALPHA / (1 + len(networks))
-
-    def judge(value: float, error: float) -> Ratio:
-        return judged(value, error, level_tolerance, alpha, p_value(value / error) <= alpha)
-
-    overall = judge(pairs.overall, math.hypot(pairs.overall_error, noise.overall_sd))
+    raw = math.hypot(pairs.overall_error, noise.overall_sd)
+    overall = _judge(pairs.overall, raw, level_tolerance, alpha)
+    beyond = None
     if pairs.source == "nothing":
         overall = replace(overall, verdict=Verdict.SAME)
+    elif machine is not None:
+        left = pairs.overall - machine[0], math.hypot(pairs.overall_error, machine[1])
+        beyond = _judge(*left, level_tolerance, alpha)
     return replace(
         report,
         overall=OverallChange(**vars(overall), source=pairs.source, scale=pairs.scale),
+        beyond=beyond,
         entries=_entries(baseline, current, pairs, tolerance, require_all),
         networks=tuple(
-            NetworkDrift(one.name, one.before, one.after, judge(one.value, one.error))
+            NetworkDrift(
+                one.name,
+                one.before,
+                one.after,
+                _judge(one.value, one.error, level_tolerance, alpha),
+            )
             for one in networks
         ),
     )
+
+
+def _judge(value: float, error: float, tolerance: float, alpha: float) -> Ratio:
+    """Judge a logarithmic ratio that stands alone."""
+    return judged(value, error, tolerance, alpha, p_value(value / error) <= alpha)
 
 
 def _surest(entry: EntryDrift) -> tuple[float, float]:
@@ -363,11 +403,18 @@ class _Network:
     error: float
 
 
-def _predicted_networks(baseline: Lut, current: Lut, pairs: _Pairs, noise: Noise) -> list[_Network]:
-    """The published networks whose ops are in both LUTs.
+def _predicted_networks(
+    baseline: Lut,
+    current: Lut,
+    pairs: _Pairs,
+    explained: tuple[float, float] | None,
+    noise: Noise,
+) -> list[_Network]:
+    """The published networks whose ops are in both LUTs; what the machine explains is divided out.
 
     The error is that of the ops. The correction's residual is left out: it is the same in both predictions.
     """
+    removed, deviation = explained or (0.0, noise.overall_sd)
     errors = dict(zip(pairs.keys, zip(pairs.errors, pairs.memory, strict=True), strict=True))
     found = []
     for name in NETWORKS:
@@ -385,15 +432,24 @@ def _predicted_networks(baseline: Lut, current: Lut, pairs: _Pairs, noise: Noise
             continue
         own = math.hypot(*(ms * errors[op.key][0] for op, ms in times.items()))
         shared = sum(ms * errors[op.key][1] for op, ms in times.items())
-        error = math.hypot(own / before, shared / before, noise.overall_sd)
-        found.append(_Network(name, before, after, math.log(after / before), error))
+        error = math.hypot(own / before, shared / before, deviation)
+        found.append(_Network(name, before, after, math.log(after / before) - removed, error))
     return found
 
 
+def _of_machine(
+    baseline: Lut, current: Lut, reference: tuple[float, float], noise: Noise
+) -> tuple[float, float]:
+    """The change that is the machine's (ln), and its standard error: how well the reference tells it."""
+    wandered = max(lut.sentinel.drift if lut.sentinel else 0.0 for lut in (baseline, current))
+    error = math.hypot(reference[1], noise.reference_sd, noise.wandered_share * wandered)
+    return reference[0], error
+
+
 def _timed_networks(
-    baseline: Lut, current: Lut, reference: tuple[float, float] | None, noise: Noise
+    baseline: Lut, current: Lut, machine: tuple[float, float] | None, noise: Noise
 ) -> list[_Network]:
-    """The networks that both runs timed, as one: their geometric mean."""
+    """The networks that both runs timed, as one: their geometric mean, the machine's change divided out."""
     before, after = (
         {(one.layers, one.head): one for one in lut.correction.calibration}
         if lut.correction
@@ -408,12 +464,7 @@ def _timed_networks(
     # Networks may disagree by more than their intervals explain.
     error = max(float(np.sqrt(np.mean(errors**2))), float(values.std(ddof=1)))
     means = [math.exp(fmean(math.log(lut[key].ms) for key in common)) for lut in (before, after)]
-    if reference is None:
-        removed, deviation = 0.0, math.hypot(noise.overall_sd, noise.memory_sd)
-    else:
-        sentinel = max(lut.sentinel.drift if lut.sentinel else 0.0 for lut in (baseline, current))
-        removed = reference[0]
-        deviation = math.hypot(reference[1], noise.reference_sd, noise.wandered_share * sentinel)
+    removed, deviation = machine or (0.0, math.hypot(noise.overall_sd, noise.memory_sd))
     value = math.log(means[1] / means[0]) - removed
     error = math.hypot(error / math.sqrt(len(common)), deviation)
     return [_Network(f"{len(common)} timed", means[0], means[1], value, error)]
@@ -426,4 +477,5 @@ def _summary(lut: Lut) -> LutSummary:
         created=lut.created.isoformat(timespec="seconds"),
         entries=len(lut),
         content_sha256=lut.content_sha256,
+        reference=None if lut.reference is None else printable(lut.reference.workload),
     )

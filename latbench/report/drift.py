@@ -30,11 +30,14 @@ def to_dict(report: DriftReport) -> dict[str, Any]:
         "current": vars(report.current),
         "tolerance": report.tolerance,
         "level_tolerance": report.level_tolerance,
+        "strict_level": report.strict_level,
         "comparable": report.comparable,
         "drifted": report.drifted,
         "changes": [vars(change) for change in report.changes],
         "reference_ratio": report.reference_ratio,
-        "level": None if overall is None else vars(overall) | {"drifted": overall.drifted},
+        "level": None if overall is None else vars(overall) | {"drifted": report.level_drifted},
+        "machine": None if report.machine is None else vars(report.machine),
+        "beyond": None if report.beyond is None else vars(report.beyond),
         "entries": [
             {
                 "key": entry.key,

@@ -58,7 +58,7 @@ def as_junit(report: DriftReport) -> str:
             message = f"{change.baseline} -> {change.current}: {change.explanation}"
             case("comparable", _xml(change.what), "error", message)
     if report.overall is not None:
-        failed = "failure" if report.overall.drifted else None
+        failed = "failure" if report.level_drifted else None
         case("level", "level", failed, overall_line(report))
     for network in report.networks:
         failed = "failure" if network.change.drifted else None
@@ -147,8 +147,8 @@ def as_annotations(report: DriftReport) -> str:
         lines.append(_command("error", "cannot compare", "\n".join(differences[True])))
     if differences[False]:
         lines.append(_command("notice", "also different", "\n".join(differences[False])))
-    if report.overall is not None and report.overall.drifted:
-        lines.append(_command(*_kind(report.overall, "everything"), overall_line(report)))
+    if report.level_drifted:
+        lines.append(_command(*_kind(report.level, "everything"), overall_line(report)))
     for verdict in (Verdict.SLOWER, Verdict.FASTER):
         if moved := [one for one in report.networks if one.change.verdict is verdict]:
             message = "\n".join(f"{network.name} {ratio_line(network)}" for network in moved)

@@ -26,14 +26,19 @@ def verdict_line(report: DriftReport) -> str:
         more = f", and {len(others)} more" if others else ""
         return f"cannot compare: {reason}{more}"
     parts = []
-    if report.overall.drifted:
-        parts.append(f"everything {report.overall.verdict}")
+    if report.level is not None and report.level_drifted:
+        parts.append(f"everything {report.level.verdict}")
     if networks := sum(network.change.drifted for network in report.networks):
         parts.append(f"{networks} of {count_of(len(report.networks), 'network')}")
     counts = [(len(found), verdict) for verdict in DRIFTED if (found := report.of(verdict))]
     for number, (count, verdict) in enumerate(counts):
         parts.append(f"{count if number else count_of(count, 'op')} {verdict}")
-    return f"drift: {', '.join(parts)}" if parts else "no drift"
+    if parts:
+        return f"drift: {', '.join(parts)}"
+    if report.machine is not None and report.level is report.beyond and report.overall.drifted:
+        change = f"{percent(abs(report.overall.ratio - 1))} {report.overall.verdict}"
+        return f"no drift: the machine is {change}, by the reference too"
+    return "no drift"
 
 
 def remarks_on(report: DriftReport) -> list[str]:
@@ -46,10 +51,14 @@ def remarks_on(report: DriftReport) -> list[str]:
             "The overall change cannot be estimated, and is assumed to be none: too few ops are in both "
             "LUTs, and they have no sentinel in common."
         )
-    elif overall.detectable > 1 + report.level_tolerance:
+    elif report.level is not None and report.level.detectable > 1 + report.level_tolerance:
         remarks.append(
-            f"A change of everything is found reliably from {change_of(overall.detectable)} on; a smaller "
-            "one cannot be told from the variation of the machine."
+            f"A change of everything is found reliably from {change_of(report.level.detectable)} on; a "
+            "smaller one cannot be told from the variation of the machine."
+        )
+    if report.machine is None:
+        remarks.append(
+            f"{_no_reference(report)}, so a change of the machine cannot be told from one of the runtime."
         )
     if overall.scale > _RESTLESS_SCALE:
         remarks.append(
@@ -62,10 +71,11 @@ def remarks_on(report: DriftReport) -> list[str]:
             f"{count_of(len(noisy), 'op')} {'is' if len(noisy) == 1 else 'are'} too noisy for a slowdown of "
             f"{_share(report.tolerance)} to be found reliably; the median of them needs {change_of(middle)}."
         )
-    if report.reference_ratio is not None and any("timed" in one.name for one in report.networks):
+    if report.machine is not None and report.networks:
+        those = " that both runs timed" if report.strict_level else ""
         remarks.append(
-            f"The reference, which uses no runtime, changed by {change_of(report.reference_ratio)}; "
-            "this is divided out of the change of the networks that both runs timed."
+            f"The reference, which uses no runtime, changed by {change_of(report.machine.ratio)}; "
+            f"this is divided out of the change of the networks{those}."
         )
     if new := len(report.of(Verdict.NEW)):
         remarks.append(
@@ -74,11 +84,27 @@ def remarks_on(report: DriftReport) -> list[str]:
     return remarks
 
 
+def _no_reference(report: DriftReport) -> str:
+    """Which LUT lacks a reference, if not both have one, but others."""
+    named = {"baseline": report.baseline.reference, "current": report.current.reference}
+    lacking = [name for name, reference in named.items() if reference is None]
+    if len(lacking) == 1:
+        return f"The {lacking[0]} LUT has no reference"
+    return "Neither LUT has a reference" if lacking else "The LUTs have different references"
+
+
 def overall_line(report: DriftReport) -> str:
-    """The overall change of comparable LUTs, in one line."""
-    overall = report.overall
+    """The overall change of comparable LUTs, and what of it is the machine's, in one line."""
+    overall, machine, beyond = report.overall, report.machine, report.beyond
     assert overall is not None
-    return f"{change_of(overall.ratio)} {bounds(overall)}: {finding(overall)}"
+    raw = f"{change_of(overall.ratio)} {bounds(overall)}"
+    if machine is None or beyond is None:
+        return f"{raw}: {finding(overall)}"
+    explained = f"the machine, by the reference, {change_of(machine.ratio)} {bounds(machine)}"
+    if report.strict_level:
+        return f"{raw}: {finding(overall)}; {explained}"
+    left = f"beyond it {change_of(beyond.ratio)} {bounds(beyond)}"
+    return f"{raw}; {explained}; {left}: {finding(beyond)}"
 
 
 def finding(ratio: Ratio) -> str:
@@ -189,9 +215,15 @@ def as_text(report: DriftReport) -> str:
             lines += ["", f"{count_of(len(missing), 'op')} missing from the current LUT:"]
             lines += [f"  {name}" for name in named(missing)]
         if report.networks:
-            lines += ["", "Networks, including the overall change:"]
+            lines += ["", f"Networks, including the overall change{_left(report)}:"]
             lines += _table(NETWORK_COLUMNS, network_rows(report))
     return "\n".join([*lines, "", verdict_line(report)])
+
+
+def _left(report: DriftReport) -> str:
+    """What the changes of networks do not include."""
+    explained = report.machine is not None and not report.strict_level
+    return " beyond the machine's" if explained else ""
 
 
 def _wrapped(text: str, *, indent: int = 0, hang: int = 0) -> list[str]:

@@ -79,6 +79,7 @@ class ComparedLut(Record):
     created: str
     entries: int
     content_sha256: str
+    reference: str | None
 
 
 class ChangedCircumstance(Record):
@@ -103,7 +104,7 @@ class MeasuredRatio(Record):
 
 
 class ComparedLevel(MeasuredRatio):
-    """The overall change: what is common to all ops."""
+    """The overall change: what is common to all ops, whatever its cause; `drifted`: whether it counts."""
 
     source: Literal["entries", "sentinel", "nothing"]
     scale: float
@@ -120,7 +121,7 @@ class ComparedEntry(MeasuredRatio):
 
 
 class ComparedNetwork(MeasuredRatio):
-    """One network, including the overall change; milliseconds."""
+    """One network, including the overall change beyond the machine's; milliseconds."""
 
     name: str
     baseline_ms: float
@@ -134,11 +135,14 @@ class DriftReportOutput(Record):
     current: ComparedLut
     tolerance: float
     level_tolerance: float
+    strict_level: bool
     comparable: bool
     drifted: bool
     changes: list[ChangedCircumstance]
     reference_ratio: float | None
     level: ComparedLevel | None
+    machine: MeasuredRatio | None
+    beyond: MeasuredRatio | None
     entries: list[ComparedEntry]
     networks: list[ComparedNetwork]
     slower: list[str]

@@ -14,7 +14,7 @@ import pytest
 
 from latbench import Lut
 from latbench.errors import DeviceUnavailable, LatbenchError, OutputFailed
-from latbench.lut import Entry
+from latbench.lut import Entry, Reference
 from latbench.target import Runtime
 from tests.cli.conftest import Run
 
@@ -228,6 +228,43 @@ def test_a_part_of_a_lut_is_measured_again(run: Run, lut_path: Path, tmp_path: P
     assert set(Lut.load(built).entries) == set(baseline.entries)
 
 
+@pytest.fixture
+def slow_moment(precise: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The LUT with a reference, and one in which everything took 10 % longer, the reference too."""
+    paths = tmp_path / "then.json", tmp_path / "now.json"
+    lut = Lut.load(precise)
+    for path, slowdown in zip(paths, (1.0, 1.1), strict=True):
+        ms = 10.0 * slowdown
+        reference = Reference(workload="products", ms=ms, ci95=(ms, ms), visits=30)
+        entries = {key: exact(entry, slowdown * entry.ms) for key, entry in lut.entries.items()}
+        lut.model_copy(update={"entries": entries, "reference": reference}).save(path)
+    return paths
+
+
+def test_a_slow_moment_is_no_drift_unless_the_level_is_strict(
+    ask: Run, slow_moment: tuple[Path, Path]
+) -> None:
+    words = ("drift", *map(str, slow_moment))
+    done = ask(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == (
+        "no drift: the machine is 10.0% slower, by the reference too"
+    )
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    data = json.loads(ask(*words, "--json").stdout)
+    assert data["machine"]["ratio"] == pytest.approx(1.1)
+    assert data["beyond"]["ratio"] == pytest.approx(1.0, abs=1e-6)
+    assert (data["drifted"], data["level"]["drifted"], data["strict_level"]) == (False,) * 3
+    strict = ask(*words, "--strict-level")
+    assert strict.returncode == 1
+    assert strict.stdout.splitlines()[-1].startswith("drift: everything slower")
+    for form in ("junit", "github"):
+        told = ("<failure", "::error")
+        assert not any(word in ask(*words, "--format", form).stdout for word in told)
+        said = ask(*words, "--format", form, "--strict-level").stdout
+        assert any(word in said for word in told)
+
+
 # Exit code 1 is drift, and nothing else
 
 
@@ -371,6 +408,13 @@ def test_the_action_only_tells_of_drift_if_it_shall_not_fail(
     lenient = step(precise, slowed[0], TOLERANCE="60%")
     assert lenient.code == 0
     assert "no drift" in lenient.log
+
+
+def test_the_action_lets_the_machine_count_on_request(
+    step: Callable[..., Step], slow_moment: tuple[Path, Path]
+) -> None:
+    assert step(*slow_moment).outputs == {"exit-code": "0", "drifted": "false"}
+    assert step(*slow_moment, STRICT_LEVEL="true").code == 1
 
 
 def test_the_action_fails_where_nothing_can_be_compared(

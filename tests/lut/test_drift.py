@@ -21,11 +21,12 @@ from latbench.lut.drift import MIN_OPS, NETWORKS, DriftReport, NetworkDrift, com
 from latbench.lut.flags import traffic_of
 from latbench.lut.ratios import Noise, Verdict
 from latbench.lut.schema import TimedNetwork
-from latbench.report.drift_text import change_of, remarks_on
+from latbench.report.drift_text import change_of, remarks_on, verdict_line
 from latbench.space.architecture import Architecture
 from latbench.space.boundaries import Boundary
 from latbench.space.design import calibration_architectures
 from latbench.target import Precision, Runtime, Target
+from latbench.wording import percent
 from tests.lut.test_lut import SPACE, make_lut
 
 KEYS = tuple(op.key for op in SPACE.unique_ops)
@@ -522,6 +523,94 @@ def test_the_uncertainty_of_the_reference_counts(architectures: list[Architectur
     # 1 % of 40: three or more have a probability of 0.7 %.
     assert sum(report.drifted for report in reports) <= 2
     assert all(network(report, "12 timed").change.detectable > 1.1 for report in reports)
+
+
+# What the reference explains is the machine's
+
+
+def pair_on(
+    rng: np.random.Generator, networks: Sequence[Architecture], *, machine: float, runtime: float
+) -> tuple[Lut, Lut]:
+    """Two LUTs: the machine became slower by one factor, and the runtime by another."""
+    level = machine * runtime
+    before = calibrated(draw(rng, reference=reference(10.0)), networks)
+    after = draw(rng, level=level, reference=reference(10.0 * machine))
+    return before, calibrated(after, networks, level)
+
+
+@pytest.mark.parametrize("machine", [0.8, 0.96, 1.043, 1.15, 1.5])
+def test_what_the_reference_explains_is_the_machines_and_no_drift(
+    machine: float, architectures: list[Architecture]
+) -> None:
+    pair = pair_on(np.random.default_rng(50), architectures, machine=machine, runtime=1.0)
+    report = compare(*pair)
+    assert not report.drifted
+    assert report.machine is not None
+    assert report.overall is not None
+    assert report.machine.ratio == pytest.approx(machine, rel=0.001)
+    assert report.overall.ratio == pytest.approx(machine, rel=0.005)
+    assert report.beyond is not None
+    assert report.beyond.ratio == pytest.approx(1.0, abs=0.005)
+    for one in report.networks:
+        assert one.change.ratio == pytest.approx(1.0, abs=0.01)
+        assert one.current_ms / one.baseline_ms == pytest.approx(machine, rel=0.01)
+    if abs(math.log(machine)) > 0.1:
+        word = "slower" if machine > 1 else "faster"
+        assert f"the machine is {percent(abs(machine - 1))[:2]}" in verdict_line(report)
+        assert f" {word}, by the reference too" in verdict_line(report)
+
+
+def test_with_strict_level_it_is_drift_as_it_would_be_without_a_reference(
+    architectures: list[Architecture],
+) -> None:
+    before, after = pair_on(np.random.default_rng(51), architectures, machine=1.1, runtime=1.0)
+    assert not compare(before, after).drifted
+    strict = compare(before, after, strict_level=True)
+    assert strict.drifted
+    assert strict.level_drifted
+    assert verdict_line(strict).startswith("drift: everything slower")
+    alone = (lut.model_copy(update={"reference": None}) for lut in (before, after))
+    assert compare(*alone).level_drifted
+
+
+@pytest.mark.parametrize("machine", [0.9, 1.0, 1.1])
+@pytest.mark.parametrize(
+    ("runtime", "verdict"), [(1.1, Verdict.SLOWER), (0.9, Verdict.FASTER), (1.0, Verdict.SAME)]
+)
+def test_what_only_the_ops_and_networks_show_is_drift(
+    machine: float, runtime: float, verdict: Verdict, architectures: list[Architecture]
+) -> None:
+    rng = np.random.default_rng(52)
+    report = compare(*pair_on(rng, architectures, machine=machine, runtime=runtime))
+    assert report.beyond is not None
+    assert report.beyond.verdict is verdict
+    assert report.beyond.ratio == pytest.approx(runtime, rel=0.006)
+    assert report.drifted == (verdict is not Verdict.SAME)
+
+
+def test_a_reference_that_changed_alone_is_drift_too(architectures: list[Architecture]) -> None:
+    """The machine is slower and the runtime is not: it must have become faster."""
+    rng = np.random.default_rng(53)
+    report = compare(*pair_on(rng, architectures, machine=1.2, runtime=1 / 1.2))
+    assert report.beyond is not None
+    assert report.beyond.verdict is Verdict.FASTER
+
+
+def test_a_report_says_if_nothing_tells_the_machine_from_the_runtime() -> None:
+    rng = np.random.default_rng(54)
+    known, other = reference(10.0), reference(10.0, "another")
+    said = "a change of the machine cannot be told from one of the runtime"
+    for before, after, who in (
+        (None, None, "Neither LUT has a reference"),
+        (known, None, "The current LUT has no reference"),
+        (None, known, "The baseline LUT has no reference"),
+        (known, other, "The LUTs have different references"),
+    ):
+        report = compare(draw(rng, reference=before), draw(rng, reference=after))
+        assert (report.machine, report.beyond) == (None, None)
+        assert f"{who}, so {said}." in remarks_on(report)
+    both = compare(draw(rng, reference=known), draw(rng, reference=known))
+    assert not any(said in remark for remark in remarks_on(both))
 
 
 @pytest.mark.parametrize("correction", ["none", "learnt"])

@@ -14,9 +14,14 @@ fi
 complaints=$(mktemp)
 trap 'rm -f "$complaints"' EXIT
 
+strict=()
+if [[ "${STRICT_LEVEL:-false}" == true ]]; then
+  strict=(--strict-level)
+fi
+
 drift() {
-  latbench drift --tolerance "$TOLERANCE" --level-tolerance "$LEVEL_TOLERANCE" --format "$1" \
-    -- "$BASELINE" "$CURRENT"
+  latbench drift --tolerance "$TOLERANCE" --level-tolerance "$LEVEL_TOLERANCE" "${strict[@]}" \
+    --format "$1" -- "$BASELINE" "$CURRENT"
 }
 
 code=0
