@@ -62,6 +62,13 @@ _KEEPING_ROLES = (Role.NETWORK, Role.SENTINEL)
 _SENSITIVITY_SD = 0.2
 _SENSITIVITY_BOUNDS = (0.2, 5.0)
 
+#: Two trials of the reference tell its sensitivity if their slowdowns, in logarithms, are this far apart, and
+#: if there are so many such pairs. Over five runs each of ONNX Runtime and LiteRT on a restless Xeon, whole
+#: networks relative to the reference had a standard deviation of 0.59 and 0.83 %, and of 0.35 and 0.71 % with
+#: the reference's own sensitivity.
+_APART = 0.05
+_MIN_PAIRS = 20
+
 #: No trial is repeatable to better than this, relative.
 _MIN_NOISE = 1e-4
 
@@ -155,7 +162,8 @@ def trial_slowdowns(trials: Iterable[Trial]) -> dict[int, float]:
     """The slowdown at each successful trial, by the trial's id, relative to the baseline quarter.
 
     It is the product of the unit's factor and the unit's slowdown at that moment. Tainted trials count. The
-    reference uses no runtime: its neighbours estimate its slowdown, and it does not estimate theirs.
+    reference uses no runtime: its neighbours estimate its slowdown, which counts as far as it is sensitive to
+    it, and it does not estimate theirs.
     """
     timed = [trial for trial in trials if trial.failure is None]
     timed.sort(key=lambda trial: (trial.unit, trial.started, trial.id))
@@ -166,8 +174,10 @@ def trial_slowdowns(trials: Iterable[Trial]) -> dict[int, float]:
     for trial, factor in zip(ordinary, np.exp(sensitivities * logs), strict=True):
         factors[trial.id] *= float(factor)
     references = [trial for trial in timed if trial.role is Role.REFERENCE]
-    for trial, log in zip(references, _interpolated(references, ordinary, logs), strict=True):
-        factors[trial.id] *= math.exp(log)
+    at_references = _interpolated(references, ordinary, logs)
+    sensitivity = _reference_sensitivity(references, at_references, factors)
+    for trial, log in zip(references, at_references, strict=True):
+        factors[trial.id] *= math.exp(sensitivity * log)
     # A unit's baseline may be another state than its sentinel's median. Compare the units once more, by
     # normalised sentinels.
     left = unit_factors(normalised(trial, factors) for trial in timed)
@@ -193,6 +203,28 @@ def _interpolated(
         pairs = list(of_unit)
         known[unit] = [trial.started for trial, _ in pairs], [log for _, log in pairs]
     return [float(np.interp(trial.started, *known[trial.unit])) for trial in references]
+
+
+def _reference_sensitivity(
+    references: Sequence[Trial], logs: Sequence[float], factors: Mapping[int, float]
+) -> float:
+    """How sensitive the reference is to the slowdowns of the runtime's workloads, whose logs are `logs`.
+
+    It is Theil and Sen's slope over the pairs of trials of a unit whose slowdowns differ enough; 1 if there
+    are few such pairs. `factors` are divided out first.
+    """
+    slopes: list[NDArray[np.float64]] = []
+    units = np.array([trial.unit for trial in references])
+    values = np.log([trial.median_ms / factors[trial.id] for trial in references])
+    for unit in set(units.tolist()):
+        x, y = np.array(logs)[units == unit], values[units == unit]
+        first, second = np.triu_indices(x.size, k=1)
+        apart = np.abs(x[second] - x[first]) > _APART
+        slopes.append((y[second] - y[first])[apart] / (x[second] - x[first])[apart])
+    found = np.concatenate([*slopes, np.zeros(0)])
+    if found.size < _MIN_PAIRS:
+        return 1.0
+    return float(np.clip(np.median(found), *_SENSITIVITY_BOUNDS))
 
 
 def _log_slowdowns(

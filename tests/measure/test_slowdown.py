@@ -252,6 +252,28 @@ def test_the_reference_gets_its_neighbours_slowdown_and_estimates_none() -> None
     assert {one.id: factors[one.id] for one in trials} == trial_slowdowns(trials)
 
 
+@pytest.mark.parametrize("shown", [0.5, 1.0, 1.5])
+def test_the_reference_is_normalised_as_far_as_it_is_sensitive(shown: float) -> None:
+    """NumPy and a runtime slow down together, but not alike."""
+    rng, busy = random.Random(5), random.Random(6)
+    slow = [busy.random() < 0.5 for _ in range(200)]
+
+    def speed(now: float) -> float:
+        return 1.4 if slow[int(now / 0.4)] else 1.0
+
+    trials = visits(speed, rounds=24, seed=5)
+    reference = []
+    for number in range(120):
+        started = 0.08 * number + 0.001
+        ms = 5.0 * speed(started) ** shown * rng.normalvariate(1, NOISE)
+        reference.append(trial(number, "reference:numpy", ms, started, role=Role.REFERENCE))
+    factors = trial_slowdowns([*trials, *reference])
+    told = [normalised(one, factors).median_ms for one in reference]
+    # Where the speed changes between a trial's neighbours, it may be either.
+    assert statistics.fmean(abs(ms / 5 - 1) < 0.03 for ms in told) > 0.9
+    assert {one.id: factors[one.id] for one in trials} == trial_slowdowns(trials)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
 def test_results_do_not_depend_on_how_much_of_a_run_is_disturbed(share: float) -> None:
     """A busy process comes and goes; the rest of the time counts."""
