@@ -23,6 +23,7 @@ from latbench.workflows.runs import (
     anchor_slowdowns,
     journals,
     measured,
+    network_key,
     network_workload,
     plan_with_anchors,
     silent,
@@ -85,7 +86,8 @@ def measure_networks(
         DeviceUnavailable, RunnerFailed: also if no network was measured.
     """
     anchors, store = anchors_of(lut), ArtifactStore()
-    predictions = [predict_latency(lut, network) for network in networks]
+    for network in networks:
+        predict_latency(lut, network)  # refuse what the LUT lacks before anything is measured
     with open_target(TargetRequest.repeat(lut.target, unit)) as opened:
         target, workloads = opened.target, []
         for network in networks:
@@ -94,10 +96,29 @@ def measure_networks(
         settings = Settings(ci=ci, budget_s=budget_s)
         plan = plan_with_anchors(workloads, anchors, target, store, settings)
         report = measured(plan, (opened.unit,), journals() / "networks.sqlite", progress)
+    return measured_together(networks, lut, report)
+
+
+def measured_together(networks: Sequence[Architecture], lut: Lut, report: RunReport) -> Together:
+    """What `measure_networks` returns for a run of `networks` and the anchors of `lut`.
+
+    Raises:
+        MissingOps: the LUT lacks ops of one.
+        RunnerFailed: no network was measured.
+        LatbenchError: likewise, or an anchor was not measured.
+    """
+    anchors = anchors_of(lut)
     slowdown = anchor_slowdown(anchors, report)
     outcomes = tuple(
-        _outcome(report, workload.key, str(network), target, predicted=predicted, anchor=slowdown)
-        for workload, network, predicted in zip(workloads, networks, predictions, strict=True)
+        _outcome(
+            report,
+            network_key(network),
+            str(network),
+            report.run.target,
+            predicted=predict_latency(lut, network),
+            anchor=slowdown,
+        )
+        for network in networks
     )
     errors = [outcome for outcome in outcomes if isinstance(outcome, LatbenchError)]
     if errors and len(errors) == len(outcomes):

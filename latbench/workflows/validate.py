@@ -1,6 +1,7 @@
 """Compare a LUT's predictions with measured networks that it was not built from: `latbench validate`."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latbench.device.registry import ANY_UNIT, UnitSelector
@@ -12,7 +13,7 @@ from latbench.measure import RunReport
 from latbench.space import Architecture
 from latbench.space.design import varied_architectures
 from latbench.wording import count_of, percent
-from latbench.workflows.networks import measure_networks
+from latbench.workflows.networks import Together, measure_networks
 from latbench.workflows.runs import Progress, silent
 
 #: The largest drift of the sentinel, relative, before the figures are doubted. In our own runs a drift of 1.1
@@ -97,11 +98,21 @@ def validate(
         )
     others = _others(lut, networks, seed)
     timed = measure_networks(others, lut, unit=unit, ci=ci, budget_s=budget_s, progress=progress)
+    return validation_of(lut, others, timed)
+
+
+def validation_of(lut: Lut, networks: Sequence[Architecture], timed: Together) -> Validation:
+    """Compare the predictions of `lut` for `networks` with their measurements, `timed` together.
+
+    Raises:
+        MissingOps: the LUT lacks ops.
+        LatbenchError: networks have tainted trials only, or were not measured.
+    """
     _require_trusted(timed.report)
     slowdown = statistics.median(timed.slowdowns)
     validated = tuple(
         Validated(one.name, predict_latency(lut, network), one.ms / slowdown)
-        for network, one in zip(others, timed.measurements, strict=True)
+        for network, one in zip(networks, timed.measurements, strict=True)
     )
     figures = figures_of(validated, drift=timed.report.drift or 0.0, level=slowdown - 1)
     return Validation(lut, validated, figures, timed.slowdowns, timed.report)
