@@ -77,7 +77,10 @@ class Ledger:
         self._medians: dict[int, float] = {}  # by trial, milliseconds
         self._rounds: set[tuple[str, int]] = set()
         self._visits: Counter[tuple[str, str]] = Counter()  # by workload and unit
-        self._half_widths: dict[str, float] = {}  # dropped whenever a workload's trials change
+        # What follows from a workload's trials and the slowdowns; dropped whenever either changes.
+        self._half_widths: dict[str, float] = {}
+        self._statuses: dict[str, ConvergenceStatus] = {}
+        self._visits_left: dict[str, int] = {}
         self._slowdowns = Slowdowns()
         self._estimated_at = 0, 0  # the number of trials, and the round
         self._tainted_since = False
@@ -96,7 +99,7 @@ class Ledger:
             self._medians[trial.id] = trial.median_ms
             if trial.role is Role.SENTINEL:
                 self._sentinel.setdefault(trial.unit, []).append(trial.median_ms)
-        self._half_widths.pop(trial.workload, None)
+        self._drop(trial.workload)
 
     def taint(self, trials: Collection[int], reason: str) -> None:
         """Taint `trials` (ids)."""
@@ -106,7 +109,12 @@ class Ledger:
                 trial = by_id[number]
                 taint = reason if trial.taint is None else f"{trial.taint}; {reason}"
                 by_id[number] = replace(trial, taint=taint)
-                self._half_widths.pop(key, None)
+                self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        """Forget what followed from the trials of a workload."""
+        for kept in (self._half_widths, self._statuses, self._visits_left):
+            kept.pop(key, None)
 
     @property
     def slowdowns(self) -> Slowdowns:
@@ -120,7 +128,8 @@ class Ledger:
             return
         self._estimated_at, self._tainted_since = (len(self._medians), self.last_round), False
         self._slowdowns = Slowdowns.of(self.trials())
-        self._half_widths.clear()
+        for kept in (self._half_widths, self._statuses, self._visits_left):
+            kept.clear()
 
     def _estimate_if_due(self) -> None:
         """Estimate the slowdowns again if there are enough new trials."""
@@ -181,6 +190,12 @@ class Ledger:
 
     def status(self, key: str) -> ConvergenceStatus:
         """The convergence status of a workload."""
+        self._estimate_if_due()
+        if key not in self._statuses:
+            self._statuses[key] = self._computed_status(key)
+        return self._statuses[key]
+
+    def _computed_status(self, key: str) -> ConvergenceStatus:
         settings, trials = self._settings, self.trials(key)
         if self.half_width(key) <= settings.ci:
             return ConvergenceStatus.CONVERGED
@@ -204,6 +219,12 @@ class Ledger:
 
     def visits_left(self, key: str) -> int:
         """The expected number of further visits to a workload: intervals narrow as 1 / sqrt(n)."""
+        self._estimate_if_due()
+        if key not in self._visits_left:
+            self._visits_left[key] = self._computed_visits_left(key)
+        return self._visits_left[key]
+
+    def _computed_visits_left(self, key: str) -> int:
         if self.status(key) is not ConvergenceStatus.PENDING:
             return 0
         settings, trials = self._settings, self.trials(key)

@@ -52,6 +52,28 @@ def test_intervals_are_those_of_normalised_trials() -> None:
     assert list(ledger.statuses().values()).count(ConvergenceStatus.CONVERGED) > 10
 
 
+def test_a_ledger_that_is_asked_all_the_while_says_what_a_new_one_says() -> None:
+    plan = fixed_plan(16, ci=0.002)
+    trials = trials_of(plan, 12, alternating=True)
+    asked = Ledger(plan, [])
+    for trial in trials:
+        asked.add(trial)
+        if trial.id % 8 == 0:
+            asked.taint([trial.id - 3], "waiting: others had the core")
+        for workload in plan.workloads:
+            asked.visits_left(workload.key)
+    asked.estimate_slowdowns()
+    new = Ledger(plan, asked.trials())
+    new.estimate_slowdowns()
+    keys = [workload.key for workload in plan.workloads]
+    assert set(asked.statuses().values()) >= {
+        ConvergenceStatus.CONVERGED,
+        ConvergenceStatus.PENDING,
+    }
+    assert asked.statuses() == new.statuses()
+    assert [asked.visits_left(key) for key in keys] == [new.visits_left(key) for key in keys]
+
+
 def test_a_visit_that_is_given_back_is_the_next() -> None:
     plan = fixed_plan(4)
     scheduler = Scheduler(plan, Ledger(plan, []))
