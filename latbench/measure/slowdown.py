@@ -27,7 +27,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +179,8 @@ def trial_slowdowns(trials: Iterable[Trial]) -> dict[int, float]:
         factors[trial.id] *= math.exp(sensitivity * log)
     # A unit's baseline may be another state than its sentinel's median. Compare the units once more, by
     # normalised sentinels.
-    left = unit_factors(normalised(trial, factors) for trial in timed)
+    sentinels = [trial for trial in timed if trial.role is Role.SENTINEL]
+    left = unit_factors(normalised(trial, factors) for trial in sentinels)
     return {trial.id: factors[trial.id] * left.get(trial.unit, 1.0) for trial in timed}
 
 
@@ -196,13 +196,16 @@ def _interpolated(
     references: Sequence[Trial], ordinary: Sequence[Trial], logs: NDArray[np.float64]
 ) -> list[float]:
     """The log slowdown at each reference trial, linear in time between the ordinary trials of its unit."""
-    known: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([0.0], [0.0]))
-    for unit, of_unit in groupby(
-        zip(ordinary, logs.tolist(), strict=True), lambda pair: pair[0].unit
-    ):
-        pairs = list(of_unit)
-        known[unit] = [trial.started for trial, _ in pairs], [log for _, log in pairs]
-    return [float(np.interp(trial.started, *known[trial.unit])) for trial in references]
+    found = np.zeros(len(references))
+    for unit in {trial.unit for trial in references}:
+        own = [number for number, trial in enumerate(references) if trial.unit == unit]
+        known = [number for number, trial in enumerate(ordinary) if trial.unit == unit]
+        if known:
+            times = [ordinary[number].started for number in known]
+            found[own] = np.interp(
+                [references[number].started for number in own], times, logs[known]
+            )
+    return found.tolist()
 
 
 def _reference_sensitivity(
@@ -237,24 +240,23 @@ def _log_slowdowns(
     if not trials:
         return np.zeros(0), np.zeros(0)
     values = np.log([trial.median_ms / factors[trial.id] for trial in trials])
-    workloads = _groups([trial.workload for trial in trials])
-    units = _groups([trial.unit for trial in trials])
-    roles = _groups([trial.role for trial in trials])
+    workloads = _codes([trial.workload for trial in trials])
+    units = _codes([trial.unit for trial in trials])
+    roles = _codes([trial.role for trial in trials])
     trusted = np.array([trial.taint is None for trial in trials])
-    neighbours, weights = _neighbours(trials, workloads)
+    neighbours, weights = _neighbours(trials, workloads, units)
     known = (weights > 0).sum(axis=1) >= _MIN_NEIGHBOURS
     logs, sensitivities = np.zeros(values.size), np.ones(values.size)
     for iteration in range(_ITERATIONS):
-        deviations = values.copy()
-        for group in workloads:
-            deviations[group] -= np.median((values - sensitivities * logs)[group])
+        deviations = values - _medians(values - sensitivities * logs, workloads)[workloads]
         if iteration > 1:
             sensitivities = _sensitivities(deviations, logs, sensitivities, known, workloads, roles)
         estimates = (deviations / sensitivities)[neighbours]
         # The error of a neighbour's estimate is inversely proportional to its sensitivity.
         medians = _weighted_medians(estimates, weights * sensitivities[neighbours])
         logs = np.where(known, medians, 0.0)
-        for group in units:
+        for unit in range(int(units.max()) + 1):
+            group = np.flatnonzero(units == unit)
             inside, outside = group[known[group]], group[~known[group]]
             if inside.size:
                 baseline = inside[trusted[inside]] if trusted[inside].any() else inside
@@ -268,48 +270,54 @@ def _sensitivities(
     logs: NDArray[np.float64],
     before: NDArray[np.float64],
     known: NDArray[np.bool_],
-    workloads: Sequence[NDArray[np.intp]],
-    roles: Sequence[NDArray[np.intp]],
+    workloads: NDArray[np.intp],
+    roles: NDArray[np.intp],
 ) -> NDArray[np.float64]:
     """For each trial, the sensitivity of its workload, scaled so that the median workload has 1.
 
     Only trials whose slowdown is `known` count. Noise is estimated per role, since whole networks have
     more of it than ops.
     """
+
+    def sums(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over the trials of each workload."""
+        return np.bincount(workloads, terms).astype(np.float64)
+
     residuals = np.abs(deviations - before * logs)
-    noise = np.empty_like(residuals)
-    for group in roles:
-        noise[group] = max(_MIN_NOISE, MAD_TO_SIGMA * float(np.median(residuals[group])))
-    weights = known * np.minimum(1.0, _HUBER * noise / np.maximum(residuals, 1e-12))
-    slopes = []
-    for group in workloads:
-        prior = (noise[group[0]] / _SENSITIVITY_SD) ** 2
-        weight = weights[group] / max(weights[group].sum(), 1e-12)
-        x = logs[group] - (weight * logs[group]).sum()
-        y = deviations[group] - (weight * deviations[group]).sum()
-        xy, xx = weights[group] * x * y, weights[group] * x**2
-        slopes.append((xy.sum() + prior) / (xx.sum() + prior))
+    noise = np.maximum(_MIN_NOISE, MAD_TO_SIGMA * _medians(residuals, roles))[roles]
+    weights = np.where(known, np.minimum(1.0, _HUBER * noise / np.maximum(residuals, 1e-12)), 0.0)
+    shares = weights / np.maximum(sums(weights), 1e-12)[workloads]
+    x = logs - sums(shares * logs)[workloads]
+    y = deviations - sums(shares * deviations)[workloads]
+    prior = np.empty(int(workloads.max()) + 1)
+    prior[workloads] = (noise / _SENSITIVITY_SD) ** 2
+    slopes = (sums(weights * x * y) + prior) / (sums(weights * x**2) + prior)
     bounded = np.clip(slopes, *_SENSITIVITY_BOUNDS)
-    sensitivities = np.empty_like(before)
-    for group, slope in zip(workloads, bounded / np.median(bounded), strict=True):
-        sensitivities[group] = slope
+    sensitivities: NDArray[np.float64] = (bounded / np.median(bounded))[workloads]
     return sensitivities
 
 
-def _groups(names: Sequence[str]) -> list[NDArray[np.intp]]:
-    """The indices of each distinct name."""
-    codes = np.unique(names, return_inverse=True)[1]
-    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+def _codes(names: Sequence[str]) -> NDArray[np.intp]:
+    """The number of each name among the distinct ones."""
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names], np.intp)
+
+
+def _medians(values: NDArray[np.float64], codes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The median of the values of each code; the codes are 0, 1, and so on, none left out."""
+    ordered = values[np.lexsort((values, codes))]
+    counts = np.bincount(codes)
+    first = np.cumsum(counts) - counts
+    medians: NDArray[np.float64] = (
+        ordered[first + (counts - 1) // 2] + ordered[first + counts // 2]
+    ) / 2
+    return medians
 
 
 def _neighbours(
-    trials: Sequence[Trial], workloads: Sequence[NDArray[np.intp]]
+    trials: Sequence[Trial], workload: NDArray[np.intp], unit: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The indices of each trial's neighbours, and their weights: 0 for those that do not count."""
-    workload = np.empty(len(trials), np.intp)
-    for number, group in enumerate(workloads):
-        workload[group] = number
-    unit = np.unique([trial.unit for trial in trials], return_inverse=True)[1]
     times = np.array([trial.started for trial in trials])
     steps = np.array([step for step in range(-_NEIGHBOURS, _NEIGHBOURS + 1) if step])
     indices = np.arange(len(trials))[:, None] + steps
