@@ -65,8 +65,9 @@ from latbench.workflows.validate import validate, validation_of
 _VECTORS = re.compile(r"avx\w*|amx\w*|asimd\w*|sve\w*|neon")
 
 
-def main() -> None:
-    options = parsed(sys.argv[1:])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the bench with these arguments, by default those of the command line."""
+    options = parsed(sys.argv[1:] if arguments is None else arguments)
     folder = options.journals.resolve()
     os.environ["LATBENCH_HOME"] = str(folder / "home")
     space = SearchSpace.named(options.space, input_size=options.input, width=options.width)
@@ -186,10 +187,11 @@ def targets_of(options: argparse.Namespace) -> list[BenchTarget]:
 
 
 class Note(Record):
-    """The note of a finished session: what it was, and in which run of the home's journal it is.
+    """The note of a finished session: what it was.
 
-    `run` is that of a validation; None for a profile, which has a journal of its own, and for a refused
-    validation, whose error is `refused`.
+    `run` is that of a validation in the home's journal; a profile has a journal of its own. `failed` says why
+    a validation could not even be measured. One that was measured and then refused has a run, like others,
+    and is judged again whenever the journals are evaluated.
     """
 
     runtime: Runtime
@@ -199,8 +201,7 @@ class Note(Record):
     session: Session
     seed: Count = 0
     run: Count | None = None
-    networks: tuple[tuple[str, Count], ...] = ()
-    refused: str | None = None
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -253,30 +254,24 @@ class Step:
 
     def _validate(self, folder: Path, networks: int) -> dict[str, object]:
         seed = 100 * self.profile + self.validation
+        before = last_validation()
         try:
             lut = build_lut(folder / f"profile-{self.profile}.sqlite")
-            done = validate(lut, networks=networks, seed=seed)
+            validate(lut, networks=networks, seed=seed)
         except LatbenchError as error:
-            print(f"  refused: {error.message}")
-            return {"seed": seed, "refused": error.message}
-        validated = {one.name for one in done.networks}
-        timed = timed_networks(done.report.run, lut.search_space)
-        held_out = [network for network in timed if str(network) in validated]
-        return {
-            "seed": seed,
-            "run": done.report.run.id,
-            "networks": tuple((network.notation, network.head) for network in held_out),
-        }
+            print(f"  {error.message}")
+            if last_validation() == before:
+                return {"seed": seed, "failed": error.message}
+        return {"seed": seed, "run": last_validation()}
 
 
-def timed_networks(run: Run, space: SearchSpace) -> list[Architecture]:
-    """The networks of a run, anchors included."""
-    pairs = [
-        key.removeprefix("network:").partition(":")
-        for key, workload in run.workloads.items()
-        if workload.role is Role.NETWORK
-    ]
-    return [Architecture.parse(layers, space, head=int(head)) for head, _, layers in pairs]
+def last_validation() -> int | None:
+    """The last run in the journal of validations."""
+    path = journals() / "networks.sqlite"
+    if not path.exists():
+        return None
+    with Journal(path, readonly=True) as opened:
+        return max((run.id for run in opened.runs()), default=None)
 
 
 def steps(targets: Sequence[BenchTarget], profiles: int, validations: int) -> Iterator[Step]:
@@ -372,11 +367,10 @@ def _lut_figures(journal: Path, note: Note) -> tuple[Lut, LutFigures]:
 def _validation_figures(lut: Lut, note: Note) -> ValidationFigures:
     """The figures of a stored validation, by the present code."""
     if note.run is None:
-        return ValidationFigures(session=note.session, seed=note.seed, refused=note.refused)
-    space = lut.search_space
-    networks = [Architecture.parse(layers, space, head=head) for layers, head in note.networks]
+        return ValidationFigures(session=note.session, seed=note.seed, refused=note.failed)
     with Journal(journals() / "networks.sqlite", readonly=True) as opened:
         report = stored_report(opened, opened.run(note.run))
+    networks = held_out(lut, report.run)
     try:
         done = validation_of(lut, networks, measured_together(networks, lut, report))
     except LatbenchError as error:
@@ -388,6 +382,22 @@ def _validation_figures(lut: Lut, note: Note) -> ValidationFigures:
         tainted=round(100 * report.tainted / report.trials, 2),
         warnings=done.warnings,
     )
+
+
+def held_out(lut: Lut, run: Run) -> list[Architecture]:
+    """The networks of a run that were not timed in the run of `lut`."""
+    known = {one.layers for one in lut.correction.calibration} if lut.correction else set()
+    known |= {lut.sentinel.architecture} if lut.sentinel else set()
+    pairs = [
+        key.removeprefix("network:").partition(":")
+        for key, workload in run.workloads.items()
+        if workload.role is Role.NETWORK
+    ]
+    return [
+        Architecture.parse(layers, lut.search_space, head=int(head))
+        for head, _, layers in pairs
+        if layers not in known
+    ]
 
 
 def stored_report(journal: Journal, run: Run) -> RunReport:
@@ -437,7 +447,7 @@ def this_machine() -> Machine:
         cores=os.cpu_count() or 1,
         caches=_caches(),
         hypervisor=_hypervisor() if "hypervisor" in flags else None,
-        vectors=tuple(sorted(flag for flag in flags if _VECTORS.fullmatch(flag))),
+        vectors=" ".join(sorted(flag for flag in flags if _VECTORS.fullmatch(flag))),
         memory_gib=round(memory / 2**30, 1),
     )
 

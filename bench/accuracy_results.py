@@ -23,13 +23,13 @@ EQUAL_LEVEL = 5.0
 
 
 class Machine(Record):
-    """The machine: its processor and number of cores, caches by level, hypervisor, vector instructions."""
+    """The machine: its processor and number of cores, caches by level, hypervisor, flags of vectors."""
 
     cpu: str
     cores: Count
     caches: dict[str, str] = Field(default_factory=dict)
     hypervisor: str | None = None
-    vectors: tuple[str, ...] = ()
+    vectors: str = ""
     memory_gib: Number | None = None
 
     @property
