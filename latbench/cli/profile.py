@@ -47,7 +47,7 @@ _FRESH = ("--fresh",)
 @click.option(
     "--calibrate",
     type=click.IntRange(0, 200),
-    default=12,
+    default=20,
     show_default=True,
     metavar="N",
     help="Number of whole networks to time for calibration; with 0, ops are timed alone.",
