@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the LUT with these figures in it; can be LUT itself.",
+    help="Write the LUT with these figures in it, and with intervals that follow them; can be LUT itself.",
 )
 @where_options
 @json_option
@@ -134,15 +134,27 @@ def _print(validation: "Validation", out: Path | None) -> None:
         ("coverage", f"{figures.coverage:.0f} % are in their 95 % interval"),
         ("ranks", ranks if figures.networks > 2 else "too few networks"),
         ("slowdown", slowdown_line(1 + figures.level / 100)),
+        ("measured", f"to ±{figures.half_width:.1f} % (median of their own 95 % intervals)"),
         ("drift", f"{figures.drift:.1f} % between the sentinel's visits in this run"),
     ]  # fmt: skip
     if validation.report.tainted:
         facts.append(("tainted", f"{count_of(validation.report.tainted, 'trial')}, repeated"))
     if out is not None:
-        facts.append(("lut", f"{out}, with these figures in it"))
+        facts.append(("lut", f"{out}, with these figures in it; intervals {_change(validation)}"))
     emit_facts(facts)
     for warning in validation.warnings:
         click.echo(f"warning: {warning}. When the device is quiet: {command_again()}", err=True)
+
+
+def _change(validation: "Validation") -> str:
+    """How much wider the intervals of the validated LUT are."""
+    before, after = validation.lut.correction, validation.validated_lut.correction
+    if before is None or after is None:
+        return "as before"
+    ratio = after.interval_factor / before.interval_factor
+    if percent(ratio - 1, 0) == "0%":
+        return "as before"
+    return f"{percent(abs(ratio - 1), 0)} {'wider' if ratio > 1 else 'narrower'}"
 
 
 def _signed(value: float) -> str:

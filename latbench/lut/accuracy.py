@@ -6,18 +6,22 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from latbench.lut.predict import Prediction
+from latbench.lut.schema import Lut
+from latbench.quantiles import student_quantile
 
 
 @dataclass(frozen=True)
 class Validated:
     """One network: its name or notation, the LUT's prediction, and its measurement in milliseconds.
 
-    `measured_ms` is divided by the slowdown since the LUT's run.
+    `measured_ms` is divided by the slowdown since the LUT's run; `half_width` is half the width of its own
+    95 % interval, relative.
     """
 
     name: str
     predicted: Prediction
     measured_ms: float
+    half_width: float = 0.0
 
     @property
     def error(self) -> float:
@@ -37,7 +41,8 @@ class Figures:
     `mape` is the mean absolute error, `bias` the mean error (above 0: predicted too slow), `worst` the
     largest absolute error, `within_N` the share of networks whose error is at most N %, `coverage` the share
     whose measurement lies inside the 95 % interval, `drift` the range of the sentinel during the validation
-    run, and `level` how much slower that run was than the LUT's run.
+    run, `level` how much slower that run was than the LUT's run, and `half_width` half the width of the
+    measurements' own 95 % intervals (median): errors below it may be those of the measurements.
     """
 
     networks: int
@@ -51,6 +56,7 @@ class Figures:
     coverage: float
     drift: float
     level: float
+    half_width: float
     spearman: float
     kendall: float
 
@@ -83,6 +89,32 @@ def figures_of(networks: Sequence[Validated], *, drift: float, level: float) -> 
         coverage=float(100 * np.mean([network.covered for network in networks])),
         drift=100 * drift,
         level=100 * level,
+        half_width=float(100 * np.median([network.half_width for network in networks])),
         spearman=float(spearmanr(predicted, measured).statistic) if ranked else float("nan"),
         kendall=float(kendalltau(predicted, measured).statistic) if ranked else float("nan"),
     )
+
+
+def with_validation(lut: Lut, networks: Sequence[Validated], figures: Figures) -> Lut:
+    """`lut` with the `figures` of a validation, and with intervals that follow the errors of its `networks`.
+
+    The interval factor is the root mean square of standardised errors: of the calibration networks, each left
+    out of the fit, and now of the validated ones too, which are of another run.
+    """
+    correction = lut.correction
+    if correction is not None and len(correction.calibration) > 1:
+        quantile = student_quantile(correction.networks - 2)
+        squares = [
+            (
+                quantile
+                * np.log(one.measured_ms / one.predicted.ms)
+                / np.log(one.predicted.high / one.predicted.ms)
+            )
+            ** 2
+            for one in networks
+        ]
+        count = correction.networks
+        scale = np.sqrt((count + np.sum(squares)) / (count + len(squares)))
+        factor = float(correction.interval_factor * scale)
+        correction = correction.model_copy(update={"interval_factor": factor})
+    return lut.model_copy(update={"validation": figures.to_dict(), "correction": correction})

@@ -1,7 +1,7 @@
 """Time one model file or architecture on a target: `latbench measure`."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -11,15 +11,15 @@ from latbench.export import ArtifactStore, export_architecture
 from latbench.export.metadata import read_metadata
 from latbench.files import sha256_of
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
-from latbench.lut.anchor import anchors_of
+from latbench.lut.anchor import DeviceState, anchors_of
 from latbench.measure import Result, Role, Settings, Workload
 from latbench.runtime.registry import descriptor, runtime_of
-from latbench.space import Architecture, parse_key
+from latbench.space import Architecture, OpSpec, parse_key
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.delegation import Delegation, require_delegations
 from latbench.workflows.runs import (
     Progress,
-    anchor_slowdown,
+    device_state,
     journals,
     measured,
     plan_with_anchors,
@@ -58,6 +58,11 @@ class Measurement:
     def slowdown(self) -> float:
         """The device's slowdown relative to the LUT's run; 1 if it is unknown."""
         return self.anchor or 1.0
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the 95 % interval, relative to the median."""
+        return (self.ci95[1] - self.ci95[0]) / (2 * self.ms)
 
     @classmethod
     def of(cls, name: str, target: Target, result: Result, **others: Any) -> "Measurement":
@@ -117,12 +122,14 @@ def measure_latency(
             progress=progress,
         )
         report = measured(plan, (opened.unit,), journals() / "measure.sqlite", progress)
+    ops = _ops_of(model, file)
+    state = None if lut is None else device_state(lut, anchors, report)
     return Measurement.of(
         workload.key,
         opened.target,
         report.result(workload.key),
-        predicted=None if lut is None else _prediction(lut, model, file),
-        anchor=anchor_slowdown(anchors, report),
+        predicted=None if lut is None else _prediction(lut, model, ops),
+        anchor=None if state is None else _slowdown(state, ops),
         delegated=delegated,
     )
 
@@ -196,12 +203,24 @@ def _workload(
     return Workload(str(architecture), Role.NETWORK, made.path, made.sha256)
 
 
-def _prediction(lut: Lut, model: Path | Architecture, file: _ModelFile | None) -> Prediction | None:
-    """The LUT's prediction for an architecture, or for a model file whose metadata names its ops."""
+def _ops_of(model: Path | Architecture, file: _ModelFile | None) -> tuple[OpSpec, ...]:
+    """The ops of an architecture, or of a model file whose metadata names them; otherwise none."""
+    if isinstance(model, Architecture):
+        return model.ops
+    return () if file is None else tuple(map(parse_key, file.metadata.get("ops", ())))
+
+
+def _prediction(lut: Lut, model: Path | Architecture, ops: Sequence[OpSpec]) -> Prediction | None:
+    """The LUT's prediction for a model of `ops`; None if they are unknown."""
     if isinstance(model, Architecture):
         return predict_latency(lut, model)
-    keys = () if file is None else file.metadata.get("ops", ())
-    return predict_ops(lut, [parse_key(key) for key in keys], "this model") if keys else None
+    return predict_ops(lut, ops, "this model") if ops else None
+
+
+def _slowdown(state: DeviceState, ops: Sequence[OpSpec]) -> float:
+    """The slowdown of a model of `ops`; that of a typical network if they are unknown or not in the LUT."""
+    known = bool(ops) and all(op in state.lut for op in ops)
+    return state.slowdown_of(ops) if known else state.slowdown
 
 
 def _hash_of(path: Path) -> str:

@@ -12,15 +12,14 @@ from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import LatbenchError
 from latbench.export import ArtifactStore
 from latbench.lut import Lut, predict_latency
-from latbench.lut.anchor import anchors_of
+from latbench.lut.anchor import DeviceState, anchors_of
 from latbench.measure import RunReport, Settings
 from latbench.space import Architecture
 from latbench.target import Target
 from latbench.workflows.measure import Measurement
 from latbench.workflows.runs import (
     Progress,
-    anchor_slowdown,
-    anchor_slowdowns,
+    device_state,
     journals,
     measured,
     network_key,
@@ -36,14 +35,13 @@ class Together:
     """The latencies of networks that were timed in the same rounds.
 
     Attributes:
-        outcomes: for each network its measurement, or the error why it has none. All share one slowdown.
-        slowdowns: the slowdown of each anchor relative to the LUT's run (above 1 is slower); empty if the
-            LUT has no sentinel.
+        outcomes: for each network its measurement, or the error why it has none.
+        state: the device's state relative to the LUT's run; None if the LUT has no sentinel.
         report: the outcome of the run.
     """
 
     outcomes: tuple[Measurement | LatbenchError, ...]
-    slowdowns: tuple[float, ...]
+    state: DeviceState | None
     report: RunReport
 
     @property
@@ -72,8 +70,8 @@ def measure_networks(
 ) -> Together:
     """Time `networks`, with untrained weights, in the same rounds on the target of `lut`.
 
-    Anchors, networks that the LUT was built from, are timed in these rounds too; they give the device's
-    current slowdown (`latbench.lut.anchor`).
+    Anchors, networks that the LUT was built from, are timed in these rounds too; they show the device's
+    current state (`latbench.lut.anchor`).
 
     Args:
         networks: different ones of the LUT's space.
@@ -107,8 +105,7 @@ def measured_together(networks: Sequence[Architecture], lut: Lut, report: RunRep
         RunnerFailed: no network was measured.
         LatbenchError: likewise, or an anchor was not measured.
     """
-    anchors = anchors_of(lut)
-    slowdown = anchor_slowdown(anchors, report)
+    state = device_state(lut, anchors_of(lut), report)
     outcomes = tuple(
         _outcome(
             report,
@@ -116,14 +113,14 @@ def measured_together(networks: Sequence[Architecture], lut: Lut, report: RunRep
             str(network),
             report.run.target,
             predicted=predict_latency(lut, network),
-            anchor=slowdown,
+            anchor=None if state is None else state.slowdown_of(network.ops),
         )
         for network in networks
     )
     errors = [outcome for outcome in outcomes if isinstance(outcome, LatbenchError)]
     if errors and len(errors) == len(outcomes):
         raise errors[0]
-    return Together(outcomes, anchor_slowdowns(anchors, report), report)
+    return Together(outcomes, state, report)
 
 
 def _outcome(

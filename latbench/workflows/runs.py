@@ -1,7 +1,6 @@
 """What all workflows that measure share: plans of exported models, their runs, and the places of journals."""
 
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from latbench.device.catalogue import CatalogueDevice
 from latbench.errors import LatbenchError
 from latbench.export import ArtifactStore, export_architecture, export_ops
 from latbench.files import home
-from latbench.lut.anchor import Anchor, slowdowns_of
+from latbench.lut import Lut
+from latbench.lut.anchor import Anchor, DeviceState, state_of
 from latbench.measure import (
     Journal,
     Plan,
@@ -153,20 +153,21 @@ def measured(
         return measure_fleet(plan, units, opened, progress=report, note=note, fresh=fresh)
 
 
-def anchor_slowdowns(anchors: Sequence[Anchor], report: RunReport) -> tuple[float, ...]:
-    """The latency of each anchor in a run over that in the run of its LUT.
+def device_state(lut: Lut, anchors: Sequence[Anchor], report: RunReport) -> DeviceState | None:
+    """The state of the device in a run that timed `anchors` of `lut`; None without anchors.
+
+    Anchors with tainted trials only do not count, unless there are no others.
 
     Raises:
         LatbenchError: one was not measured.
     """
+    if not anchors:
+        return None
     keys = [network_key(anchor.architecture) for anchor in anchors]
-    return slowdowns_of(anchors, [report.result(key).ms for key in keys])
-
-
-def anchor_slowdown(anchors: Sequence[Anchor], report: RunReport) -> float | None:
-    """The median of `anchor_slowdowns`, or None without anchors."""
-    slowdowns = anchor_slowdowns(anchors, report)
-    return statistics.median(slowdowns) if slowdowns else None
+    results = [report.result(key) for key in keys]
+    pairs = list(zip(anchors, results, strict=True))
+    trusted = [(anchor, result) for anchor, result in pairs if not result.distrusted] or pairs
+    return state_of(lut, [anchor for anchor, _ in trusted], [result.ms for _, result in trusted])
 
 
 def journals() -> Path:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from latbench.space.design import varied_architectures
 from latbench.target import Target
 from latbench.workflows.measure import Measurement
 from latbench.workflows.networks import measure_networks
+from latbench.workflows.profile import CALIBRATE
 from latbench.workflows.runs import network_workload
 from tests.cli.conftest import Run, when_quiet
 
@@ -36,7 +36,7 @@ def test_validate_times_other_networks(run: Run, lut_path: Path, tmp_path: Path)
     assert figures["networks"] == len(figures["each"]) == 4
     learnt = Lut.load(lut_path).correction
     assert learnt is not None
-    assert learnt.networks == 12
+    assert learnt.networks == CALIBRATE
     assert not {one["layers"] for one in figures["each"]} & {
         one.layers for one in learnt.calibration
     }
@@ -64,13 +64,15 @@ def test_networks_share_rounds_and_a_slowdown(lut_path: Path) -> None:
     networks = [others[0], own, others[1]]
     timed = measure_networks(networks, lut, ci=0.5, budget_s=20)
     assert [one.name for one in timed.measurements] == [str(one) for one in networks]
-    assert len(timed.slowdowns) == len(anchors_of(lut))
-    assert {one.anchor for one in timed.measurements} == {statistics.median(timed.slowdowns)}
+    assert timed.state is not None
+    assert len(timed.state.slowdowns) == len(anchors_of(lut))
+    for one, network in zip(timed.measurements, networks, strict=True):
+        assert one.anchor == timed.state.slowdown_of(network.ops)
     for one, network in zip(timed.measurements, networks, strict=True):
         assert one.ci95[0] <= one.ms <= one.ci95[1]
         assert one.predicted == predict_latency(lut, network)
     # It was timed once, as an anchor and as a network.
-    assert timed.measurements[1].ms / anchors_of(lut)[1].ms == timed.slowdowns[1]
+    assert timed.measurements[1].ms / anchors_of(lut)[1].ms == timed.state.slowdowns[1]
 
 
 def test_a_network_that_fails_leaves_the_others_measured(
