@@ -6,30 +6,40 @@ estimated above the tolerance only half of the time, so the threshold is below i
 
     r_i      = ln(current.ms / baseline.ms)                  for each op in both LUTs
     overall  = the common part of all r_i: unit, temperature, neighbours, or a change of everything
-    change_i = r_i - overall
-    se_i^2   = error(baseline)^2 + error(current)^2 + memory_i^2 + se(overall)^2
+    memory_i = slope * (sensitivity_i - middle)              the state of the memory
+    change_i = r_i - overall - memory_i
+    se_i^2   = (scale * error_i)^2 + se(overall)^2 + se(memory_i)^2
 
-The error of an entry combines its interval (doubled where the LUT has a warning about it), the placement of
-models in memory, and the dispatch of a run (`latbench.lut.ratios.error_of`). Neighbours can also slow down
-the memory alone: `memory_i` is the share of that which an op shows, by the bytes it moves.
+The error of an entry combines its interval (doubled where the LUT has a warning about it), the placement
+of models in memory, and the dispatch of a run (`latbench.lut.ratios.error_of`). Neighbours can also slow
+down the memory alone: an op's sensitivity to that is proportional to the bytes it moves, and the slope is
+that of the ops of this pair of LUTs. What the slope takes from the ops that move many bytes is not lost:
+a runtime that became slower at those alone is slower at whole networks too, and the reference is not.
 
-All se_i are multiplied by a scale, the spread of change_i / se_i over the ops of this pair of LUTs; where it
-is below 1 it is shrunk towards 1, the more so the fewer ops there are (an empirical null). The overall change
-and the spread are those of the densest half of the ops, and are estimated again without the ops that were
+`scale` is the spread of change_i / error_i over the ops of this pair of LUTs; where it is below 1 it is
+shrunk towards 1, the more so the fewer ops there are (an empirical null). The overall change and the
+spread are those of the densest half of the ops, and all is estimated again without the ops that were
 found, so that a quarter of the ops can drift without hiding one another. With fewer than `MIN_OPS` common
-ops neither can be estimated, and the overall change is that of the sentinel. `latbench.lut.ratios` names the
-sources.
+ops nothing of it can be estimated, and the overall change is that of the sentinel. `latbench.lut.ratios`
+names the sources.
 
-p-values are two-sided, from Student's t. The procedure of Benjamini and Hochberg turns those of all ops into
-q-values: where nothing changed, the probability that any op is reported is at most `FDR`. The overall change
-and the networks are few and share `WHOLE_ALPHA` (Bonferroni). So if the noise is as modelled, at most
-FDR + WHOLE_ALPHA = 1 % of comparisons raise a false alarm.
+The overall change has two possible causes. The reference (`latbench.device.host.reference`) uses no
+inference runtime, so its change is the *machine's*. Whole networks are compared with it, since like the
+reference, and unlike single ops, they move more than a core's own cache holds: *beyond* the machine is
+
+    beyond = mean of ln(current.ms / baseline.ms) of the networks that both runs timed - that of the reference
+
+or, without such networks, the overall change of the ops less that of the reference. That is what counts,
+unless `strict_level` lets the overall change count as it is. Where a LUT has no reference, nothing tells
+the two causes apart, and the overall change counts if it is larger than machines vary by themselves.
 
 Networks are predicted from the entries of either LUT with the baseline's correction, so that a difference
-between the two corrections plays no part. Whole networks that both runs timed are compared directly. Unlike
-single ops they follow the state of the memory, and so does the reference (`latbench.device.host.reference`),
-which uses no inference runtime: where both runs timed the same reference, its ratio is divided out. The more
-the sentinel drifted within the runs, the more noise that leaves.
+between the two corrections plays no part. What the machine explains is divided out.
+
+p-values are two-sided, from Student's t. The procedure of Benjamini and Hochberg turns those of all ops
+into q-values: where nothing changed, the probability that any op is reported is at most `FDR`. A change
+of everything has `LEVEL_ALPHA`, and the predicted networks share `NETWORK_ALPHA` (Bonferroni). So if the
+noise is as modelled, at most 1 % of comparisons raise a false alarm.
 """
 
 import math
@@ -44,10 +54,11 @@ from numpy.typing import NDArray
 from latbench.lut.changes import Change, changes_between, printable
 from latbench.lut.flags import traffic_of
 from latbench.lut.ratios import (
+    Common,
     Noise,
     Ratio,
     Verdict,
-    centre_of,
+    common_of,
     judged,
     log_ratio_of,
     p_value,
@@ -58,10 +69,13 @@ from latbench.space.opspec import parse_key
 from latbench.space.shipped import PUBLISHED
 
 #: The expected share of false discoveries among the reported ops.
-FDR = 0.0075
+FDR = 0.005
 
-#: The probability that the overall change or any network is reported where nothing changed.
-WHOLE_ALPHA = 0.0025
+#: The probability that a change of everything is reported where nothing changed.
+LEVEL_ALPHA = 0.004
+
+#: The same for any predicted network.
+NETWORK_ALPHA = 0.001
 
 #: The overall change is estimated from the ops if both LUTs have at least this many.
 MIN_OPS = 16
@@ -230,43 +244,48 @@ def compare_luts(
         changes=changes_between(baseline, current, tolerance),
         strict_level=strict_level,
         overall=None,
-        machine=None if reference is None else _judge(*reference, level_tolerance, WHOLE_ALPHA),
+        machine=None if reference is None else _judge(*reference, level_tolerance, LEVEL_ALPHA),
         beyond=None,
         entries=(),
         networks=(),
     )
     if any(change.blocks for change in report.changes):
         return report
-    pairs = _pairs(baseline, current, reference, noise)
-    machine = None if reference is None else _of_machine(baseline, current, reference, noise)
+    pairs = _pairs(baseline, current, noise)
+    timed = _timed_networks(baseline, current, noise)
+    machine = None if reference is None else _of_machine(reference, noise)
     explained = None if strict_level else machine
-    networks = [
-        *_predicted_networks(baseline, current, pairs, explained, noise),
-        *_timed_networks(baseline, current, machine, noise),
-    ]
-    alpha = WHOLE_ALPHA / (1 + len(networks))
-    raw = math.hypot(pairs.overall_error, noise.overall_sd)
-    overall = _judge(pairs.overall, raw, level_tolerance, alpha)
+    alone = noise.overall_sd if strict_level else noise.unexplained_sd
+    overall = _judge(
+        pairs.overall, math.hypot(pairs.overall_error, alone), level_tolerance, LEVEL_ALPHA
+    )
     beyond = None
     if pairs.source == "nothing":
         overall = replace(overall, verdict=Verdict.SAME)
-    elif machine is not None:
-        left = pairs.overall - machine[0], math.hypot(pairs.overall_error, machine[1])
-        beyond = _judge(*left, level_tolerance, alpha)
+    if machine is not None and (timed is not None or pairs.source != "nothing"):
+        beyond = _judge(*_beyond(pairs, timed, machine, noise), level_tolerance, LEVEL_ALPHA)
+    predicted = _predicted_networks(baseline, current, pairs, explained, alone, noise)
+    alpha = NETWORK_ALPHA / max(1, len(predicted))
+    networks = [
+        NetworkDrift(
+            one.name, one.before, one.after, _judge(one.value, one.error, level_tolerance, alpha)
+        )
+        for one in predicted
+    ]
+    if timed is not None:
+        change = beyond or _judge(
+            timed.value,
+            math.hypot(timed.error, alone, noise.memory_sd),
+            level_tolerance,
+            NETWORK_ALPHA,
+        )
+        networks.append(NetworkDrift(timed.name, timed.before, timed.after, change))
     return replace(
         report,
         overall=OverallChange(**vars(overall), source=pairs.source, scale=pairs.scale),
         beyond=beyond,
         entries=_entries(baseline, current, pairs, tolerance, require_all),
-        networks=tuple(
-            NetworkDrift(
-                one.name,
-                one.before,
-                one.after,
-                _judge(one.value, one.error, level_tolerance, alpha),
-            )
-            for one in networks
-        ),
+        networks=tuple(networks),
     )
 
 
@@ -294,8 +313,8 @@ def _reference_change(baseline: Lut, current: Lut, noise: Noise) -> tuple[float,
 class _Pairs:
     """The ops that both LUTs have: logarithmic ratios, their standard errors, and the overall change (ln).
 
-    `errors` are multiplied by `scale`; `memory` is their part, not scaled, that is common to all ops.
-    `overall_error` is the standard error of `overall`.
+    `memory` is the part of each ratio that the state of the memory explains, and `errors` include its error
+    and are multiplied by `scale`. `overall_error` is the standard error of `overall`.
     """
 
     keys: tuple[str, ...]
@@ -307,10 +326,13 @@ class _Pairs:
     scale: float
     source: Literal["entries", "sentinel", "nothing"]
 
+    @property
+    def changes(self) -> NDArray[np.float64]:
+        """The change of each op beyond what all ops have in common (ln)."""
+        return self.log_ratios - self.overall - self.memory
 
-def _pairs(
-    baseline: Lut, current: Lut, reference: tuple[float, float] | None, noise: Noise
-) -> _Pairs:
+
+def _pairs(baseline: Lut, current: Lut, noise: Noise) -> _Pairs:
     keys = tuple(sorted(baseline.entries.keys() & current.entries.keys()))
     pairs = [log_ratio_of(baseline[key], current[key], noise) for key in keys]
     log_ratios, errors = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
@@ -318,18 +340,19 @@ def _pairs(
     sensitivity = np.array(
         [noise.sensitivity(traffic_of(parse_key(key), precision)) for key in keys]
     )
-    overall, overall_error, scale = 0.0, noise.overall_sd, 1.0
-    source: Literal["entries", "sentinel", "nothing"] = "nothing"
-    memory = sensitivity * noise.memory_sd
     before, after = baseline.sentinel, current.sentinel
     if len(keys) >= MIN_OPS:
-        if reference is not None:
-            middle = float(np.median(log_ratios))
-            memory = sensitivity * math.hypot(reference[0] - middle, noise.memory_left_sd)
-        errors = np.hypot(errors, memory)
-        overall, overall_error, scale = _overall_of_entries(log_ratios, errors)
-        errors, source = errors * scale, "entries"
-    elif (
+        common = _common_of(log_ratios, errors, sensitivity, noise)
+        moved = sensitivity - common.middle
+        memory = common.slope * moved
+        errors = np.hypot(errors * common.scale, common.slope_error * moved)
+        errors = np.hypot(errors, noise.sensitivity_share * memory)
+        return _Pairs(
+            keys, log_ratios, errors, memory, common.centre, common.error, common.scale, "entries"
+        )
+    # Of a few ops, neither the state of the memory nor the overall change can be estimated.
+    memory, errors = np.zeros(len(keys)), np.hypot(errors, sensitivity * noise.memory_sd)
+    if (
         before
         and after
         and (before.architecture, before.head)
@@ -338,27 +361,30 @@ def _pairs(
             after.head,
         )
     ):
-        overall, overall_error = log_ratio_of(before, after, noise)
-        source = "sentinel"
-    return _Pairs(keys, log_ratios, errors, memory, overall, overall_error, scale, source)
+        overall, error = log_ratio_of(before, after, noise)
+        return _Pairs(keys, log_ratios, errors, memory, overall, error, 1.0, "sentinel")
+    return _Pairs(keys, log_ratios, errors, memory, 0.0, noise.overall_sd, 1.0, "nothing")
 
 
-def _overall_of_entries(
-    log_ratios: NDArray[np.float64], errors: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    """Return (overall change, its standard error, the factor for the errors of ops), logarithmic.
+def _common_of(
+    log_ratios: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    sensitivity: NDArray[np.float64],
+    noise: Noise,
+) -> Common:
+    """What the ops have in common.
 
     Ops that drifted inflate the spread, and so hide one another. Those found nevertheless are left out
-    and both are estimated again, until no more are found.
+    and all is estimated again, until no more are found.
     """
     kept = np.ones(log_ratios.size, dtype=np.bool_)
     while True:
-        overall, overall_error, scale = centre_of(log_ratios[kept], errors[kept])
-        scaled = np.hypot(errors * scale, overall_error)
-        found = _q_values((log_ratios - overall) / scaled) <= FDR
+        common = common_of(log_ratios[kept], errors[kept], sensitivity[kept], noise.memory_sd)
+        scaled = np.hypot(errors * common.scale, common.error)
+        found = _q_values((log_ratios - common.at(sensitivity)) / scaled) <= FDR
         remaining = kept & ~found
         if np.array_equal(remaining, kept) or remaining.sum() <= log_ratios.size / 2:
-            return overall, overall_error, scale
+            return common
         kept = remaining
 
 
@@ -374,7 +400,7 @@ def _entries(
     baseline: Lut, current: Lut, pairs: _Pairs, tolerance: float, require_all: bool
 ) -> tuple[EntryDrift, ...]:
     """The result for every op, by key."""
-    values = pairs.log_ratios - pairs.overall
+    values = pairs.changes
     errors = np.hypot(pairs.errors, pairs.overall_error)
     q_values = _q_values(values / errors)
     found = []
@@ -408,14 +434,18 @@ def _predicted_networks(
     current: Lut,
     pairs: _Pairs,
     explained: tuple[float, float] | None,
+    alone: float,
     noise: Noise,
 ) -> list[_Network]:
     """The published networks whose ops are in both LUTs; what the machine explains is divided out.
 
-    The error is that of the ops. The correction's residual is left out: it is the same in both predictions.
+    The error is that of the ops, and how well they follow the reference; `alone` without one. The
+    correction's residual is left out: it is the same in both predictions.
     """
-    removed, deviation = explained or (0.0, noise.overall_sd)
-    errors = dict(zip(pairs.keys, zip(pairs.errors, pairs.memory, strict=True), strict=True))
+    removed, deviation = 0.0, alone
+    if explained is not None:
+        removed, deviation = explained[0], math.hypot(explained[1], noise.ops_sd)
+    errors = dict(zip(pairs.keys, pairs.errors.tolist(), strict=True))
     found = []
     for name in NETWORKS:
         ops = published(name, space=baseline.search_space).ops
@@ -430,26 +460,32 @@ def _predicted_networks(
         after = baseline.offset_ms + later + boundaries * later / sum(times.values())
         if min(before, after) <= 0:  # a negative offset that exceeds the ops
             continue
-        own = math.hypot(*(ms * errors[op.key][0] for op, ms in times.items()))
-        shared = sum(ms * errors[op.key][1] for op, ms in times.items())
-        error = math.hypot(own / before, shared / before, deviation)
-        found.append(_Network(name, before, after, math.log(after / before) - removed, error))
+        own = math.hypot(*(ms * errors[op.key] for op, ms in times.items())) / before
+        value, error = math.log(after / before) - removed, math.hypot(own, deviation)
+        found.append(_Network(name, before, after, value, error))
     return found
 
 
-def _of_machine(
-    baseline: Lut, current: Lut, reference: tuple[float, float], noise: Noise
-) -> tuple[float, float]:
+def _of_machine(reference: tuple[float, float], noise: Noise) -> tuple[float, float]:
     """The change that is the machine's (ln), and its standard error: how well the reference tells it."""
-    wandered = max(lut.sentinel.drift if lut.sentinel else 0.0 for lut in (baseline, current))
-    error = math.hypot(reference[1], noise.reference_sd, noise.wandered_share * wandered)
-    return reference[0], error
+    return reference[0], math.hypot(noise.believed * reference[1], noise.reference_sd)
 
 
-def _timed_networks(
-    baseline: Lut, current: Lut, machine: tuple[float, float] | None, noise: Noise
-) -> list[_Network]:
-    """The networks that both runs timed, as one: their geometric mean, the machine's change divided out."""
+def _beyond(
+    pairs: _Pairs, timed: _Network | None, machine: tuple[float, float], noise: Noise
+) -> tuple[float, float]:
+    """The overall change beyond the machine's (ln), and its standard error.
+
+    Whole networks show it best: like the reference, they move more than a core's own cache holds.
+    """
+    if timed is None:
+        error = math.hypot(pairs.overall_error, machine[1], noise.ops_sd)
+        return pairs.overall - machine[0], error
+    return timed.value - machine[0], math.hypot(noise.believed * timed.error, machine[1])
+
+
+def _timed_networks(baseline: Lut, current: Lut, noise: Noise) -> _Network | None:
+    """The networks that both runs timed, as one: their geometric mean; None if they are fewer than two."""
     before, after = (
         {(one.layers, one.head): one for one in lut.correction.calibration}
         if lut.correction
@@ -458,16 +494,16 @@ def _timed_networks(
     )
     common = sorted(before.keys() & after.keys())
     if len(common) < 2:
-        return []
+        return None
     ratios = [log_ratio_of(before[key], after[key], noise) for key in common]
     values, errors = np.array(ratios).T
     # Networks may disagree by more than their intervals explain.
     error = max(float(np.sqrt(np.mean(errors**2))), float(values.std(ddof=1)))
-    means = [math.exp(fmean(math.log(lut[key].ms) for key in common)) for lut in (before, after)]
-    removed, deviation = machine or (0.0, math.hypot(noise.overall_sd, noise.memory_sd))
-    value = math.log(means[1] / means[0]) - removed
-    error = math.hypot(error / math.sqrt(len(common)), deviation)
-    return [_Network(f"{len(common)} timed", means[0], means[1], value, error)]
+    then, now = (
+        math.exp(fmean(math.log(lut[key].ms) for key in common)) for lut in (before, after)
+    )
+    own = error / math.sqrt(len(common))
+    return _Network(f"{len(common)} timed", then, now, math.log(now / then), own)
 
 
 def _summary(lut: Lut) -> LutSummary:

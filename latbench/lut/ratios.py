@@ -46,6 +46,9 @@ _MAX_LOG = 700.0
 #: The centre is the mean of the values within this many standard errors of the densest half.
 _INLIER = 3.0
 
+#: How often centre and slope are estimated in turns; they hardly depend on each other.
+_TURNS = 4
+
 
 class Verdict(StrEnum):
     """The result for an op, a network or the overall change; only ops are `missing` or `new`."""
@@ -64,14 +67,16 @@ class Noise:
     Args:
         run_sd: an entry from run to run, unless its runners disagree by more.
         dispatch_ms: the dispatch of a run, milliseconds, whatever it computes.
-        overall_sd: the overall change between two runs: the middle of the entries' ratios.
-        memory_sd: the change of memory speed between two runs, without a reference.
-        memory_left_sd: the same, after the ratio of the reference is divided out.
+        overall_sd: the overall change between two runs with pinned clocks.
+        unexplained_sd: the overall change between two runs where no reference explains a part of it.
+        memory_sd: the change of memory speed between two runs.
         memory_bytes: an op that moves this many bytes follows the memory as a whole network does; others in
-            proportion to the power 3/2 of the bytes they move, at most `memory_most` times as much.
+            proportion to the bytes they move, at most `memory_most` times as much.
+        sensitivity_share: the error of such a sensitivity, relative.
         reference_sd: the ratio of whole networks' latencies after the reference is divided out.
-        wandered_share: additional noise of that ratio, relative to the sentinel's drift in the run where it
-            drifted more.
+        ops_sd: the middle of the entries' ratios after the reference is divided out.
+        believed: the share of the intervals of the reference and of networks that shows when one is divided
+            by the other; the rest is common to both, such as which moments count as the baseline.
 
     All were estimated from consecutive runs of `latbench profile` on one core of an AMD EPYC: twelve with
     neighbours that came and went, and sixteen with a load of our own on the other core
@@ -81,16 +86,18 @@ class Noise:
     run_sd: float = 0.002
     dispatch_ms: float = 0.00003
     overall_sd: float = 0.005
+    unexplained_sd: float = 0.02
     memory_sd: float = 0.015
-    memory_left_sd: float = 0.007
     memory_bytes: float = 6e6
     memory_most: float = 3.0
-    reference_sd: float = 0.006
-    wandered_share: float = 0.08
+    sensitivity_share: float = 0.3
+    reference_sd: float = 0.008
+    ops_sd: float = 0.015
+    believed: float = 0.5
 
     def sensitivity(self, moved_bytes: float) -> float:
         """The share of a change of memory speed that an op which moves `moved_bytes` shows."""
-        return float(min(self.memory_most, (moved_bytes / self.memory_bytes) ** 1.5))
+        return min(self.memory_most, moved_bytes / self.memory_bytes)
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,52 @@ def centre_of(
     centre = float((weights * values).sum() / weights.sum())
     scale = _scale(values - centre, errors)
     return centre, scale / math.sqrt(float(weights.sum())), scale
+
+
+@dataclass(frozen=True)
+class Common:
+    """What ratios have in common (ln): a centre, and a slope over their sensitivities to the memory.
+
+    `centre` is that at the sensitivity `middle`; `error` and `slope_error` are standard errors, and `scale`
+    is the factor that makes the errors of the ratios fit their spread.
+    """
+
+    centre: float
+    error: float
+    slope: float
+    slope_error: float
+    middle: float
+    scale: float
+
+    def at(self, sensitivity: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The common part of ratios with these sensitivities (ln)."""
+        return self.centre + self.slope * (sensitivity - self.middle)
+
+
+def common_of(
+    values: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    sensitivity: NDArray[np.float64],
+    slope_sd: float,
+) -> Common:
+    """Estimate what `values` have in common, in turns: the centre of what the slope leaves, and the slope.
+
+    The slope is that of a weighted least-squares line through the values near the centre, with a normal prior
+    of standard deviation `slope_sd`.
+    """
+    slope, middle = 0.0, float(np.median(sensitivity))
+    for _ in range(_TURNS):
+        moved = sensitivity - middle
+        centre, error, scale = centre_of(values - slope * moved, errors)
+        near = np.abs(values - centre - slope * moved) <= _INLIER * scale * errors
+        weights = near / (scale * errors) ** 2
+        middle = float((weights * sensitivity).sum() / weights.sum())
+        moved = sensitivity - middle
+        certainty = float((weights * moved**2).sum()) + slope_sd**-2
+        slope = float((weights * moved * (values - centre)).sum()) / certainty
+    moved = sensitivity - middle
+    centre, error, scale = centre_of(values - slope * moved, errors)
+    return Common(centre, error, slope, certainty**-0.5, middle, scale)
 
 
 def _scale(deviations: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
