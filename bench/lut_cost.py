@@ -6,6 +6,11 @@ so twice: how far the two disagree is how far such a number can be trusted. Then
 networks that neither has seen are timed, and predicted by the LUT and by the sum of what was timed by
 hand, as it is and with the best common factor that could have been known. With `--union`, all inputs and
 widths too: seconds an op and memory should stay what they are.
+
+Seconds *inside* timed inference are the samples of all visits, also to the sentinel and the reference.
+All else is *outside*: starts of runners, loads, warm-ups, messages, commits, decisions, waiting. The ratio
+that is printed is outside / inside. `--journal FILE` measures nothing: it shows where the seconds of the
+last run in a journal went.
 """
 
 import argparse
@@ -17,6 +22,7 @@ from pathlib import Path
 
 from latbench.export import ArtifactStore, export_op
 from latbench.lut import Lut
+from latbench.measure import Journal
 from latbench.space import SearchSpace
 from latbench.space.design import varied_architectures
 from latbench.target import Precision, Runtime
@@ -34,7 +40,11 @@ def main() -> None:
     parser.add_argument("--runtime", type=Runtime, default=Runtime.TFLITE)
     parser.add_argument("--networks", type=int, default=30, help="to judge both ways by")
     parser.add_argument("--union", action="store_true", help="all inputs and widths, at 5 %%")
+    parser.add_argument("--journal", type=Path, help="show where the time of this profile went")
     options = parser.parse_args()
+    if options.journal is not None:
+        _where_the_time_went(options.journal)
+        return
     lut = _latbench(SearchSpace.named(), options.runtime, 0.01)
     _accuracy(lut, _by_hand(SearchSpace.named(), options.runtime), options.networks)
     if options.union:
@@ -50,18 +60,46 @@ def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> Lut:
         report = profile(TargetRequest(runtime=runtime), space, ci=ci, journal=journal).report
         whole = time.perf_counter() - started
         lut = build_lut(journal)
+        _where_the_time_went(journal)
     ops = len(space.unique_ops)
     wall, timed = report.session_wall_s, report.session_timed_s
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{space}, {runtime}: {whole:.1f} s with export, {wall:.1f} s measuring, "
-        f"{timed:.1f} s inside timed inference, ratio {wall / timed:.2f}; {ops} ops, "
+        f"{timed:.1f} s inside timed inference, outside/inside {wall / timed - 1:.2f}; {ops} ops, "
         f"{wall / ops:.3f} s an op; {len(report.statuses) - len(report.unconverged)} of "
         f"{len(report.statuses)} workloads within {ci:.0%}; drift {report.drift or 0:.1%}; "
         f"host process at most {peak:.0f} MiB",
         flush=True,
     )
     return lut
+
+
+def _where_the_time_went(path: Path) -> None:
+    """Print by role what the visits of the last run in a journal took, seconds.
+
+    `samples` are inside timed inference. `warm-ups` are their number times the visit's median; the first
+    inference of a model that was just loaded takes longer, and its excess is in `request`, with the messages
+    of the request to run and what the runner reads before and after. `load, rest` is the time until the next
+    visit without that: loading, starts of runners, commits, readings of conditions, decisions, waiting.
+    """
+    with Journal(path, readonly=True) as journal:
+        run = journal.run()
+        trials = sorted(journal.trials(run.id), key=lambda trial: trial.started)
+    spent: dict[str, tuple[float, ...]] = {}
+    ends = [trial.started for trial in trials[1:]] + [trials[-1].started + trials[-1].duration_s]
+    for trial, end in zip(trials, ends, strict=True):
+        warm_ups = trial.warmups * trial.median_ms / 1e3 if trial.samples_ns.size else 0.0
+        request = trial.duration_s - trial.timed_s - warm_ups
+        rest = end - trial.started - trial.duration_s
+        before = spent.get(trial.role, (0.0,) * 5)
+        new = (1, trial.timed_s, warm_ups, request, rest)
+        spent[trial.role] = tuple(map(sum, zip(before, new, strict=True)))
+    inside = sum(row[1] for row in spent.values())
+    print(f"{path.name}: {run.wall_s:.1f} s, outside/inside {run.wall_s / inside - 1:.2f}")
+    print(f"{'':10} visits  samples warm-ups request load, rest")
+    for role, row in spent.items():
+        print(f"{role:10} {row[0]:6.0f} {row[1]:8.1f} {row[2]:8.1f} {row[3]:7.1f} {row[4]:10.1f}")
 
 
 def _by_hand(space: SearchSpace, runtime: Runtime) -> dict[str, float]:
