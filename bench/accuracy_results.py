@@ -1,7 +1,8 @@
 """What a file in `bench/results/accuracy/` holds: how well LUTs predicted networks, target by target.
 
 `bench/accuracy.py` writes such files; `bench/accuracy_tables.py` makes the tables of the pages from them.
-Files of kind `reported` hold figures that were written down without journals, so they have summaries only.
+Files of kind `reported` hold figures of earlier versions that were written down without journals, so they
+have summaries only. When predictions change, evaluate the journals of a `measured` file again, or replace it.
 """
 
 import json

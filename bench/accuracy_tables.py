@@ -4,13 +4,14 @@
 A page names each table in a comment, `<!-- table: NAME -->`; what follows up to `<!-- end of table -->` is
 written by this program, and a test compares. The names:
 
-    short             for each target the best and the worst of `bench/results/accuracy`, by version
+    short             what `bench/results/accuracy` has of each runtime and precision, worst machine included
     summary           that table's figures in sentences
     machines          a table for each file of `bench/results/accuracy`
     cost              what the profiles in these files cost
     FOLDER/FILE       the table in `bench/results/FOLDER/FILE.json`, for figures of other benches
 """
 
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,11 +20,11 @@ from typing import Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.accuracy_results import FOLDER, Range, Results, Row, all_results
+from bench.accuracy_results import FOLDER, Range, Results, Row, Summary, all_results
 from latbench.files import write_atomically
 from latbench.record import Record
 from latbench.runtime.registry import descriptor
-from latbench.target import Precision
+from latbench.target import Precision, Runtime
 from latbench.wording import count_of
 
 ROOT = Path(__file__).parents[1]
@@ -87,21 +88,26 @@ class OtherTable(Record):
 
 
 def short_table(results: Mapping[Path, Results], page: Path) -> str:
-    """For each target, the figures of this version, and those of the worst machine with an earlier one."""
-    three = ["mean error", "worst network", "in their interval"]
-    columns = ["", *three, f"*an earlier version on its worst machine:* {three[0]}", *three[1:]]
+    """For each runtime and precision the figures of this version, and an earlier one on its worst machine."""
+    columns = ["", "mean error", "worst network", "in their interval"]
+    columns += ["an earlier version on its worst machine"]
+    pairs = [(one, row) for one in results.values() for row in one.rows]
     lines = []
-    for target, rows in _by_target(results).items():
-        now = [row for one, row in rows if one.kind == "measured"]
-        before = [(one, row) for one, row in rows if one.kind == "reported"]
-        cells = _three(now)
+    for runtime, precision in itertools.product(Runtime, Precision):
+        of_both = [
+            pair for pair in pairs if (pair[1].runtime, pair[1].precision) == (runtime, precision)
+        ]
+        if not of_both:
+            continue
+        now = [row for one, row in of_both if one.kind == "measured"]
+        before = [pair for pair in of_both if pair[0].kind == "reported"]
+        cells = [_over(now, "mape"), _over(now, "worst", 1), _over(now, "coverage", 0), ""]
         if before:
             one, row = max(before, key=lambda pair: _high(pair[1].summary.mape))
-            cells += _three([row])
-            cells[3] += f", {one.machine.cpu}"
-        else:
-            cells += ["", "", ""]
-        lines.append([target, *cells])
+            threads = "" if row.threads == 1 else f", {row.threads} threads"
+            cells[3] = f"{_over([row], 'mape')}, {_over([row], 'coverage', 0)} in their interval "
+            cells[3] += f"({one.machine.cpu}{threads})"
+        lines.append([f"{descriptor(runtime).title} {precision}", *cells])
     return _table(columns, lines)
 
 
@@ -135,8 +141,7 @@ def machine_tables(results: Mapping[Path, Results], page: Path) -> str:
         lines = [
             [
                 _name(row),
-                str(row.summary.validations)
-                + (f", {row.summary.refused} refused" if row.summary.refused else ""),
+                _validations(row.summary),
                 _text(row.summary.level, 1, signed=True),
                 _text(row.summary.mape, 2),
                 _text(row.summary.worst, 1),
@@ -160,7 +165,7 @@ def cost_table(results: Mapping[Path, Results], page: Path) -> str:
     """What the profiles in the files cost."""
     lines = [
         [
-            one.machine.title,
+            f"{one.machine.title}, {one.date}",
             _name(row),
             _text(row.summary.wall_s, 0, unit=" s"),
             _text(row.summary.outside, 2, unit=""),
@@ -185,18 +190,6 @@ _TABLES: dict[str, Callable[[Mapping[Path, Results], Path], str]] = {
 # Cells
 
 
-def _by_target(results: Mapping[Path, Results]) -> dict[str, list[tuple[Results, Row]]]:
-    """All rows by the name of their target, in the order of runtimes as users meet them."""
-    found: dict[str, list[tuple[Results, Row]]] = {}
-    pairs = [(one, row) for one in results.values() for row in one.rows]
-    order = list(Precision)
-    for one, row in sorted(
-        pairs, key=lambda pair: (pair[1].threads, order.index(pair[1].precision))
-    ):
-        found.setdefault(_target(row), []).append((one, row))
-    return found
-
-
 def _target(row: Row) -> str:
     threads = "" if row.threads == 1 else f", {row.threads} threads"
     return f"{descriptor(row.runtime).title} {row.precision}{threads}"
@@ -206,8 +199,11 @@ def _name(row: Row) -> str:
     return f"{_target(row)}, {row.circumstances}" if row.circumstances else _target(row)
 
 
-def _three(rows: Sequence[Row]) -> list[str]:
-    return [_over(rows, "mape"), _over(rows, "worst", 1), _over(rows, "coverage", 0)]
+def _validations(found: Summary) -> str:
+    """'4', or '4, of which 1 refused, 2 with a warning'."""
+    parts = [f"{found.refused} refused"] if found.refused else []
+    parts += [f"{found.warned} with a warning"] if found.warned else []
+    return f"{found.validations}" + (f", of which {', '.join(parts)}" if parts else "")
 
 
 def _over(rows: Iterable[Row], figure: str, digits: int = 1, unit: str = " %") -> str:
@@ -249,8 +245,10 @@ def _figure(value: float, digits: int, *, signed: bool) -> str:
     return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}".replace("-", "−")
 
 
-def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [columns, ["---"] * len(columns), *lines]
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, without columns that have no figure in any line."""
+    shown = [n for n in range(len(columns)) if n == 0 or any(line[n] for line in lines)]
+    rows = [[row[n] for n in shown] for row in (columns, ["---"] * len(columns), *lines)]
     return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in rows)
 
 
