@@ -107,6 +107,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--profiles", type=int, default=1, help="LUTs of each target")
     parser.add_argument("--validations", type=int, default=1, help="of each LUT")
     parser.add_argument("--networks", type=int, default=40, help="of each validation")
+    parser.add_argument("--budget", type=float, help="time limit of every session, seconds")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between two sessions")
     parser.add_argument("--beside", metavar="COMMAND", help="run it all the while, over and over")
     parser.add_argument("--space", default="fbnet")
@@ -224,12 +225,13 @@ class Step:
             return  # the profile failed, and was reported
         time.sleep(options.pause)
         print(f"{datetime.now(UTC):%H:%M:%S} {folder.name}: {note.stem}", flush=True)
+        limit = {} if options.budget is None else {"budget_s": options.budget}
         load, started, clock = os.getloadavg()[0], datetime.now(UTC), time.perf_counter()
         with beside_command(options.beside):
             if self.validation:
-                details = self._validate(folder, options.networks)
+                details = self._validate(folder, options.networks, limit)
             else:
-                details = self._profile(folder, space)
+                details = self._profile(folder, space, limit)
         if details is None:
             return
         session = Session(
@@ -242,22 +244,25 @@ class Step:
         taken = Note(**target, beside=options.beside, session=session, **details)
         write_atomically(note, taken.model_dump_json(indent=1) + "\n")
 
-    def _profile(self, folder: Path, space: SearchSpace) -> dict[str, object] | None:
+    def _profile(
+        self, folder: Path, space: SearchSpace, limit: dict[str, float]
+    ) -> dict[str, object] | None:
         """Profile into the folder; None if that failed."""
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            profile(self.target.request, space, journal=folder / f"profile-{self.profile}.sqlite")
+            journal = folder / f"profile-{self.profile}.sqlite"
+            profile(self.target.request, space, journal=journal, **limit)
         except LatbenchError as error:
             print(f"  failed: {error.message}")
             return None
         return {}
 
-    def _validate(self, folder: Path, networks: int) -> dict[str, object]:
+    def _validate(self, folder: Path, networks: int, limit: dict[str, float]) -> dict[str, object]:
         seed = 100 * self.profile + self.validation
         before = last_validation()
         try:
             lut = build_lut(folder / f"profile-{self.profile}.sqlite")
-            validate(lut, networks=networks, seed=seed)
+            validate(lut, networks=networks, seed=seed, **limit)
         except LatbenchError as error:
             print(f"  {error.message}")
             if last_validation() == before:
