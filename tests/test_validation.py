@@ -15,6 +15,7 @@ from latbench.lut.anchor import DeviceState, anchors_of, state_of
 from latbench.measure import RunReport
 from latbench.space import SearchSpace
 from latbench.space.design import varied_architectures
+from latbench.workflows.measure import Measurement
 from latbench.workflows.runs import device_state, network_key
 from latbench.workflows.validate import Validation, validate
 
@@ -60,6 +61,16 @@ def test_a_device_of_another_speed_is_a_warning(slowdown: float, words: str) -> 
     (warning,) = validation((slowdown,) * 5, drift=0.05).warnings
     assert words in warning
     assert "too far to compare well" in warning
+
+
+def test_a_measurement_at_another_speed_than_the_luts_is_a_warning() -> None:
+    lut = Lut.load(SHIPPED)
+    at = {
+        anchor: Measurement("a", lut.target, 9.0, (8.9, 9.1), 100, 6, 0, anchor=anchor).warnings
+        for anchor in (None, 1.09, 1.11)
+    }
+    assert at[None] == at[1.09] == ()
+    assert at[1.11][0].startswith("the device is 11% slower than in the LUT's run")
 
 
 def test_networks_that_are_left_out_are_a_warning() -> None:

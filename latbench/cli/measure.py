@@ -95,6 +95,10 @@ def command(
         emit_json(_facts_for_machines(measurement))
     else:
         _print(measurement)
+        if lut is not None:
+            for warning in measurement.warnings:
+                again = f"{lut.command} --fresh"
+                click.echo(f"warning: {warning}. Measure the LUT again with: {again}", err=True)
         tell_fallbacks(measurement.delegated)
 
 
@@ -132,6 +136,7 @@ def _facts_for_machines(measurement: "Measurement") -> dict[str, Any]:
         facts["predicted"] = {"ms": predicted.ms, "low": predicted.low, "high": predicted.high}
         facts["anchor"] = measurement.anchor
         facts["anchored_ms"] = measurement.ms / measurement.slowdown
+        facts["warnings"] = list(measurement.warnings)
     return facts
 
 

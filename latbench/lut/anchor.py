@@ -30,6 +30,7 @@ from latbench.lut.ratios import Noise
 from latbench.lut.schema import Lut
 from latbench.space.architecture import Architecture
 from latbench.space.opspec import OpSpec
+from latbench.wording import percent
 
 _ANCHORS = 8
 
@@ -42,6 +43,20 @@ _NOISES = (0.003, 0.006, 0.012, 0.025, 0.05)
 
 #: The prior standard deviation of `level`: a factor of e either way.
 _LEVEL_SD = 1.0
+
+
+#: The largest change of a device's speed since a LUT's run, relative, at which they are compared without a
+#: warning: on a machine that was 15 % slower, the relative speeds of networks differed by 3 %.
+_COMPARABLE = 0.10
+
+
+def warning_of(slowdown: float) -> str | None:
+    """What to say if a device that is slower by this factor is too far from the LUT's run; otherwise None."""
+    level = slowdown - 1
+    if abs(level) <= _COMPARABLE:
+        return None
+    word = "slower" if level > 0 else "faster"
+    return f"the device is {percent(abs(level), 0)} {word} than in the LUT's run, too far to compare well"
 
 
 @dataclass(frozen=True)

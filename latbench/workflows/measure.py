@@ -11,7 +11,7 @@ from latbench.export import ArtifactStore, export_architecture
 from latbench.export.metadata import read_metadata
 from latbench.files import sha256_of
 from latbench.lut import Lut, Prediction, predict_latency, predict_ops
-from latbench.lut.anchor import DeviceState, anchors_of
+from latbench.lut.anchor import DeviceState, anchors_of, warning_of
 from latbench.measure import Result, Role, Settings, Workload
 from latbench.runtime.registry import descriptor, runtime_of
 from latbench.space import Architecture, OpSpec, parse_key
@@ -58,6 +58,12 @@ class Measurement:
     def slowdown(self) -> float:
         """The device's slowdown relative to the LUT's run; 1 if it is unknown."""
         return self.anchor or 1.0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the comparison with the prediction is doubtful."""
+        far = warning_of(self.slowdown)
+        return () if far is None else (far,)
 
     @property
     def half_width(self) -> float:

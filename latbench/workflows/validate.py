@@ -7,7 +7,7 @@ from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import BadRequest, LatbenchError
 from latbench.lut import Lut, predict_latency
 from latbench.lut.accuracy import Figures, Validated, figures_of, with_validation
-from latbench.lut.anchor import DeviceState, anchors_of
+from latbench.lut.anchor import DeviceState, anchors_of, warning_of
 from latbench.measure import RunReport
 from latbench.space import Architecture
 from latbench.space.design import varied_architectures
@@ -22,10 +22,6 @@ _MAX_DRIFT = 1.5
 #: The largest relative standard deviation of anchors that still describe one state of the device. It was 0.5
 #: to 2 % in 60 pairs of profiles.
 _MAX_DEVIATION = 0.04
-
-#: The largest change of the device's speed since the LUT's run, relative, before the figures are doubted: on
-#: a machine that was 15 % slower, the relative speeds of networks differed by 3 %.
-_MAX_LEVEL = 0.10
 
 #: At least this share of the networks must have trusted trials.
 _TRUSTED_SHARE = 0.5
@@ -62,13 +58,9 @@ class Validation:
                 f"the LUT's own networks disagree about the slowdown by {percent(self.state.deviation)} "
                 "(standard deviation)"
             )
-        level = self.state.slowdown - 1
-        if abs(level) > _MAX_LEVEL:
-            word = "slower" if level > 0 else "faster"
-            warnings.append(
-                f"the device is {percent(abs(level), 0)} {word} than in the LUT's run, "
-                "too far to compare well"
-            )
+        far = warning_of(self.state.slowdown)
+        if far is not None:
+            warnings.append(far)
         if self.left_out:
             verb = "has" if self.left_out == 1 else "have"
             warnings.append(
