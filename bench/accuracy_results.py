@@ -64,8 +64,9 @@ class Summary(Record):
     The ranges are over validations, in per cent except `spearman`; their names are those of
     `latbench.lut.accuracy.Figures`. `equal_mape` and `moved_mape` are the mean errors of the validations at
     an equal level (`EQUAL_LEVEL`) and of the others. `refused` counts validations that latbench refused to
-    evaluate, and `warned` those with a warning; `sentinel` is the drift of the profiles, and `outside` their
-    seconds outside timed inference for each second inside.
+    evaluate, and `warned` those with a warning. `floor` is how much two sessions disagree about the same
+    networks, after their common slowdown is removed (`bench/additivity.py`). `sentinel` is the drift of the
+    profiles, and `outside` their seconds outside timed inference for each second inside.
     """
 
     luts: Count
@@ -82,6 +83,7 @@ class Summary(Record):
     coverage: Range | None = None
     spearman: Range | None = None
     level: Range | None = None
+    floor: Range | None = None
     sentinel: Range | None = None
     outside: Range | None = None
     wall_s: Range | None = None

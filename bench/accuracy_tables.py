@@ -133,7 +133,7 @@ def summary(results: Mapping[Path, Results], page: Path) -> str:
 def machine_tables(results: Mapping[Path, Results], page: Path) -> str:
     """A table for each file."""
     columns = ["", "validations", "level", "mean error", "worst", "within 3 %", "within 5 %"]
-    columns += ["in their interval", "Spearman"]
+    columns += ["in their interval", "Spearman", "floor", "sentinel drift"]
     parts = []
     # Measured files first, the newest first.
     order = sorted(results.items(), key=lambda item: item[1].date, reverse=True)
@@ -149,6 +149,8 @@ def machine_tables(results: Mapping[Path, Results], page: Path) -> str:
                 _text(row.summary.within_5, 0),
                 _text(row.summary.coverage, 0),
                 _text(row.summary.spearman, 3, unit=""),
+                _text(row.summary.floor, 2),
+                _text(row.summary.sentinel, 0),
             ]
             for row in one.rows
         ]
