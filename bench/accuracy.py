@@ -251,10 +251,11 @@ class Step:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             journal = folder / f"profile-{self.profile}.sqlite"
-            profile(self.target.request, space, journal=journal, **limit)
+            done = profile(self.target.request, space, journal=journal, **limit)
         except LatbenchError as error:
             print(f"  failed: {error.message}")
             return None
+        _print_run(done.report)
         return {}
 
     def _validate(self, folder: Path, networks: int, limit: dict[str, float]) -> dict[str, object]:
@@ -262,12 +263,21 @@ class Step:
         before = last_validation()
         try:
             lut = build_lut(folder / f"profile-{self.profile}.sqlite")
-            validate(lut, networks=networks, seed=seed, **limit)
+            _print_run(validate(lut, networks=networks, seed=seed, **limit).report)
         except LatbenchError as error:
             print(f"  {error.message}")
             if last_validation() == before:
                 return {"seed": seed, "failed": error.message}
         return {"seed": seed, "run": last_validation()}
+
+
+def _print_run(report: RunReport) -> None:
+    """Say how a session went: with most trials tainted, its figures describe other work on the machine."""
+    print(
+        f"  {report.session_wall_s:.0f} s, {report.tainted / report.trials:.0%} of "
+        f"{report.trials} trials tainted, sentinel drift {report.drift or 0:.0%}",
+        flush=True,
+    )
 
 
 def last_validation() -> int | None:
