@@ -247,11 +247,12 @@ class Step:
     def _profile(
         self, folder: Path, space: SearchSpace, limit: dict[str, float]
     ) -> dict[str, object] | None:
-        """Profile into the folder; None if that failed."""
+        """Profile into the folder; None if that gave no LUT: the same command then continues."""
         folder.mkdir(parents=True, exist_ok=True)
         try:
             journal = folder / f"profile-{self.profile}.sqlite"
             done = profile(self.target.request, space, journal=journal, **limit)
+            build_lut(journal)
         except LatbenchError as error:
             print(f"  failed: {error.message}")
             return None
@@ -329,7 +330,11 @@ def evaluated(folder: Path) -> Row | None:
     for path in sorted(folder.glob("profile-*.json"), key=_number):
         note = Note.model_validate_json(path.read_text())
         number = path.stem.removeprefix("profile-")
-        lut, figures = _lut_figures(folder / f"profile-{number}.sqlite", note)
+        try:
+            lut, figures = _lut_figures(folder / f"profile-{number}.sqlite", note)
+        except LatbenchError as error:
+            print(f"{folder.name}: {path.stem} is left out: {error.message}")
+            continue
         validations = [
             _validation_figures(lut, Note.model_validate_json(one.read_text()))
             for one in sorted(folder.glob(f"validation-{number}-*.json"), key=_number)

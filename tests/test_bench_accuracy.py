@@ -174,3 +174,13 @@ def test_other_rows_of_a_file_are_kept(folder: Path) -> None:
 def test_figures_of_another_space_do_not_go_to_the_pages(folder: Path) -> None:
     with pytest.raises(SystemExit):
         main(["--journals", str(folder), *SMALL])
+
+
+def test_a_profile_without_a_lut_is_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_note(folder, "profile-2")  # its journal is gone
+    main(["--journals", str(folder), "--out", str(folder / "out.json"), *SMALL])
+    assert "profile-2 is left out: there is no journal" in capsys.readouterr().out
+    (row,) = Results.read(folder / "out.json").rows
+    assert row.summary.luts == 1
