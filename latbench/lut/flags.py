@@ -39,6 +39,9 @@ FLAGS: dict[str, str] = {
     "step": "the latency changed at once during the run",
     "trend": "the latency rose or fell during the run",
     "autocorrelated": "successive rounds depend on each other",
+    "heating": "samples rose within visits",
+    "coarse-timer": "the timer's tick is more than 1 % of a sample",
+    "unsteady": "the device was more than 5 % faster at some moments of the run",
 }
 
 #: A block must not be faster than the same block with less of one of these.

@@ -1,24 +1,42 @@
-"""The time that one session of a run has taken, and its budget."""
+"""The time that a run goes by: the clock, and what one session of a run takes of its budget."""
 
+import threading
 import time
+
+
+class Clock:
+    """This machine's clock. Runs on stand-in devices go by a simulated one."""
+
+    def now(self) -> float:
+        """Seconds of a clock that only moves forward."""
+        return time.perf_counter()
+
+    def date(self) -> float:
+        """Unix time, seconds."""
+        return time.time()
+
+    def wait(self, condition: threading.Condition, seconds: float) -> None:
+        """Wait until `condition`, which is held, is notified, but no longer than `seconds`."""
+        condition.wait(seconds)
 
 
 class SessionClock:
     """Starts when it is made. Never changes afterwards, so any thread may read it.
 
     Args:
+        clock: what it goes by.
         budget_s: time limit of the session, seconds; None for no limit.
         earlier_s: seconds that earlier sessions of the run took.
     """
 
-    def __init__(self, budget_s: float | None, earlier_s: float) -> None:
-        self._budget_s, self._earlier_s = budget_s, earlier_s
-        self._started = time.monotonic()
+    def __init__(self, clock: Clock, budget_s: float | None, earlier_s: float) -> None:
+        self._clock, self._budget_s, self._earlier_s = clock, budget_s, earlier_s
+        self._started = clock.now()
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the session started."""
-        return time.monotonic() - self._started
+        return self._clock.now() - self._started
 
     @property
     def wall_s(self) -> float:

@@ -7,13 +7,12 @@ has a lock of its own, which is always taken last.
 """
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from latbench.device.base import Device
 from latbench.errors import LatbenchError
-from latbench.measure.clock import SessionClock
+from latbench.measure.clock import Clock, SessionClock
 from latbench.measure.journal import Journal
 from latbench.measure.ledger import MAX_FAILURES, ConvergenceStatus, Ledger
 from latbench.measure.plan import Plan
@@ -32,7 +31,7 @@ class RunCoordinator:
     """One session of a run. Its methods may be called from any thread.
 
     Attributes:
-        plan, clock, run_id: never change.
+        plan, time, clock, run_id: never change.
         journal: has its own lock.
         over: whether all units are to stop.
         error: what ended the run early, or None.
@@ -44,10 +43,11 @@ class RunCoordinator:
         journal: Journal,
         run: Run,
         progress: Callable[[Progress], None] | None,
+        time: Clock,
     ) -> None:
         earlier = journal.trials(run.id)
-        self.plan, self.journal, self.run_id = plan, journal, run.id
-        self.clock = SessionClock(plan.settings.budget_s, run.wall_s)
+        self.plan, self.journal, self.run_id, self.time = plan, journal, run.id, time
+        self.clock = SessionClock(time, plan.settings.budget_s, run.wall_s)
         self.over = False
         self.error: BaseException | None = None
         self._changed = threading.Condition()
@@ -132,6 +132,11 @@ class RunCoordinator:
         with self._changed:
             return tuple(self._ledger.sentinel_medians(unit))
 
+    def slowdown_of(self, trials: Collection[int]) -> float | None:
+        """How much slower `trials` (ids) are than other visits (`Ledger.slowdown_of`)."""
+        with self._changed:
+            return self._ledger.slowdown_of(trials)
+
     def has_given_up(self, key: str, unit: str) -> bool:
         """Whether a workload failed too often on `unit`."""
         with self._changed:
@@ -172,7 +177,7 @@ class RunCoordinator:
                 if not self._pending:
                     self.finish()
             if not self.over:
-                self._changed.wait(_CHECK_EVERY_S)
+                self.time.wait(self._changed, _CHECK_EVERY_S)
             return not self.over
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -184,13 +189,13 @@ class RunCoordinator:
 
     def pause(self, seconds: float) -> None:
         """Wait for `seconds`, or until the run is over or its budget ends."""
-        until = time.monotonic() + seconds
+        until = self.time.now() + seconds
         with self._changed:
             while not (self.over or self.clock.over_budget):
-                left = until - time.monotonic()
+                left = until - self.time.now()
                 if left <= 0:
                     return
-                self._changed.wait(min(left, _CHECK_EVERY_S))
+                self.time.wait(self._changed, min(left, _CHECK_EVERY_S))
 
     # Reports
 

@@ -25,10 +25,19 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latbench.statistics import MIN_ROUNDS, block_medians, trend
+from latbench.quantiles import student_quantile, two_sided_p
+from latbench.statistics import MIN_ROUNDS, block_medians, median_ci95, trend
 
 #: The warnings of `warnings_of`.
-WARNINGS = ("autocorrelated", "bimodal", "few-rounds", "step", "trend")
+WARNINGS = (
+    "autocorrelated",
+    "bimodal",
+    "coarse-timer",
+    "few-rounds",
+    "heating",
+    "step",
+    "trend",
+)
 
 #: Significance level of a shift.
 STEP_P = 0.01
@@ -52,6 +61,21 @@ _MODE_POINTS = 64
 
 #: Distance of the fences from the median, in distances of the quartile from the median.
 _FENCE = 7.0
+
+#: A sudden change leaves at least this many rounds on either side; significance level of changes.
+_SIDE = 2
+_CHANGE_P = 0.002
+
+#: Samples rise within visits if a visit has at least this many, and they rise by this much, relative.
+_RISING_SAMPLES = 4
+_LEAST_RISE = 0.01
+
+#: A timer whose tick is a larger share of a sample is coarse.
+_COARSE = 0.01
+
+#: Differences of so many nanoseconds are roundings, and a tick shows in so many others.
+ROUNDING_NS = 2
+_TICK_STEPS = 2
 
 Floats = NDArray[np.float64]
 Rounds = Sequence[Sequence[int] | NDArray[np.int64]]
@@ -287,6 +311,100 @@ def _untied(ordered: Floats) -> Floats:
     return ordered + offsets * _tick(ordered)
 
 
+def tick_of(samples: ArrayLike) -> float | None:
+    """The tick of the clock that `samples` (nanoseconds) were read from, as far as they show it.
+
+    It is the smallest difference between any two; differences of 1 and 2 are roundings of a tick that is no
+    whole number of nanoseconds. None if fewer than three different values are left, which may be two speeds.
+    """
+    values = np.unique(np.asarray(samples))
+    steps = np.diff(values)
+    steps = steps[steps > ROUNDING_NS]
+    return float(steps.min()) if steps.size >= _TICK_STEPS else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of round medians during a run: what they were before and after."""
+
+    before: float
+    after: float
+
+    def leaves(self, ci95: tuple[float, float]) -> bool:
+        """Whether either is outside of an interval."""
+        return min(self.before, self.after) < ci95[0] or max(self.before, self.after) > ci95[1]
+
+
+def sudden_change(medians: ArrayLike) -> Change | None:
+    """A change of few `medians` (positive, in the order taken) at one moment; None if there is none.
+
+    At least two values are on either side of it, and the two sides have different means by Student's test
+    of their logarithms, for the best of all moments and with Bonferroni's correction for their number: p <
+    0.002 if rounds are normal; outliers make it larger. Unlike tests with ranks this can tell 3 rounds from
+    3 others, but only if they differ by many times their noise.
+    """
+    data = np.asarray(medians, dtype=np.float64)
+    n = data.size
+    if n < 2 * _SIDE + 1:
+        return None
+    logs = np.log(data)
+    cuts = np.arange(_SIDE, n - _SIDE + 1)
+    sums, squares = np.cumsum(logs), np.cumsum(logs**2)
+    first = sums[cuts - 1] / cuts
+    second = (sums[-1] - sums[cuts - 1]) / (n - cuts)
+    within = np.maximum(squares[-1] - cuts * first**2 - (n - cuts) * second**2, 1e-12)
+    t = np.abs(second - first) / np.sqrt(within / (n - 2) * (1 / cuts + 1 / (n - cuts)))
+    best = int(t.argmax())
+    if two_sided_p(float(t[best]), n - 2) * cuts.size >= _CHANGE_P:
+        return None
+    cut = int(cuts[best])
+    return Change(float(np.median(data[:cut])), float(np.median(data[cut:])))
+
+
+def gradual_change(medians: ArrayLike) -> Change | None:
+    """A rise or fall of few `medians` (positive, in the order taken); None if there is none.
+
+    The slope of a straight line through their logarithms is tested by Student's test, p < 0.002; `before` and
+    `after` are the ends of the line. `trend` assumes less, and needs more rounds.
+    """
+    data = np.asarray(medians, dtype=np.float64)
+    n = data.size
+    if n < MIN_ROUNDS:
+        return None
+    logs = np.log(data)
+    x = np.arange(n) - (n - 1) / 2
+    slope = float((x * logs).sum() / (x**2).sum())
+    left = max(float(((logs - logs.mean() - slope * x) ** 2).sum()), 1e-12)
+    t = slope / math.sqrt(left / (n - 2) / float((x**2).sum()))
+    if two_sided_p(t, n - 2) >= _CHANGE_P:
+        return None
+    ends = np.exp(logs.mean() + slope * x[[0, -1]])
+    return Change(float(ends[0]), float(ends[1]))
+
+
+def heating(rounds: Rounds) -> float | None:
+    """By how much samples rise within visits, relative; None if it may be chance, or is little.
+
+    The rise of a round is the logarithm of the median of its last third over that of its first; rounds of
+    fewer than four samples have none. The mean of all rounds' rises is tested by Student's test, p < 0.005.
+    Single visits show less: only a rise of many times their noise (`latbench.measure.taint.of_samples`).
+    """
+    rises = []
+    for samples in rounds:
+        data = np.asarray(samples, dtype=np.float64)
+        if data.size >= _RISING_SAMPLES:
+            third = max(2, data.size // 3)
+            rises.append(math.log(float(np.median(data[-third:]) / np.median(data[:third]))))
+    if len(rises) < MIN_ROUNDS:
+        return None
+    mean, spread = float(np.mean(rises)), float(np.std(rises, ddof=1))
+    if mean < _LEAST_RISE:
+        return None
+    if mean <= student_quantile(len(rises) - 1, 0.995) * spread / math.sqrt(len(rises)):
+        return None
+    return 1 - math.exp(-mean)
+
+
 def _tick(ordered: Floats) -> float:
     """The smallest difference between two different sorted values."""
     steps = np.diff(ordered)
@@ -364,12 +482,16 @@ def _relative(rounds: list[Floats]) -> Floats:
     return np.asarray(_untied(pooled[order]) / np.repeat(centres, sizes)[order])
 
 
-def warnings_of(rounds: Rounds) -> tuple[str, ...]:
+def warnings_of(rounds: Rounds, tick_ns: float | None = None) -> tuple[str, ...]:
     """The warnings about the `summarise` of these rounds, sorted.
 
         few-rounds      fewer than `MIN_ROUNDS`: ci95 is not distribution-free
-        trend           round medians rise or fall (Mann-Kendall, |z| > 2.6)
-        step            round medians shift once (Pettitt, p < 0.01)
+        trend           round medians rise or fall (Mann-Kendall, |z| > 2.6), or so clearly that few rounds
+                        show it (`gradual_change`), to beyond their interval
+        step            round medians shift once (Pettitt, p < 0.01), or so clearly that few rounds show it
+                        (`sudden_change`), to beyond their interval
+        heating         samples rise within visits (`heating`): inferences in a network may be faster
+        coarse-timer    the timer's tick is more than 1 % of a sample
         autocorrelated  round medians are autocorrelated (Bartels, z > 2.6)
         bimodal         round medians, or samples within rounds, have several modes: ci95 covers their
                         median, but perhaps no inference takes that long
@@ -382,6 +504,7 @@ def warnings_of(rounds: Rounds) -> tuple[str, ...]:
 
     Args:
         rounds: the samples of each round in the order taken, nanoseconds.
+        tick_ns: the timer's tick, nanoseconds; by default as far as these samples show it (`tick_of`).
 
     Raises:
         ValueError: there are no rounds, or one has no samples.
@@ -391,14 +514,21 @@ def warnings_of(rounds: Rounds) -> tuple[str, ...]:
     found = []
     if len(modes(_relative(ordered))) > 1 or len(modes(medians)) > 1:
         found.append("bimodal")
+    if heating(rounds) is not None:
+        found.append("heating")
+    tick_ns = tick_ns or tick_of(np.concatenate(ordered)) or 1.0
+    if tick_ns > _COARSE * float(np.median(medians)):
+        found.append("coarse-timer")
     if medians.size < MIN_ROUNDS:
         found.append("few-rounds")
     else:
         if autocorrelation(medians).z > _Z:
             found.append("autocorrelated")
-        step = change_point(medians)
-        if step is not None and step.p < STEP_P:
+        ci95 = median_ci95(medians)
+        step, sudden = change_point(medians), sudden_change(medians)
+        if (step is not None and step.p < STEP_P) or (sudden is not None and sudden.leaves(ci95)):
             found.append("step")
-        if abs(trend(medians).z) > _Z:
+        gradual = gradual_change(medians)
+        if abs(trend(medians).z) > _Z or (gradual is not None and gradual.leaves(ci95)):
             found.append("trend")
     return tuple(sorted(found))

@@ -19,6 +19,7 @@ from typing import Any
 from latbench._version import __version__
 from latbench.device.base import Device
 from latbench.errors import BadRequest, DeviceLost, DeviceUnavailable, LatbenchError, RunnerFailed
+from latbench.measure.clock import Clock
 from latbench.measure.coordinator import RunCoordinator
 from latbench.measure.journal import Journal
 from latbench.measure.plan import Plan
@@ -47,6 +48,7 @@ def measure_fleet(
     progress: Callable[[Progress], None] | None = None,
     note: RunNote | None = None,
     fresh: bool = False,
+    clock: Clock | None = None,
 ) -> RunReport:
     """Measure `plan` on all `devices` together until every workload is finished or the budget ends.
 
@@ -59,6 +61,7 @@ def measure_fleet(
         progress: called about ten times a second in this thread.
         note: what the run was for; kept in the journal.
         fresh: start a new run even if the journal holds one of the same plan.
+        clock: what the run goes by; by default this machine's.
 
     Raises:
         BadRequest: there are no devices, they differ in name, or two are the same unit.
@@ -69,7 +72,7 @@ def measure_fleet(
         JournalRefused: the run in the journal was measured with another version of the runtime.
     """
     coordinator = RunCoordinator(
-        plan, journal, _run_of(plan, devices, journal, note, fresh), progress
+        plan, journal, _run_of(plan, devices, journal, note, fresh), progress, clock or Clock()
     )
     state = _measured(coordinator, devices) if coordinator.pending else RunState.FINISHED
     coordinator.save(state)

@@ -11,13 +11,20 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
+
+from latbench.measure import taint
 from latbench.measure.plan import Plan, Role
 from latbench.measure.records import Trial
-from latbench.measure.slowdown import Slowdowns
-from latbench.statistics import Summary, drift, median_ci95, summarise
+from latbench.measure.slowdown import BASELINE_SHARE, MIN_NEIGHBOURS, Slowdowns
+from latbench.statistics import Summary, drift, median_ci95
 
 #: A workload that failed this often is given up.
 MAX_FAILURES = 3
+
+#: A workload whose statistic has to use disturbed trials is visited up to this many times as often as it
+#: needs at least: corrections have errors, which all its disturbed trials share.
+_PATIENT_ROUNDS = 3
 
 #: New trials after which slowdowns are estimated again: within a round, and in a later one.
 _ESTIMATE_EVERY = 128
@@ -51,20 +58,6 @@ class Result(Summary):
 
     tainted: int
     distrusted: bool
-
-
-def result_of(trials: Iterable[Trial], slowdowns: Slowdowns) -> Result | None:
-    """The statistic of one workload's trials at the baseline, or None if all trials failed."""
-    trials = list(trials)
-    best = slowdowns.best(trials)
-    if not best:
-        return None
-    summary = summarise([trial.samples_ns for trial in best])
-    return Result(
-        **vars(summary),
-        tainted=sum(trial.taint is not None for trial in trials),
-        distrusted=best[0].taint is not None,
-    )
 
 
 class Ledger:
@@ -107,8 +100,8 @@ class Ledger:
         for key, by_id in self._trials.items():
             for number in by_id.keys() & set(trials):
                 trial = by_id[number]
-                taint = reason if trial.taint is None else f"{trial.taint}; {reason}"
-                by_id[number] = replace(trial, taint=taint)
+                reasons = [reason] if trial.taint is None else [trial.taint, reason]
+                by_id[number] = replace(trial, taint=taint.joined(reasons))
                 self._drop(key)
 
     def _drop(self, key: str) -> None:
@@ -128,6 +121,8 @@ class Ledger:
             return
         self._estimated_at, self._tainted_since = (len(self._medians), self.last_round), False
         self._slowdowns = Slowdowns.of(self.trials())
+        for by_id in self._trials.values():
+            by_id |= {number: self._slowdowns.judged(trial) for number, trial in by_id.items()}
         for kept in (self._half_widths, self._statuses, self._visits_left):
             kept.clear()
 
@@ -142,6 +137,23 @@ class Ledger:
     def sentinel_medians(self, unit: str) -> list[float]:
         """The medians of all visits to the sentinel on `unit`, milliseconds."""
         return self._sentinel.get(unit, [])
+
+    def slowdown_of(self, trials: Collection[int]) -> float | None:
+        """The median ratio of `trials` (ids) to the fastest quarter of other visits to their workloads.
+
+        None if fewer than four of them have others.
+        """
+        ratios = []
+        for by_id in self._trials.values():
+            for number in by_id.keys() & trials:
+                others = [
+                    self._medians[one] for one in by_id if one != number and one in self._medians
+                ]
+                if others and number in self._medians:
+                    ratios.append(
+                        self._medians[number] / float(np.quantile(others, BASELINE_SHARE))
+                    )
+        return statistics.median(ratios) if len(ratios) >= MIN_NEIGHBOURS else None
 
     @property
     def drift(self) -> float | None:
@@ -170,7 +182,8 @@ class Ledger:
     def half_width(self, key: str) -> float:
         """Half the width of a workload's 95 % interval relative to its median, over trusted rounds.
 
-        Infinite while there are fewer of them than the plan's `min_rounds`.
+        Infinite while there are fewer of them than the plan's `min_rounds`, or while they are disturbed and
+        others may still be had.
         """
         self._estimate_if_due()
         if key not in self._half_widths:
@@ -179,12 +192,13 @@ class Ledger:
 
     def _computed_half_width(self, key: str) -> float:
         trials = self.trials(key)
-        if sum(trial.trusted for trial in trials) < self._settings.min_rounds:
+        chosen = [trial for trial in self._slowdowns.chosen(trials) if trial.trusted]
+        if len(chosen) < self._settings.min_rounds:
             return math.inf
-        medians = [
-            self._medians[trial.id] / self._slowdowns.factor(trial)
-            for trial in self._slowdowns.chosen(trials)
-        ]
+        disturbed = sum(trial.id in self._slowdowns.disturbed for trial in chosen)
+        if disturbed and len(trials) < _PATIENT_ROUNDS * self._settings.min_rounds:
+            return math.inf
+        medians = [self._medians[trial.id] / self._slowdowns.factor(trial) for trial in chosen]
         low, high = median_ci95(medians)
         return (high - low) / 2 / statistics.median(medians)
 
@@ -205,7 +219,12 @@ class Ledger:
         if len(trials) >= settings.max_rounds:
             return ConvergenceStatus.EXHAUSTED
         trusted = sum(trial.trusted for trial in trials)
-        tainted = len(trials) - failed - trusted
+        # While the units are fast, earlier slow moments are no reason to stop.
+        tainted = sum(
+            trial.taint is not None
+            and (self._slowdowns.slow_now or not taint.is_slowdown(trial.taint))
+            for trial in trials
+        )
         if (
             tainted >= max(settings.max_retakes, trusted + 1)
             and tainted + trusted >= settings.min_rounds

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from latbench.errors import LatbenchError, RunnerFailed
-from latbench.measure.ledger import ConvergenceStatus, Ledger, Result, result_of
+from latbench.measure.evidence import Evidence
+from latbench.measure.ledger import ConvergenceStatus, Ledger, Result
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState, Trial
 from latbench.measure.slowdown import unit_factors
@@ -139,10 +140,11 @@ def report_of(
     """The report on `run`, of which `first` trials are of earlier sessions."""
     slowdowns = ledger.slowdowns
     trials = sorted(ledger.trials(), key=lambda trial: trial.id)
+    evidence = Evidence.of(trials, slowdowns)
     results = {
         workload.key: result
         for workload in plan.all_workloads
-        if (result := result_of(ledger.trials(workload.key), slowdowns)) is not None
+        if (result := evidence.result(ledger.trials(workload.key))) is not None
     }
     failures = {trial.workload: trial.failure for trial in trials if trial.failure is not None}
     return RunReport(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from latbench.device.base import Device
+from latbench.measure.clock import Clock
 from latbench.measure.fleet import measure_fleet
 from latbench.measure.journal import Journal
 from latbench.measure.plan import Plan
@@ -19,9 +20,12 @@ def measure(
     progress: Callable[[Progress], None] | None = None,
     note: RunNote | None = None,
     fresh: bool = False,
+    clock: Clock | None = None,
 ) -> RunReport:
     """Measure `plan` on `device` until every workload is finished or the budget ends.
 
     Arguments, return value and errors are those of `measure_fleet`.
     """
-    return measure_fleet(plan, [device], journal, progress=progress, note=note, fresh=fresh)
+    return measure_fleet(
+        plan, [device], journal, progress=progress, note=note, fresh=fresh, clock=clock
+    )

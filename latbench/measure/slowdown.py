@@ -10,7 +10,8 @@ of how far the nearest trials of other workloads deviate from their own workload
 by its sensitivity. Weights decay with distance and grow with sensitivity. A workload's sensitivity is
 the slope of its trials over the slowdowns, shrunk towards 1 (ridge prior with standard deviation
 `_SENSITIVITY_SD`). Medians, slowdowns and sensitivities are estimated alternately. Every round has its own
-random order, so a trial's neighbours differ from round to round.
+random order, so a trial's neighbours differ from round to round. Workloads that change by themselves count
+less as neighbours, and slowdowns that may be chance are smoothed.
 
 Slowdowns are relative to the baseline quarter: the fastest quarter of a run's trusted trials. Disturbances
 make a machine slower, never faster, so the speed of that quarter hardly depends on how much of the run
@@ -20,6 +21,10 @@ relative to the baseline quarter. `bench/additivity.py` shows the effect.
 
 If several units take part, one may be faster than another at everything. The ratio is that of their
 sentinels.
+
+A moment too slow to be compared taints its trials. That is never final, since what it is compared with
+changes while a run lasts: a run that begins in a slow moment takes that for normal until it has seen a
+faster one.
 """
 
 import math
@@ -31,6 +36,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from latbench.measure import taint
 from latbench.measure.plan import Role
 from latbench.measure.records import Trial
 from latbench.statistics import MAD_TO_SIGMA, MIN_ROUNDS
@@ -44,10 +50,10 @@ _NEAR_S = 5.0
 _NEAR_VISITS = 4.5
 
 #: Fewer neighbours cannot separate a slowdown from their own noise.
-_MIN_NEIGHBOURS = 4
+MIN_NEIGHBOURS = 4
 
 #: The share of a unit's trusted trials that forms its baseline.
-_BASELINE_SHARE = 0.25
+BASELINE_SHARE = 0.25
 
 #: A slowdown above this, relative to the baseline, marks a trial as disturbed: an error in an op's
 #: sensitivity grows with the correction. In eight runs on a noisy machine two ops of 109 were 6 and 10 %
@@ -55,6 +61,12 @@ _BASELINE_SHARE = 0.25
 #: from moment to moment, and they have too few rounds to lose half of them.
 _DISTURBED_FACTOR = 1.1
 _KEEPING_ROLES = (Role.NETWORK, Role.SENTINEL)
+
+#: A unit that was faster than its baseline by more than this, for the median of so many visits in a row, has
+#: no steady baseline.
+_STEADY = 0.05
+_CERTAIN = 4.0  # standard errors of a slowdown
+_MOMENT_VISITS = 24
 
 #: Standard deviation of sensitivities. In noisy runs nine in ten were between 0.75 and 1.35 (TFLite fp32), or
 #: between 0.6 and 1.6 (int8).
@@ -67,6 +79,17 @@ _SENSITIVITY_BOUNDS = (0.2, 5.0)
 #: the reference's own sensitivity.
 _APART = 0.05
 _MIN_PAIRS = 20
+
+#: The noise of a workload as a neighbour is this quantile of its absolute residuals. It counts less if that
+#: is more than so many times the usual.
+_NOISE_SHARE = 0.8
+_MOODY = 4.0
+
+#: The standard error of a slowdown from twelve neighbours, over the median absolute deviation of trials from
+#: it: 1.25 for a median, and 9.6 neighbours of equal weight would have the same. Slowdowns that differ by
+#: less than so many standard errors from those around them may do so by chance.
+_NEIGHBOURS_ERROR = MAD_TO_SIGMA * 1.25 / math.sqrt(9.6)
+_CHANCE = 1.5
 
 #: No trial is repeatable to better than this, relative.
 _MIN_NOISE = 1e-4
@@ -107,26 +130,38 @@ class Slowdowns:
 
     Attributes:
         factors: the slowdown at each trial, by its id (`trial_slowdowns`).
+        levels: the part of it that the whole unit had at that moment, relative to the unit's baseline; by
+            the trial's id.
+        shared_errors: the standard error of the factor at each trial, relative, that all trials of its
+            workload have in common: its sensitivity is uncertain. By the trial's id.
+        unsteady: units that were faster at some moment than at their baseline, by more than `_STEADY`: it is
+            the speed of a part of the run, and no state of the unit.
         disturbed: ids of trials of ops, frames and the reference with a slowdown above `_DISTURBED_FACTOR`.
         latest: the slowdown at each unit's last trial; newer trials have it until the next estimate.
+        slow_now: whether all units were too slow at their last trial.
     """
 
     factors: Mapping[int, float] = field(default_factory=dict)
+    levels: Mapping[int, float] = field(default_factory=dict)
+    shared_errors: Mapping[int, float] = field(default_factory=dict)
+    unsteady: frozenset[str] = frozenset()
     disturbed: frozenset[int] = frozenset()
     latest: Mapping[str, float] = field(default_factory=dict)
+    slow_now: bool = False
 
     @classmethod
     def of(cls, trials: Iterable[Trial]) -> "Slowdowns":
         """Estimate the slowdowns from all trials of a run."""
-        timed = [trial for trial in trials if trial.failure is None]
-        factors = trial_slowdowns(timed)
+        timed = [_without_slowdown(trial) for trial in trials if trial.failure is None]
+        found = _estimated(timed)
+        factors, levels = found.factors, found.levels
         by_unit: dict[str, list[Trial]] = defaultdict(list)
         for trial in timed:
             by_unit[trial.unit].append(trial)
         disturbed: set[int] = set()
         for of_unit in by_unit.values():
             trusted = [factors[trial.id] for trial in best_trials(of_unit)]
-            limit = _DISTURBED_FACTOR * float(np.quantile(trusted, _BASELINE_SHARE))
+            limit = _DISTURBED_FACTOR * float(np.quantile(trusted, BASELINE_SHARE))
             disturbed |= {
                 trial.id
                 for trial in of_unit
@@ -137,24 +172,60 @@ class Slowdowns:
             for unit, of_unit in by_unit.items()
         }
         latest = {unit: factors[trial.id] for unit, trial in last.items()}
-        return cls(factors, frozenset(disturbed), latest)
+        least = 1 - max(_STEADY, _CERTAIN * found.error)
+        unsteady = {unit for unit, of_unit in by_unit.items() if _fastest(of_unit, levels) < least}
+        return cls(
+            factors,
+            levels,
+            found.shared_errors,
+            frozenset(unsteady),
+            frozenset(disturbed),
+            latest,
+            bool(last)
+            and min(levels[trial.id] for trial in last.values()) > 1 + taint.SLOWDOWN_TOLERANCE,
+        )
 
     def factor(self, trial: Trial) -> float:
         """The slowdown at `trial`."""
         return self.factors.get(trial.id, self.latest.get(trial.unit, 1.0))
 
+    def judged(self, trial: Trial) -> Trial:
+        """`trial`, tainted if its unit was too slow at that moment (`latbench.measure.taint.of_slowdown`).
+
+        What earlier estimates found, which a journal may hold, is replaced.
+        """
+        return _with_taint(trial, self.levels.get(trial.id, 1.0))
+
     def chosen(self, trials: Iterable[Trial]) -> list[Trial]:
-        """The trials of one workload that its statistic is computed from, not normalised.
+        """The trials of one workload that its statistic is computed from, judged and not normalised.
 
         They are the best (`best_trials`), without the disturbed ones if `MIN_ROUNDS` others are left.
         """
-        best = best_trials(trials)
+        best = best_trials(map(self.judged, trials))
         undisturbed = [trial for trial in best if trial.id not in self.disturbed]
         return undisturbed if len(undisturbed) >= MIN_ROUNDS else best
 
     def best(self, trials: Iterable[Trial]) -> list[Trial]:
         """The trials of `chosen`, normalised to the baseline quarter."""
         return [normalised(trial, self.factors) for trial in self.chosen(trials)]
+
+
+def _fastest(trials: Sequence[Trial], levels: Mapping[int, float]) -> float:
+    """The lowest slowdown that a unit had for a moment, relative to its baseline."""
+    ordered = sorted(trials, key=lambda trial: (trial.started, trial.id))
+    values = np.array([levels[trial.id] for trial in ordered])
+    moment = min(_MOMENT_VISITS, values.size)
+    return float(np.median(np.lib.stride_tricks.sliding_window_view(values, moment), axis=1).min())
+
+
+def _without_slowdown(trial: Trial) -> Trial:
+    """`trial` without the taint of an earlier estimate."""
+    return _with_taint(trial, 1.0)
+
+
+def _with_taint(trial: Trial, level: float) -> Trial:
+    found = taint.of_slowdown(trial.taint, level)
+    return trial if found == trial.taint else replace(trial, taint=found)
 
 
 def trial_slowdowns(trials: Iterable[Trial]) -> dict[int, float]:
@@ -164,32 +235,58 @@ def trial_slowdowns(trials: Iterable[Trial]) -> dict[int, float]:
     reference uses no runtime: its neighbours estimate its slowdown, which counts as far as it is sensitive to
     it, and it does not estimate theirs.
     """
+    return _estimated(trials).factors
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """`trial_slowdowns`; the slowdown of the unit alone; the error of a trial's slowdown, relative, that all
+    trials of its workload have in common; and the error of a moment's, relative.
+    """
+
+    factors: dict[int, float]
+    levels: dict[int, float]
+    shared_errors: dict[int, float]
+    error: float
+
+
+def _estimated(trials: Iterable[Trial]) -> _Factors:
     timed = [trial for trial in trials if trial.failure is None]
     timed.sort(key=lambda trial: (trial.unit, trial.started, trial.id))
     units = unit_factors(timed)
     factors = {trial.id: units.get(trial.unit, 1.0) for trial in timed}
     ordinary = [trial for trial in timed if trial.role is not Role.REFERENCE]
-    logs, sensitivities = _log_slowdowns(ordinary, factors)
-    for trial, factor in zip(ordinary, np.exp(sensitivities * logs), strict=True):
+    found = _log_slowdowns(ordinary, factors)
+    logs = found.logs
+    for trial, factor in zip(ordinary, np.exp(found.sensitivities * logs), strict=True):
         factors[trial.id] *= float(factor)
     references = [trial for trial in timed if trial.role is Role.REFERENCE]
+    levels = dict(zip((trial.id for trial in ordinary), np.exp(logs).tolist(), strict=True))
     at_references = _interpolated(references, ordinary, logs)
     sensitivity = _reference_sensitivity(references, at_references, factors)
     for trial, log in zip(references, at_references, strict=True):
+        levels[trial.id] = math.exp(log)
         factors[trial.id] *= math.exp(sensitivity * log)
     # A unit's baseline may be another state than its sentinel's median. Compare the units once more, by
     # normalised sentinels.
     sentinels = [trial for trial in timed if trial.role is Role.SENTINEL]
     left = unit_factors(normalised(trial, factors) for trial in sentinels)
-    return {trial.id: factors[trial.id] * left.get(trial.unit, 1.0) for trial in timed}
+    return _Factors(
+        {trial.id: factors[trial.id] * left.get(trial.unit, 1.0) for trial in timed},
+        levels,
+        dict(zip((one.id for one in ordinary), (found.uncertain * logs).tolist(), strict=True)),
+        found.error,
+    )
 
 
 def normalised(trial: Trial, factors: Mapping[int, float]) -> Trial:
-    """`trial` with its samples divided by its slowdown, rounded to the nanosecond."""
+    """`trial` with its samples divided by its slowdown, rounded to whole nanoseconds above 0."""
     factor = factors.get(trial.id, 1.0)
     if factor == 1:
         return trial
-    return replace(trial, samples_ns=np.rint(trial.samples_ns / factor).astype(np.int64))
+    return replace(
+        trial, samples_ns=np.maximum(1, np.rint(trial.samples_ns / factor)).astype(np.int64)
+    )
 
 
 def _interpolated(
@@ -230,39 +327,100 @@ def _reference_sensitivity(
     return float(np.clip(np.median(found), *_SENSITIVITY_BOUNDS))
 
 
-def _log_slowdowns(
-    trials: Sequence[Trial], factors: Mapping[int, float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The log slowdown at each trial (0 at the baseline), and its workload's sensitivity.
+@dataclass(frozen=True)
+class _Estimate:
+    """What all trials of the units of a run say of each.
+
+    Attributes:
+        logs: the log slowdown at each trial, 0 at the baseline.
+        sensitivities: of each trial's workload.
+        uncertain: standard errors of the sensitivities.
+        error: standard error of the log slowdowns.
+    """
+
+    logs: NDArray[np.float64]
+    sensitivities: NDArray[np.float64]
+    uncertain: NDArray[np.float64]
+    error: float
+
+
+def _log_slowdowns(trials: Sequence[Trial], factors: Mapping[int, float]) -> _Estimate:
+    """The log slowdown at each trial, and the sensitivity of its workload.
 
     `factors` are divided out first. `trials` are sorted by unit, then by time.
     """
     if not trials:
-        return np.zeros(0), np.zeros(0)
+        return _Estimate(np.zeros(0), np.zeros(0), np.zeros(0), 0.0)
     values = np.log([trial.median_ms / factors[trial.id] for trial in trials])
     workloads = _codes([trial.workload for trial in trials])
     units = _codes([trial.unit for trial in trials])
     roles = _codes([trial.role for trial in trials])
     trusted = np.array([trial.taint is None for trial in trials])
     neighbours, weights = _neighbours(trials, workloads, units)
-    known = (weights > 0).sum(axis=1) >= _MIN_NEIGHBOURS
+    known = (weights > 0).sum(axis=1) >= MIN_NEIGHBOURS
     logs, sensitivities = np.zeros(values.size), np.ones(values.size)
+    uncertain, error = np.full(values.size, _SENSITIVITY_SD), 0.0
     for iteration in range(_ITERATIONS):
         deviations = values - _medians(values - sensitivities * logs, workloads)[workloads]
         if iteration > 1:
-            sensitivities = _sensitivities(deviations, logs, sensitivities, known, workloads, roles)
+            sensitivities, uncertain = _sensitivities(
+                deviations, logs, sensitivities, known, workloads, roles
+            )
         estimates = (deviations / sensitivities)[neighbours]
         # The error of a neighbour's estimate is inversely proportional to its sensitivity.
-        medians = _weighted_medians(estimates, weights * sensitivities[neighbours])
+        reliable = sensitivities
+        if iteration > 1:  # before, a slow moment looks like a mood of the workloads in it
+            reliable = reliable * _reliabilities(deviations - sensitivities * logs, workloads)
+        medians = _weighted_medians(estimates, weights * reliable[neighbours])
+        errors = np.abs(deviations / sensitivities - medians)[known]
+        error = _NEIGHBOURS_ERROR * float(np.median(errors)) if errors.size else 0.0
         logs = np.where(known, medians, 0.0)
         for unit in range(int(units.max()) + 1):
             group = np.flatnonzero(units == unit)
             inside, outside = group[known[group]], group[~known[group]]
             if inside.size:
+                logs[inside] = _smoothed(logs[inside], error)
                 baseline = inside[trusted[inside]] if trusted[inside].any() else inside
-                logs[inside] -= np.quantile(logs[baseline], _BASELINE_SHARE)
+                logs[inside] -= np.quantile(logs[baseline], BASELINE_SHARE)
                 logs[outside] = np.median(logs[inside])
-    return logs, sensitivities
+    return _Estimate(logs, sensitivities, uncertain, error)
+
+
+def _smoothed(logs: NDArray[np.float64], error: float) -> NDArray[np.float64]:
+    """Slowdowns of one unit in the order taken, less what may be the chance of their neighbours.
+
+    Each moves to the running median of the slowdowns around it, unless it differs from that by more than
+    some standard `error`s: the non-negative garrote (Breiman, Technometrics 37, 1995). Noise would slow every
+    trial of a steady unit down by two thirds of its standard deviation, since the baseline is a quantile.
+    """
+    window = min(_MOMENT_VISITS + 1, logs.size)
+    padded = np.pad(logs, (window // 2, (window - 1) // 2), mode="edge")
+    lasting = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
+    apart = logs - lasting
+    least = (_CHANCE * error) ** 2
+    kept: NDArray[np.float64] = lasting + apart * np.maximum(
+        0, 1 - least / np.maximum(apart**2, 1e-18)
+    )
+    return kept
+
+
+def _reliabilities(
+    residuals: NDArray[np.float64], workloads: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """For each trial, the weight of its workload as a neighbour: 1, or less if it has moods of its own.
+
+    It is `_MOODY` times the usual noise of workloads over its own. Noise is a high quantile of absolute
+    residuals, so that of a workload with two speeds it is their distance, which its neighbours must not take
+    for a slowdown.
+    """
+    ordered = np.abs(residuals)[np.lexsort((np.abs(residuals), workloads))]
+    counts = np.bincount(workloads)
+    noise = ordered[
+        np.cumsum(counts) - counts + np.ceil(_NOISE_SHARE * (counts - 1)).astype(np.intp)
+    ]
+    most = _MOODY * max(_MIN_NOISE, float(np.median(noise)))
+    weights: NDArray[np.float64] = (most / np.maximum(noise, most))[workloads]
+    return weights
 
 
 def _sensitivities(
@@ -272,8 +430,9 @@ def _sensitivities(
     known: NDArray[np.bool_],
     workloads: NDArray[np.intp],
     roles: NDArray[np.intp],
-) -> NDArray[np.float64]:
-    """For each trial, the sensitivity of its workload, scaled so that the median workload has 1.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each trial, the sensitivity of its workload, scaled so that the median workload has 1, and its
+    standard error.
 
     Only trials whose slowdown is `known` count. Noise is estimated per role, since whole networks have
     more of it than ops.
@@ -291,10 +450,12 @@ def _sensitivities(
     y = deviations - sums(shares * deviations)[workloads]
     prior = np.empty(int(workloads.max()) + 1)
     prior[workloads] = (noise / _SENSITIVITY_SD) ** 2
-    slopes = (sums(weights * x * y) + prior) / (sums(weights * x**2) + prior)
+    precisions = sums(weights * x**2) + prior
+    slopes = (sums(weights * x * y) + prior) / precisions
     bounded = np.clip(slopes, *_SENSITIVITY_BOUNDS)
     sensitivities: NDArray[np.float64] = (bounded / np.median(bounded))[workloads]
-    return sensitivities
+    errors: NDArray[np.float64] = noise / np.sqrt(precisions)[workloads]
+    return sensitivities, errors
 
 
 def _codes(names: Sequence[str]) -> NDArray[np.intp]:

@@ -12,10 +12,14 @@ from latbench.device.conditions import Conditions
 from latbench.measure.records import Samples
 from latbench.statistics import trend
 
-#: The largest deviation of the sentinel from its median, relative. Trials are normalised by their slowdown
+#: The largest slowdown of a unit against its baseline, relative. Trials are normalised by their slowdown
 #: (`latbench.measure.slowdown`), which was seen to be common to all workloads up to about here: in a run
 #: whose machine alternated between two speeds 28 % apart, ops stayed within 0.3 % of their common slowdown.
-SENTINEL_TOLERANCE = 0.35
+SLOWDOWN_TOLERANCE = 0.35
+
+#: The kind of taint that follows from all trials of a run, and what stood for it in journals before.
+SLOWDOWN = "slowdown"
+_DERIVED = (SLOWDOWN, "sentinel")
 
 #: Samples rise if Mann-Kendall's statistic exceeds this (one-sided p = 0.0013, about one false alarm in a
 #: run) and Theil-Sen's slope gives at least this relative rise.
@@ -45,6 +49,24 @@ def joined(reasons: Iterable[str]) -> str | None:
 def kinds(taint: str) -> tuple[str, ...]:
     """The kinds of the reasons in a taint."""
     return tuple(reason.partition(":")[0] for reason in taint.split("; "))
+
+
+def of_slowdown(taint: str | None, level: float) -> str | None:
+    """`taint` with evidence in the unit's slowdown at a trial, relative to its baseline, and with no other
+    such evidence: what a slowdown is compared with changes while a run lasts, so it is never final.
+    """
+    if taint is None and level <= 1 + SLOWDOWN_TOLERANCE:
+        return None
+    reasons = () if taint is None else taint.split("; ")
+    kept = [reason for reason in reasons if reason.partition(":")[0] not in _DERIVED]
+    if level > 1 + SLOWDOWN_TOLERANCE:
+        kept.append(f"{SLOWDOWN}: {level - 1:+.0%} over the baseline quarter")
+    return joined(kept)
+
+
+def is_slowdown(taint: str) -> bool:
+    """Whether a slow moment is all the evidence in a taint."""
+    return set(kinds(taint)) <= set(_DERIVED)
 
 
 def tally(taints: Iterable[str | None]) -> dict[str, int]:

@@ -5,8 +5,8 @@ only. A trial with evidence against it is tainted: it stays in the journal, and 
 again in a later round, within the plan's limits.
 """
 
+import math
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -22,15 +22,18 @@ from latbench.measure.plan import Role, Workload
 from latbench.measure.records import Failure, Samples, Trial
 from latbench.measure.runner_pool import RunnerPool
 from latbench.measure.scheduler import Visit
+from latbench.measure.slowdown import BASELINE_SHARE
 
-#: Visits to the sentinel before the first workload: its median needs a few before a visit can deviate from
-#: it.
+#: Visits to the sentinel before the first workload: a few are needed before one can be called slow.
 _OPENING_VISITS = 3
 
-#: The first pause before a deviating sentinel is visited again, seconds; each further pause is twice as
+#: The first pause before a slow sentinel is visited again, seconds; each further pause is twice as
 #: long. A short disturbance ends within the first few; a hot phone needs the long ones.
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 16.0
+
+#: The share of a run's budget that a unit may wait.
+_WAITING_SHARE = 0.2
 
 #: Conditions are read after every trial if a reading is faster than this, otherwise with the sentinel.
 _CHEAP_READING_S = 0.001
@@ -64,10 +67,9 @@ class UnitWorker:
         self._visits_since_sentinel = 0
         self._visits_since_reference = 0
         self._reference_s = 0.0  # that its visits took
-        self._opened = time.monotonic()
+        self._opened = run.time.now()
         self._since_reading: list[int] = []
-        self._cooled_s = 0.0
-        self._deviation: str | None = None  # why trials are tainted when they are taken
+        self._waited_s = 0.0
         self._reading: tuple[int, Conditions] | None = None  # the last one, and its id
         self._reads_every_trial = False
         self._reading_failures = 0
@@ -137,24 +139,24 @@ class UnitWorker:
         """Time `workload` once and commit the trial."""
         slot = self._slot_of(workload)
         is_sentinel = workload.role is Role.SENTINEL
-        reasons = [self._deviation] if self._deviation and not is_sentinel else []
+        reasons: list[str] = []
         samples, clocks, failure = _NO_SAMPLES, None, None
-        started, clock = time.time(), time.perf_counter()
+        now = self._run.time.now
+        started, clock = self._run.time.date(), now()
         try:
             handle = self._pool.load(workload, slot)
-            clock = time.perf_counter()
+            clock = now()
             reply = self._pool.run(workload, handle, slot)
         except RunnerFailed as error:
             if error.stage in _NOT_STARTED or self._run.over:
                 raise
             failure = Failure(error.stage, error.kind, error.reason)
-            reasons = []
         else:
             samples, clocks = _arrays_of(reply)
-            reasons += taint.of_cores(self._plan.target.cores, reply.cores_observed)
+            reasons = taint.of_cores(self._plan.target.cores, reply.cores_observed)
             reasons += taint.of_samples(samples, clocks)
-            reasons += taint.of_waiting(reply.waited_ms, time.perf_counter() - clock)
-        duration_s = time.perf_counter() - clock
+            reasons += taint.of_waiting(reply.waited_ms, now() - clock)
+        duration_s = now() - clock
         trial = self._run.journal.add_trial(
             self._run.run_id,
             workload,
@@ -187,28 +189,21 @@ class UnitWorker:
     # The sentinel and the reference
 
     def _close_bracket(self) -> None:
-        """Visit the sentinel, and taint the trials since its last visit if it deviates from its median.
+        """Visit the sentinel, and wait while the unit is slow.
 
-        A deviating sentinel is visited again at once: a single bad visit is an outlier that the median of
-        rounds tolerates; two in a row are a state, which taints the trials since the visit before. Then
-        the unit pauses, each time longer, until the sentinel is back. Once `cool_down_s` is spent it goes
-        on, and further trials are tainted as long as the sentinel deviates.
+        A slow sentinel is visited again at once: a single bad visit is an outlier. Then the unit pauses,
+        each time longer, until the sentinel is back or the run's patience is spent. Which trials were taken
+        too slowly to be used, all trials of the run tell (`latbench.measure.slowdown`).
         """
         round_number = self._run.round_number
-        deviation, confirmed = self._sentinel_deviation(round_number), None
         pause = 0.0
-        while deviation is not None and not self._run.over:
+        while self._is_slow(round_number) and not self._run.over:
             self._run.pause(pause)
-            self._cooled_s += pause
-            deviation = self._sentinel_deviation(round_number)
-            confirmed = deviation or confirmed
-            left = self._plan.settings.cool_down_s - self._cooled_s
+            self._waited_s += pause
+            left = self._patience_s - self._waited_s
             if left <= 0 or self._run.clock.over_budget:
                 break
             pause = min(max(_FIRST_PAUSE_S, 2 * pause), _LONGEST_PAUSE_S, left)
-        if confirmed is not None:
-            self._run.taint(self._since_sentinel, confirmed)
-        self._deviation = deviation
         self._since_sentinel = []
         self._visit_reference(round_number)
         self._visits_since_sentinel = 0
@@ -216,21 +211,33 @@ class UnitWorker:
             self._read()
         self._run.close_bracket(self.name)
 
-    def _sentinel_deviation(self, round_number: int) -> str | None:
-        """Visit the sentinel once; returns the taint if it deviates from the median of earlier visits."""
+    @property
+    def _patience_s(self) -> float:
+        """The longest wait for a slow unit, seconds: a run must not spend its budget on waiting."""
+        settings = self._plan.settings
+        if settings.budget_s is None:
+            return settings.cool_down_s
+        return min(settings.cool_down_s, _WAITING_SHARE * settings.budget_s)
+
+    def _is_slow(self, round_number: int) -> bool:
+        """Visit the sentinel once; returns whether it and the trials since its last visit are slow.
+
+        The sentinel is compared with its fastest quarter, as all trials are, so that a run that begins in a
+        slow moment does not take that for normal.
+        """
         sentinel = self._plan.sentinel
         if sentinel is None or self._run.has_given_up(sentinel.key, self.name):
-            return None
+            return False
         medians = self._run.sentinel_medians(self.name)
         trial = self._visit(sentinel, round_number)
         if trial.failure is not None or not medians:
-            return None
-        deviation = trial.median_ms / statistics.median(medians) - 1
-        if abs(deviation) <= taint.SENTINEL_TOLERANCE:
-            return None
-        reason = f"sentinel: {deviation:+.0%} from its median"
-        self._run.taint([trial.id], reason)
-        return reason
+            return False
+        baseline = float(np.quantile(medians, BASELINE_SHARE))
+        if trial.median_ms <= (1 + taint.SLOWDOWN_TOLERANCE) * baseline:
+            return False
+        # What changed only the sentinel is no reason to wait.
+        others = self._run.slowdown_of(self._since_sentinel)
+        return others is None or others > math.sqrt(1 + taint.SLOWDOWN_TOLERANCE)
 
     def _visit_reference(self, round_number: int) -> None:
         """Visit the reference, in the next slot each time; what taints its neighbours taints it.
@@ -241,7 +248,7 @@ class UnitWorker:
         reference, since = self._plan.reference, self._visits_since_reference
         if reference is None or self._run.has_given_up(reference.key, self.name):
             return
-        share_s = _REFERENCE_SHARE * (time.monotonic() - self._opened)
+        share_s = _REFERENCE_SHARE * (self._run.time.now() - self._opened)
         if self._reference_s > max(_REFERENCE_FREE_S, share_s):
             return
         if since == 0 or since >= self._plan.settings.sentinel_every:
@@ -255,9 +262,9 @@ class UnitWorker:
         """Measure how long a reading takes, and take the first."""
         costs = []
         for _ in range(_PROBE_READINGS):
-            clock = time.perf_counter()
+            clock = self._run.time.now()
             self._read()
-            costs.append(time.perf_counter() - clock)
+            costs.append(self._run.time.now() - clock)
         self._reads_every_trial = statistics.median(costs) < _CHEAP_READING_S
 
     def _read(self) -> None:

@@ -1,6 +1,6 @@
 """Build a LUT from the trials of one run: `latbench build-lut`.
 
-An entry is the statistic of an op's trusted trials (`latbench.measure.ledger.result_of`), normalised to the
+An entry is the statistic of an op's trusted trials (`latbench.measure.evidence`), normalised to the
 run's baseline quarter (`latbench.measure.slowdown`). If an op was timed in a sandwich, its frames were timed
 in the same rounds, and half of each pair of frames is subtracted (`latbench.space.sandwich`). The whole
 networks of the run become the correction (`latbench.lut.calibrate`).
@@ -26,9 +26,10 @@ from latbench.lut.calibrate import calibrate
 from latbench.lut.faster_run import FasterRun
 from latbench.lut.schema import Entry, Lut, Reference, Sentinel, TimedNetwork
 from latbench.measure import taint
-from latbench.measure.diagnostics import outliers, warnings_of, within_rounds
+from latbench.measure.diagnostics import outliers, within_rounds
+from latbench.measure.evidence import Evidence
 from latbench.measure.journal import Journal
-from latbench.measure.ledger import Result, result_of
+from latbench.measure.ledger import Result
 from latbench.measure.plan import Role, loads_cheaply
 from latbench.measure.records import NetworkNote, Run, Trial
 from latbench.measure.report import unit_parts
@@ -145,6 +146,8 @@ class _RunData:
 
     Attributes:
         trials: all its trials, in the order taken.
+        evidence: what they show about each statistic.
+        by_workload: the trials of each workload.
         best: the normalised trials of each workload's statistic.
         results: the statistic of each workload that has one.
         readings: the conditions of each unit.
@@ -153,6 +156,8 @@ class _RunData:
     run: Run
     space: SearchSpace
     trials: Sequence[Trial]
+    evidence: Evidence
+    by_workload: Mapping[str, Sequence[Trial]]
     best: Mapping[str, Sequence[Trial]]
     results: Mapping[str, Result]
     readings: Readings
@@ -163,14 +168,18 @@ class _RunData:
         space = _space_of(run, journal.path)
         trials = journal.trials(run.id)
         slowdowns = Slowdowns.of(trials)
+        trials = list(map(slowdowns.judged, trials))
+        evidence = Evidence.of(trials, slowdowns)
         by_workload: dict[str, list[Trial]] = {key: [] for key in run.workloads}
         for trial in trials:
             by_workload[trial.workload].append(trial)
-        results = {key: result_of(its, slowdowns) for key, its in by_workload.items()}
+        results = {key: evidence.result(its) for key, its in by_workload.items()}
         return cls(
             run,
             space,
             trials,
+            evidence,
+            by_workload,
             {key: slowdowns.best(its) for key, its in by_workload.items()},
             {key: result for key, result in results.items() if result is not None},
             {unit: list(journal.conditions(run.id, unit).values()) for unit in run.units},
@@ -238,27 +247,30 @@ def without_frames(
 ) -> tuple[float, tuple[float, float]]:
     """The latency of an op and its 95 % interval, ms: its sandwich less half of each pair of frames.
 
-    Errors of different workloads are independent; if both pairs are the same one, its error counts twice.
+    Each end has its own error: an interval may reach far to one side only. Errors of different workloads are
+    independent; if both pairs are the same one, its error counts twice.
     Neither the latency nor the lower end of its interval is less than a hundredth of the sandwich, since
     the entries of a LUT must be positive.
     """
     pairs = list(pairs)
     least = _MIN_SHARE * sandwich.ms
     ms = max(least, sandwich.ms - sum(pair.ms for pair in pairs) / 2)
-    errors = (count * pair.half_width / 2 for pair, count in Counter(pairs).items())
-    error = math.hypot(sandwich.half_width, *errors)
-    return ms, (max(least, ms - error), ms + error)
+    halves = [(pair, count / 2) for pair, count in Counter(pairs).items()]
+    below = math.hypot(
+        sandwich.ms - sandwich.ci95[0], *(half * (pair.ci95[1] - pair.ms) for pair, half in halves)
+    )
+    above = math.hypot(
+        sandwich.ci95[1] - sandwich.ms, *(half * (pair.ms - pair.ci95[0]) for pair, half in halves)
+    )
+    return ms, (max(least, ms - below), ms + above)
 
 
 def _entry(data: _RunData, op: OpSpec, macs: int) -> Entry:
     """The entry of an op, without the cost of its frames if it was timed in a sandwich."""
     run, result, best = data.run, data.results[op.key], data.best[op.key]
     pairs = _pairs_of(data, op)
-    rounds = [trial.samples_ns for trial in best]
-    warnings = set(warnings_of(rounds))
-    far = outliers(within_rounds(rounds))
-    if result.distrusted:
-        warnings.add("distrusted")
+    warnings = set(data.evidence.warnings(data.by_workload[op.key]))
+    far = outliers(within_rounds([trial.samples_ns for trial in best]))
     ms, ci95 = result.ms, result.ci95
     if pairs:
         ms, ci95 = without_frames(result, pairs)

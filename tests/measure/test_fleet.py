@@ -144,7 +144,8 @@ def test_a_slower_unit_gives_the_same_results(tmp_path: Path) -> None:
     for key, result in results[0].items():
         assert results[1][key].ms == pytest.approx(result.ms, rel=1e-5)
         assert result.ms == pytest.approx(fixed_runner.latency_ns(f"{key}.onnx") / 1e6, abs=1e-5)
-        assert results[1][key].relative_half_width < 1e-5
+        # Rounds that are all equal leave what no run can show of itself.
+        assert results[1][key].relative_half_width == pytest.approx(0.003, rel=0.01)
 
 
 def test_factors_of_units_are_relative_to_the_median_unit(journal: Journal) -> None:

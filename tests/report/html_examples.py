@@ -51,7 +51,7 @@ def write_journal(path: Path, lut: Lut) -> Path:
                 warmups=2,
                 before=before,
                 clocks_khz=np.array([2_000_000 - 1000 * number] * 5),
-                taint="sentinel: off its level" if 10 <= number < 20 else None,
+                taint="waiting: others had the core" if 10 <= number < 20 else None,
             )
     return path
 

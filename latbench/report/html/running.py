@@ -11,6 +11,7 @@ from latbench.lut import Lut
 from latbench.measure import Journal
 from latbench.measure.plan import Role
 from latbench.measure.records import Run, Trial
+from latbench.measure.slowdown import Slowdowns
 from latbench.report.html.page import Chart, Figure, Section, Table
 from latbench.wording import count_of
 
@@ -62,6 +63,7 @@ def _of_journal(path: Path, lut: Lut) -> list[Figure]:
     with Journal(path, readonly=True) as journal:
         run = journal.run()
         trials = [one for one in journal.trials(run.id) if one.failure is None]
+        trials = list(map(Slowdowns.of(trials).judged, trials))
         readings = [journal.conditions(run.id)[key] for key in sorted(journal.conditions(run.id))]
     if run.target != lut.target:
         raise BadRequest(

@@ -1,0 +1,169 @@
+"""The statistic of each workload, and the reasons to doubt it, from all trials of a run.
+
+`latbench.statistics.summarise` assumes that a workload's rounds are independent draws from one
+distribution, read from a clock that is finer than they differ. Some of what may be otherwise is visible in
+one workload's rounds only, some only in all trials of a run together. Where it can be told how far an
+interval must reach to be honest, it is widened:
+
+    a coarse timer     by one tick on either side: no interval is narrower than its timer allows
+    a change           over what the rounds were before and after
+    samples that rise  down to where visits begin, which is where an inference in a network is
+    a common error     by the uncertainty of what all rounds share, which they cannot show: the sensitivity of
+                       the workload to slow moments, and the run's baseline
+    lasting deviations by sqrt((1 + r) / (1 - r)), the factor for the mean of an AR(1) process with lag-1
+                       autocorrelation r (von Storch and Zwiers, "Statistical Analysis in Climate Research",
+                       1999, section 6.6); r is that of all workloads together, since few rounds of one
+                       workload cannot show it
+
+Whether a run goes on never depends on it: more rounds cure none of these.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latbench.measure.diagnostics import (
+    ROUNDING_NS,
+    autocorrelation,
+    gradual_change,
+    heating,
+    sudden_change,
+    tick_of,
+    warnings_of,
+)
+from latbench.measure.ledger import Result
+from latbench.measure.records import Trial
+from latbench.measure.slowdown import Slowdowns
+from latbench.quantiles import Z975
+from latbench.statistics import MIN_ROUNDS, summarise
+
+#: Autocorrelation of all workloads together is evidence beyond this many standard deviations of chance.
+_LASTING_Z = 4.0
+
+#: Half the interval of what all rounds of a run have in common, relative: its baseline, and the order of its
+#: placements. No network repeats to better than a few tenths of a per cent.
+_REPEATABLE = 0.003
+
+#: Intervals grow by no more than this: a stronger dependence has a warning of its own.
+_MOST_LASTING = 0.8
+
+#: The warning of entries whose unit was seen faster than at its baseline.
+UNSTEADY = "unsteady"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What all trials of a run show about the statistic of each workload.
+
+    Attributes:
+        slowdowns: at each trial.
+        tick_ns: the tick of the clock that timed them, nanoseconds, as far as it can be seen.
+        lasting: the lag-1 autocorrelation of rounds that workloads have in common, 0 if there is none.
+    """
+
+    slowdowns: Slowdowns = field(default_factory=Slowdowns)
+    tick_ns: float = 1.0
+    lasting: float = 0.0
+
+    @classmethod
+    def of(cls, trials: Iterable[Trial], slowdowns: Slowdowns | None = None) -> "Evidence":
+        """The evidence in all trials of a run; slowdowns are estimated unless they are given."""
+        timed = [trial for trial in trials if trial.failure is None]
+        slowdowns = Slowdowns.of(timed) if slowdowns is None else slowdowns
+        by_workload: dict[str, list[Trial]] = defaultdict(list)
+        for trial in timed:
+            by_workload[trial.workload].append(trial)
+        return cls(
+            slowdowns,
+            _tick_of_run(by_workload),
+            _lasting(slowdowns.best(its) for its in by_workload.values()),
+        )
+
+    def result(self, trials: Iterable[Trial]) -> Result | None:
+        """The statistic of one workload's trials at the baseline, or None if all trials failed."""
+        trials = list(trials)
+        best = self.slowdowns.best(trials)
+        if not best:
+            return None
+        rounds = [trial.samples_ns for trial in best]
+        summary = summarise(rounds)
+        shared = [abs(self.slowdowns.shared_errors.get(trial.id, 0.0)) for trial in best]
+        common = math.hypot(_REPEATABLE, Z975 * float(np.median(shared)))
+        ci95 = self._widened(summary.ms, summary.ci95, rounds, common, self._tick_ns(trials))
+        return Result(
+            **vars(replace(summary, ci95=ci95)),
+            tainted=sum(self.slowdowns.judged(trial).taint is not None for trial in trials),
+            distrusted=best[0].taint is not None,
+        )
+
+    def warnings(self, trials: Iterable[Trial]) -> tuple[str, ...]:
+        """The warnings about the statistic of one workload's trials, one of which has samples, sorted."""
+        trials = list(trials)
+        best = self.slowdowns.best(trials)
+        found = set(warnings_of([trial.samples_ns for trial in best], self._tick_ns(trials)))
+        if any(trial.unit in self.slowdowns.unsteady for trial in best):
+            found.add(UNSTEADY)
+        if best[0].taint is not None:
+            found.add("distrusted")
+        return tuple(sorted(found))
+
+    def _tick_ns(self, trials: Sequence[Trial]) -> float:
+        """The tick of one workload's samples, as they were read: that of the run if they do not show it."""
+        samples = [trial.samples_ns for trial in self.slowdowns.chosen(trials)]
+        return tick_of(np.concatenate(samples)) or self.tick_ns
+
+    def _widened(
+        self,
+        ms: float,
+        ci95: tuple[float, float],
+        rounds: Sequence[NDArray[np.int64]],
+        common: float,
+        tick_ns: float,
+    ) -> tuple[float, float]:
+        """The interval, as far as it must reach; `common` is half that of errors common to all rounds."""
+        factor = math.sqrt((1 + self.lasting) / (1 - self.lasting))
+        below = math.hypot(factor * (ms - ci95[0]), common * ms)
+        above = math.hypot(factor * (ci95[1] - ms), common * ms)
+        low, high = ms - below, ms + above
+        medians = [float(np.median(samples)) / 1e6 for samples in rounds]
+        for change in sudden_change(medians), gradual_change(medians):
+            if change is not None:
+                low = min(low, min(change.before, change.after) - below)
+                high = max(high, max(change.before, change.after) + above)
+        if (rise := heating(rounds)) is not None:
+            low *= 1 - rise
+        return max(low - tick_ns / 1e6, 1e-3 * ms), high + tick_ns / 1e6
+
+
+def _tick_of_run(by_workload: Mapping[str, Sequence[Trial]]) -> float:
+    """The tick of the clock that timed a run, nanoseconds, at least 1.
+
+    Every sample is a multiple of it. If it is no whole number of nanoseconds, it shows only in that workloads
+    take equally long: then it is the smallest step between the values of all, or the smallest value.
+    """
+    if not by_workload:
+        return 1.0
+    each = [
+        np.unique(np.concatenate([one.samples_ns for one in its])) for its in by_workload.values()
+    ]
+    values = np.unique(np.concatenate(each))
+    ticks = values[np.diff(values, prepend=-ROUNDING_NS - 1) > ROUNDING_NS]
+    if ticks.size < len(each):
+        return float(np.diff(ticks, prepend=0).min())
+    return float(np.gcd.reduce(values))
+
+
+def _lasting(workloads: Iterable[Sequence[Trial]]) -> float:
+    """The autocorrelation of the round medians of all `workloads` together; 0 if it may be chance."""
+    found = [
+        autocorrelation([trial.median_ms for trial in best])
+        for best in workloads
+        if len(best) >= MIN_ROUNDS
+    ]
+    if not found or sum(one.z for one in found) <= _LASTING_Z * math.sqrt(len(found)):
+        return 0.0
+    return min(_MOST_LASTING, sum(one.lag1 for one in found) / len(found))
