@@ -16,8 +16,8 @@ down the memory alone: an op's sensitivity to that is proportional to the bytes 
 that of the ops of this pair of LUTs. What the slope takes from the ops that move many bytes is not lost:
 a runtime that became slower at those alone is slower at whole networks too, and the reference is not.
 
-`scale` is the spread of change_i / error_i over the ops of this pair of LUTs; where it is below 1 it is
-shrunk towards 1, the more so the fewer ops there are (an empirical null). The overall change and the
+`scale` is the spread of change_i / error_i over the ops of this pair of LUTs, at least 1 (an empirical
+null). The overall change and the
 spread are those of the densest half of the ops, and all is estimated again without the ops that were
 found, so that a quarter of the ops can drift without hiding one another. With fewer than `MIN_OPS` common
 ops nothing of it can be estimated, and the overall change is that of the sentinel. `latbench.lut.ratios`
@@ -253,7 +253,7 @@ def compare_luts(
         return report
     pairs = _pairs(baseline, current, noise)
     timed = _timed_networks(baseline, current, noise)
-    machine = None if reference is None else _of_machine(reference, noise)
+    machine = None if reference is None else _of_machine(baseline, current, reference, noise)
     explained = None if strict_level else machine
     alone = noise.overall_sd if strict_level else noise.unexplained_sd
     overall = _judge(
@@ -466,9 +466,13 @@ def _predicted_networks(
     return found
 
 
-def _of_machine(reference: tuple[float, float], noise: Noise) -> tuple[float, float]:
+def _of_machine(
+    baseline: Lut, current: Lut, reference: tuple[float, float], noise: Noise
+) -> tuple[float, float]:
     """The change that is the machine's (ln), and its standard error: how well the reference tells it."""
-    return reference[0], math.hypot(noise.believed * reference[1], noise.reference_sd)
+    wandered = max(lut.sentinel.drift if lut.sentinel else 0.0 for lut in (baseline, current))
+    errors = noise.believed * reference[1], noise.reference_sd, noise.wandered_share * wandered
+    return reference[0], math.hypot(*errors)
 
 
 def _beyond(

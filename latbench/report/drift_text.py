@@ -95,16 +95,21 @@ def _no_reference(report: DriftReport) -> str:
 
 def overall_line(report: DriftReport) -> str:
     """The overall change of comparable LUTs, and what of it is the machine's, in one line."""
+    return "; ".join(overall_parts(report))
+
+
+def overall_parts(report: DriftReport) -> list[str]:
+    """The overall change of comparable LUTs, the machine's, and what is left; what counts is judged."""
     overall, machine, beyond = report.overall, report.machine, report.beyond
     assert overall is not None
     raw = f"{change_of(overall.ratio)} {bounds(overall)}"
     if machine is None or beyond is None:
-        return f"{raw}: {finding(overall)}"
-    explained = f"the machine, by the reference, {change_of(machine.ratio)} {bounds(machine)}"
+        return [f"{raw}: {finding(overall)}"]
+    explained = f"the machine, by the reference: {change_of(machine.ratio)} {bounds(machine)}"
+    left = f"beyond the machine: {change_of(beyond.ratio)} {bounds(beyond)}"
     if report.strict_level:
-        return f"{raw}: {finding(overall)}; {explained}"
-    left = f"beyond it {change_of(beyond.ratio)} {bounds(beyond)}"
-    return f"{raw}; {explained}; {left}: {finding(beyond)}"
+        return [f"{raw}: {finding(overall)}", explained, left]
+    return [raw, explained, f"{left}: {finding(beyond)}"]
 
 
 def finding(ratio: Ratio) -> str:
@@ -207,7 +212,8 @@ def as_text(report: DriftReport) -> str:
             lines += _wrapped(f"{change.what}: {change.baseline} -> {change.current}", indent=2)
             lines += _wrapped(change.explanation, indent=4)
     if report.overall is not None:
-        lines += ["", *_wrapped(f"Overall change: {overall_line(report)}")]
+        overall, *parts = overall_parts(report)
+        lines += ["", f"Overall change: {overall}", *(f"  {part}" for part in parts)]
         lines += [line for remark in remarks_on(report) for line in _wrapped(remark)]
         lines += ["", f"{op_heading(report)}{':' if moved_ops(report) else '.'}"]
         lines += _table(OP_COLUMNS, op_rows(report))

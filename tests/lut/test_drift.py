@@ -65,7 +65,7 @@ def draw(
 def entry(ms: float, macs: int = 1, *, within: float = WITHIN, **fields: Any) -> Entry:
     """An entry whose interval is what `within` asks for."""
     width = math.exp(1.96 * within)
-    made: dict[str, Any] = {"ci95": (ms / width, ms * width), "samples": 80, "rounds": 8}
+    made: dict[str, Any] = {"ci95": (ms / width, ms * width), "samples": 400, "rounds": 40}
     return Entry(ms=ms, macs=macs, **(made | {"spread": 0.02} | fields))
 
 
@@ -314,11 +314,12 @@ def test_a_runtime_that_is_slower_at_what_moves_much_is_not_hidden_as_the_machin
     after = on_a_slow_memory(draw(rng), 1.08)
     after = make_lut(entries=after.entries, reference=reference(10.0))
     after = calibrated(after, architectures, 1.05)  # whole networks move much
-    report = compare(before, after, noise=replace(NOISE, memory_sd=Noise().memory_sd))
+    real = replace(NOISE, memory_sd=Noise().memory_sd, ops_sd=Noise().ops_sd)
+    report = compare(before, after, noise=real)
     assert report.beyond is not None
     assert report.beyond.verdict is Verdict.SLOWER
     machine = after.model_copy(update={"reference": reference(10.5)})
-    assert not compare(before, machine, noise=replace(NOISE, memory_sd=0.015)).drifted
+    assert not compare(before, machine, noise=real).drifted
 
 
 # The level
@@ -337,6 +338,20 @@ def test_an_interval_with_a_warning_counts_twice_as_wide() -> None:
         return math.log(found.change.high / found.change.low) / (2 * 1.96)
 
     assert deviation("bimodal") == pytest.approx(2 * deviation(), rel=0.1)
+
+
+def test_the_interval_of_few_rounds_counts_wider() -> None:
+    def deviation(rounds: int) -> float:
+        lut = make_lut()
+        key = KEYS[3]
+        changed = entry(lut[key].ms, within=0.02, rounds=rounds)
+        before = make_lut(entries=lut.entries | {key: changed})
+        quiet = replace(NOISE, run_sd=0.0, overall_sd=0.0)
+        (found,) = (one for one in compare(before, lut, noise=quiet).entries if one.key == key)
+        assert found.change is not None
+        return math.log(found.change.high / found.change.low)
+
+    assert deviation(6) / deviation(1000) == pytest.approx(1 + 2 / 6, rel=0.05)
 
 
 def test_an_overall_change_is_no_drift_of_an_op() -> None:
@@ -541,6 +556,25 @@ def test_networks_that_slowed_down_as_the_reference_did_have_not_drifted(
     assert network(still, "12 timed").change.verdict is Verdict.FASTER  # than that machine is
     engine = compare(before, timed(1.1 * 1.05, reference(11.0)))
     assert network(engine, "12 timed").change.verdict is Verdict.SLOWER
+
+
+def test_networks_of_a_restless_machine_are_less_certain(architectures: list[Architecture]) -> None:
+    rng = np.random.default_rng(44)
+
+    def timed(level: float, drift: float | None) -> Lut:
+        wandered = {"drift": drift}
+        watched = None if drift is None else sentinel_of("fbnet_b").model_copy(update=wandered)
+        lut = draw(rng, reference=reference(10.0), sentinel=watched)
+        return calibrated(lut, architectures, level)
+
+    def verdict(before: float | None, after: float | None) -> Verdict:
+        report = compare(timed(1.0, before), timed(1.05, after))
+        return network(report, "12 timed").change.verdict
+
+    assert verdict(0.0, 0.0) is Verdict.SLOWER
+    assert verdict(None, 0.0) is Verdict.SLOWER  # nothing watched that run
+    for drifts in ((2.0, 0.0), (0.0, 2.0), (2.0, None)):  # by 2.6 %
+        assert verdict(*drifts) is Verdict.SAME
 
 
 def test_the_uncertainty_of_the_reference_counts(architectures: list[Architecture]) -> None:
