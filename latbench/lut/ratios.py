@@ -34,6 +34,9 @@ TAILS = 40
 #: this many times as wide. In 15 pairs of equal runs, all 3 false alarms were of one such entry.
 _DOUBT = 2.0
 
+#: Warnings of all entries of a run alike: relative to each other, they are as certain as ever.
+_OF_ALL = frozenset({"unsteady"})
+
 #: The interval of n rounds counts 1 + this / n times as wide: a few rounds may agree by chance. In 2 of 130
 #: pairs of equal runs an op of 7 or 9 rounds raised a false alarm.
 _FEW_ROUNDS = 2.0
@@ -132,7 +135,7 @@ def error_of(timed: Timed, noise: Noise) -> float:
     """The relative standard error of a latency between runs."""
     own, doubt = 0.0, 1.0
     if isinstance(timed, Entry):
-        own, doubt = timed.placement, _DOUBT if timed.warnings else 1.0
+        own, doubt = timed.placement, _DOUBT if set(timed.warnings) - _OF_ALL else 1.0
         doubt *= 1 + _FEW_ROUNDS / max(1, timed.rounds)
     interval = doubt * (math.log(timed.ci95[1]) - math.log(timed.ci95[0])) / (2 * Z975)
     return math.hypot(interval, max(noise.run_sd, own), noise.dispatch_ms / timed.ms)

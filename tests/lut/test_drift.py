@@ -338,6 +338,8 @@ def test_an_interval_with_a_warning_counts_twice_as_wide() -> None:
         return math.log(found.change.high / found.change.low) / (2 * 1.96)
 
     assert deviation("bimodal") == pytest.approx(2 * deviation(), rel=0.1)
+    # Of all ops alike: nothing about one of them.
+    assert deviation("unsteady") == pytest.approx(deviation())
 
 
 def test_the_interval_of_few_rounds_counts_wider() -> None:
