@@ -35,8 +35,9 @@ _LONGEST_PAUSE_S = 16.0
 #: The share of a run's budget that a unit may wait.
 _WAITING_SHARE = 0.2
 
-#: Conditions are read after every trial if a reading is faster than this, otherwise with the sentinel.
-_CHEAP_READING_S = 0.001
+#: Readings of conditions between two visits to the sentinel may take this share of the time. On a host, where
+#: one takes a millisecond, conditions are then read five times a second; on a phone with the sentinel only.
+_READING_SHARE = 0.005
 _PROBE_READINGS = 3
 
 #: The reference may take this share of a unit's time once its visits took longer than this many seconds: a
@@ -71,7 +72,8 @@ class UnitWorker:
         self._since_reading: list[int] = []
         self._waited_s = 0.0
         self._reading: tuple[int, Conditions] | None = None  # the last one, and its id
-        self._reads_every_trial = False
+        self._reading_s = 0.0  # that one takes
+        self._read_at = 0.0  # when the last one was complete, by the run's clock
         self._reading_failures = 0
 
     def work(self) -> None:
@@ -176,7 +178,7 @@ class UnitWorker:
         self._since_reading.append(trial.id)
         if not is_sentinel:
             self._since_sentinel.append(trial.id)
-        if self._reads_every_trial:
+        if self._reading_s < _READING_SHARE * (self._run.time.now() - self._read_at):
             self._read()
         return trial
 
@@ -207,8 +209,7 @@ class UnitWorker:
         self._since_sentinel = []
         self._visit_reference(round_number)
         self._visits_since_sentinel = 0
-        if not self._reads_every_trial:
-            self._read()
+        self._read()
         self._run.close_bracket(self.name)
 
     @property
@@ -265,7 +266,7 @@ class UnitWorker:
             clock = self._run.time.now()
             self._read()
             costs.append(self._run.time.now() - clock)
-        self._reads_every_trial = statistics.median(costs) < _CHEAP_READING_S
+        self._reading_s = statistics.median(costs)
 
     def _read(self) -> None:
         """Read the conditions, and check the trials since the last reading against both readings."""
@@ -290,6 +291,7 @@ class UnitWorker:
                 self._run.taint(self._since_reading, reason)
         self._since_reading = []
         self._reading = (number, now)
+        self._read_at = self._run.time.now()
 
 
 def _arrays_of(reply: RunReply) -> tuple[Samples, Samples | None]:
