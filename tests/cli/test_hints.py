@@ -121,7 +121,7 @@ def test_a_run_is_measured_again_by_the_command_that_is_printed_for_it(
     (call,) = profiles
     assert call["space"] == lut.search_space
     assert (call["ci"], call["journal"], call["fresh"]) == (0.1, journal, True)
-    assert call["calibrate"] == 12
+    assert call["calibrate"] == flow.CALIBRATE
     request = call["target"]
     assert (request.device, request.runtime) == (lut.target.device, lut.target.runtime)
     assert request.cores == lut.target.cores
