@@ -64,11 +64,11 @@ _FENCE = 7.0
 
 #: A sudden change leaves at least this many rounds on either side; significance level of changes.
 _SIDE = 2
-_CHANGE_P = 0.002
+_CHANGE_P = 0.005
 
 #: Samples rise within visits if a visit has at least this many, and they rise by this much, relative.
 _RISING_SAMPLES = 4
-_LEAST_RISE = 0.01
+LEAST_RISE = 0.01
 
 #: A timer whose tick is a larger share of a sample is coarse.
 _COARSE = 0.01
@@ -340,7 +340,7 @@ def sudden_change(medians: ArrayLike) -> Change | None:
 
     At least two values are on either side of it, and the two sides have different means by Student's test
     of their logarithms, for the best of all moments and with Bonferroni's correction for their number: p <
-    0.002 if rounds are normal; outliers make it larger. Unlike tests with ranks this can tell 3 rounds from
+    0.005 if rounds are normal; outliers make it larger. Unlike tests with ranks this can tell 3 rounds from
     3 others, but only if they differ by many times their noise.
     """
     data = np.asarray(medians, dtype=np.float64)
@@ -364,7 +364,7 @@ def sudden_change(medians: ArrayLike) -> Change | None:
 def gradual_change(medians: ArrayLike) -> Change | None:
     """A rise or fall of few `medians` (positive, in the order taken); None if there is none.
 
-    The slope of a straight line through their logarithms is tested by Student's test, p < 0.002; `before` and
+    The slope of a straight line through their logarithms is tested by Student's test, p < 0.005; `before` and
     `after` are the ends of the line. `trend` assumes less, and needs more rounds.
     """
     data = np.asarray(medians, dtype=np.float64)
@@ -385,24 +385,32 @@ def gradual_change(medians: ArrayLike) -> Change | None:
 def heating(rounds: Rounds) -> float | None:
     """By how much samples rise within visits, relative; None if it may be chance, or is little.
 
-    The rise of a round is the logarithm of the median of its last third over that of its first; rounds of
-    fewer than four samples have none. The mean of all rounds' rises is tested by Student's test, p < 0.005.
-    Single visits show less: only a rise of many times their noise (`latbench.measure.taint.of_samples`).
+    The mean of all rounds' `rises` is tested by Student's test, p < 0.005. Single visits show less: only a
+    rise of many times their noise (`latbench.measure.taint.of_samples`).
     """
-    rises = []
+    found = rises(rounds)
+    if len(found) < MIN_ROUNDS:
+        return None
+    mean, spread = float(np.mean(found)), float(np.std(found, ddof=1))
+    if mean < LEAST_RISE:
+        return None
+    if mean <= student_quantile(len(found) - 1, 0.995) * spread / math.sqrt(len(found)):
+        return None
+    return 1 - math.exp(-mean)
+
+
+def rises(rounds: Rounds) -> list[float]:
+    """By how much samples rise within each round: the log of the median of its last third over its first's.
+
+    Rounds of fewer than four samples are left out.
+    """
+    found = []
     for samples in rounds:
         data = np.asarray(samples, dtype=np.float64)
         if data.size >= _RISING_SAMPLES:
             third = max(2, data.size // 3)
-            rises.append(math.log(float(np.median(data[-third:]) / np.median(data[:third]))))
-    if len(rises) < MIN_ROUNDS:
-        return None
-    mean, spread = float(np.mean(rises)), float(np.std(rises, ddof=1))
-    if mean < _LEAST_RISE:
-        return None
-    if mean <= student_quantile(len(rises) - 1, 0.995) * spread / math.sqrt(len(rises)):
-        return None
-    return 1 - math.exp(-mean)
+            found.append(math.log(float(np.median(data[-third:]) / np.median(data[:third]))))
+    return found
 
 
 def _tick(ordered: Floats) -> float:

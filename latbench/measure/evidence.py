@@ -19,6 +19,7 @@ Whether a run goes on never depends on it: more rounds cure none of these.
 """
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,10 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.measure.diagnostics import (
+    LEAST_RISE,
     ROUNDING_NS,
     autocorrelation,
     gradual_change,
     heating,
+    rises,
     sudden_change,
     tick_of,
     warnings_of,
@@ -39,7 +42,7 @@ from latbench.measure.ledger import Result
 from latbench.measure.records import Trial
 from latbench.measure.slowdown import Slowdowns
 from latbench.quantiles import Z975
-from latbench.statistics import MIN_ROUNDS, summarise
+from latbench.statistics import MAD_TO_SIGMA, MIN_ROUNDS, summarise
 
 #: Autocorrelation of all workloads together is evidence beyond this many standard deviations of chance.
 _LASTING_Z = 4.0
@@ -47,6 +50,10 @@ _LASTING_Z = 4.0
 #: Half the interval of what all rounds of a run have in common, relative: its baseline, and the order of its
 #: placements. No network repeats to better than a few tenths of a per cent.
 _REPEATABLE = 0.003
+
+#: A rise within visits of at least so many workloads together is evidence beyond so many standard errors.
+_RISING_WORKLOADS = 8
+_RISING_Z = 5.0
 
 #: Intervals grow by no more than this: a stronger dependence has a warning of its own.
 _MOST_LASTING = 0.8
@@ -62,11 +69,13 @@ class Evidence:
     Attributes:
         slowdowns: at each trial.
         tick_ns: the tick of the clock that timed them, nanoseconds, as far as it can be seen.
+        rise: by how much samples rise within visits to all workloads together, relative; 0 if they do not.
         lasting: the lag-1 autocorrelation of rounds that workloads have in common, 0 if there is none.
     """
 
     slowdowns: Slowdowns = field(default_factory=Slowdowns)
     tick_ns: float = 1.0
+    rise: float = 0.0
     lasting: float = 0.0
 
     @classmethod
@@ -80,6 +89,7 @@ class Evidence:
         return cls(
             slowdowns,
             _tick_of_run(by_workload),
+            _rise(by_workload.values()),
             _lasting(slowdowns.best(its) for its in by_workload.values()),
         )
 
@@ -105,6 +115,8 @@ class Evidence:
         trials = list(trials)
         best = self.slowdowns.best(trials)
         found = set(warnings_of([trial.samples_ns for trial in best], self._tick_ns(trials)))
+        if self.rise > LEAST_RISE:
+            found.add("heating")
         if any(trial.unit in self.slowdowns.unsteady for trial in best):
             found.add(UNSTEADY)
         if best[0].taint is not None:
@@ -134,8 +146,7 @@ class Evidence:
             if change is not None:
                 low = min(low, min(change.before, change.after) - below)
                 high = max(high, max(change.before, change.after) + above)
-        if (rise := heating(rounds)) is not None:
-            low *= 1 - rise
+        low *= 1 - max(self.rise, heating(rounds) or 0.0)
         return max(low - tick_ns / 1e6, 1e-3 * ms), high + tick_ns / 1e6
 
 
@@ -155,6 +166,17 @@ def _tick_of_run(by_workload: Mapping[str, Sequence[Trial]]) -> float:
     if ticks.size < len(each):
         return float(np.diff(ticks, prepend=0).min())
     return float(np.gcd.reduce(values))
+
+
+def _rise(workloads: Iterable[Sequence[Trial]]) -> float:
+    """The median rise within visits over all workloads; 0 if it may be chance, or if samples fall."""
+    each = [rises([one.samples_ns for one in its if one.taint is None]) for its in workloads]
+    means = np.array([statistics.fmean(found) for found in each if found])
+    if means.size < _RISING_WORKLOADS:
+        return 0.0
+    middle = float(np.median(means))
+    error = MAD_TO_SIGMA * 1.25 * float(np.median(np.abs(means - middle))) / math.sqrt(means.size)
+    return 1 - math.exp(-middle) if middle > _RISING_Z * error else 0.0
 
 
 def _lasting(workloads: Iterable[Sequence[Trial]]) -> float:

@@ -66,6 +66,12 @@ _KEEPING_ROLES = (Role.NETWORK, Role.SENTINEL)
 #: no steady baseline.
 _STEADY = 0.05
 _CERTAIN = 4.0  # standard errors of a slowdown
+
+#: A unit drifts if the slowdowns of at least so many moments have this rank correlation with time, and if the
+#: fastest is so much below the baseline.
+_DRIFT_MOMENTS = 8
+_DRIFT_CORRELATION = 0.9
+_LEAST_DRIFT = 0.01
 _MOMENT_VISITS = 24
 
 #: Standard deviation of sensitivities. In noisy runs nine in ten were between 0.75 and 1.35 (TFLite fp32), or
@@ -134,8 +140,8 @@ class Slowdowns:
             the trial's id.
         shared_errors: the standard error of the factor at each trial, relative, that all trials of its
             workload have in common: its sensitivity is uncertain. By the trial's id.
-        unsteady: units that were faster at some moment than at their baseline, by more than `_STEADY`: it is
-            the speed of a part of the run, and no state of the unit.
+        unsteady: units that were faster at some moment than at their baseline, by more than `_STEADY`, or
+            that drifted: the baseline is the speed of a part of the run, and no state of the unit.
         disturbed: ids of trials of ops, frames and the reference with a slowdown above `_DISTURBED_FACTOR`.
         latest: the slowdown at each unit's last trial; newer trials have it until the next estimate.
         slow_now: whether all units were too slow at their last trial.
@@ -173,7 +179,11 @@ class Slowdowns:
         }
         latest = {unit: factors[trial.id] for unit, trial in last.items()}
         least = 1 - max(_STEADY, _CERTAIN * found.error)
-        unsteady = {unit for unit, of_unit in by_unit.items() if _fastest(of_unit, levels) < least}
+        unsteady = {
+            unit
+            for unit, of_unit in by_unit.items()
+            if _fastest(of_unit, levels) < least or _drifts(of_unit, levels)
+        }
         return cls(
             factors,
             levels,
@@ -208,6 +218,23 @@ class Slowdowns:
     def best(self, trials: Iterable[Trial]) -> list[Trial]:
         """The trials of `chosen`, normalised to the baseline quarter."""
         return [normalised(trial, self.factors) for trial in self.chosen(trials)]
+
+
+def _drifts(trials: Sequence[Trial], levels: Mapping[int, float]) -> bool:
+    """Whether a unit became slower, or faster, throughout: its fastest quarter is then no state of it.
+
+    By the rank correlation of the median slowdowns of moments with their order.
+    """
+    ordered = sorted(trials, key=lambda trial: (trial.started, trial.id))
+    values = np.array([levels[trial.id] for trial in ordered])
+    count = values.size // _MOMENT_VISITS
+    if count < _DRIFT_MOMENTS:
+        return False
+    moments = np.median(values[: count * _MOMENT_VISITS].reshape(count, -1), axis=1)
+    if moments.min() > 1 - _LEAST_DRIFT:
+        return False
+    ranks = moments.argsort().argsort()
+    return abs(float(np.corrcoef(ranks, np.arange(count))[0, 1])) > _DRIFT_CORRELATION
 
 
 def _fastest(trials: Sequence[Trial], levels: Mapping[int, float]) -> float:

@@ -272,6 +272,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ripples": Scenario("waves of 4 %", waves((0.04, 0.9)), continuous=True),
     "ramp": Scenario("slower by 45 % in the end", ramp(1.45, 4.0), continuous=True),
     "small-ramp": Scenario("slower by 10 % in the end", ramp(1.1, 4.0), continuous=True),
+    "true-ramp": Scenario("slower by 15 % in the end; the truth is the beginning", ramp(1.15, 4.0)),
     "ramp-down": Scenario(
         "1.4 times slower at first", lambda now: max(1.0, 1.4 - 0.2 * now), continuous=True
     ),
@@ -331,6 +332,12 @@ SCENARIOS: dict[str, Scenario] = {
         group=every(5),
         change=throttle(2, 0.8, 1.3, 1.3),
     ),
+    "third-slower": Scenario(
+        "every 3rd op is 1.4 times slower after 1.1 s", group=every(3), change=step(1.1, 1, 1.4)
+    ),
+    "fourth-heats": Scenario(
+        "every 4th op gets 20 % slower over 3 s", group=every(4), change=ramp(1.2, 3.0)
+    ),
     "frames-slower": Scenario(
         "every 3rd pair of frames is 1.5 times slower after 1.2 s",
         group=every(3, kind=Kind.FRAME),
@@ -366,6 +373,7 @@ SCENARIOS: dict[str, Scenario] = {
         truth=(2 ** (0.5 / 4), 2 ** (0.5 / 4)),
     ),
     "heating": Scenario("samples rise by 4 % within a visit", samples=heating(0.04)),
+    "heating-little": Scenario("samples rise by 2 % within a visit", samples=heating(0.02)),
     "heating-much": Scenario("samples rise by 10 % within a visit", samples=heating(0.10)),
     # Several units
     "unlike-units": Scenario(
