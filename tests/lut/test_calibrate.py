@@ -206,8 +206,9 @@ def test_intervals_cover_networks_that_were_not_fitted() -> None:
 
 def test_intervals_have_students_quantile_and_a_networks_noise() -> None:
     lut = World(entry_deviation=0.02).lut(calibration_architectures(SPACE, MIN_AFFINE))
-    correction = lut.correction
-    assert correction is not None
+    assert lut.correction is not None
+    correction = lut.correction.model_copy(update={"interval_factor": 1.3})
+    lut = lut.model_copy(update={"correction": correction})
     networks = networks_of(correction.calibration, SPACE)
     posterior = posterior_of(lut.entries, correction, SPACE)
     for fitted in networks:
