@@ -9,7 +9,8 @@ interval must reach to be honest, it is widened:
     a change           over what the rounds were before and after
     samples that rise  down to where visits begin, which is where an inference in a network is
     a common error     by the uncertainty of what all rounds share, which they cannot show: the sensitivity of
-                       the workload to slow moments, and the run's baseline
+                       the workload to slow moments, and the run's baseline, which is a quantile of slowdowns
+                       and off by up to their standard error
     lasting deviations by sqrt((1 + r) / (1 - r)), the factor for the mean of an AR(1) process with lag-1
                        autocorrelation r (von Storch and Zwiers, "Statistical Analysis in Climate Research",
                        1999, section 6.6); r is that of all workloads together, since few rounds of one
@@ -102,7 +103,7 @@ class Evidence:
         rounds = [trial.samples_ns for trial in best]
         summary = summarise(rounds)
         shared = [abs(self.slowdowns.shared_errors.get(trial.id, 0.0)) for trial in best]
-        common = math.hypot(_REPEATABLE, Z975 * float(np.median(shared)))
+        common = math.hypot(_REPEATABLE, self.slowdowns.error, Z975 * float(np.median(shared)))
         ci95 = self._widened(summary.ms, summary.ci95, rounds, common, self._tick_ns(trials))
         return Result(
             **vars(replace(summary, ci95=ci95)),

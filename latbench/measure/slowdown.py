@@ -145,6 +145,7 @@ class Slowdowns:
         disturbed: ids of trials of ops, frames and the reference with a slowdown above `_DISTURBED_FACTOR`.
         latest: the slowdown at each unit's last trial; newer trials have it until the next estimate.
         slow_now: whether all units were too slow at their last trial.
+        error: the standard error of the slowdown at a moment, relative.
     """
 
     factors: Mapping[int, float] = field(default_factory=dict)
@@ -154,6 +155,7 @@ class Slowdowns:
     disturbed: frozenset[int] = frozenset()
     latest: Mapping[str, float] = field(default_factory=dict)
     slow_now: bool = False
+    error: float = 0.0
 
     @classmethod
     def of(cls, trials: Iterable[Trial]) -> "Slowdowns":
@@ -193,6 +195,7 @@ class Slowdowns:
             latest,
             bool(last)
             and min(levels[trial.id] for trial in last.values()) > 1 + taint.SLOWDOWN_TOLERANCE,
+            found.error,
         )
 
     def factor(self, trial: Trial) -> float:
