@@ -80,9 +80,9 @@ _SENSITIVITY_SD = 0.2
 _SENSITIVITY_BOUNDS = (0.2, 5.0)
 
 #: Two trials of the reference tell its sensitivity if their slowdowns, in logarithms, are this far apart, and
-#: if there are so many such pairs. Over five runs of ONNX Runtime and four of LiteRT on a restless Xeon, whole
-#: networks relative to the reference had a standard deviation of 0.59 and 0.83 %, and of 0.35 and 0.71 % with
-#: the reference's own sensitivity.
+#: if there are so many such pairs. Over five runs of ONNX Runtime and four of LiteRT on a restless Xeon,
+#: whole networks relative to the reference had a standard deviation of 0.59 and 0.83 %, and of 0.35 and
+#: 0.71 % with the reference's own sensitivity.
 _APART = 0.05
 _MIN_PAIRS = 20
 
