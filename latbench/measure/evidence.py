@@ -56,6 +56,9 @@ _REPEATABLE = 0.003
 _RISING_WORKLOADS = 8
 _RISING_Z = 5.0
 
+#: So few different values of one workload may be multiples of a number by chance.
+_FEW_VALUES = 3
+
 #: Intervals grow by no more than this: a stronger dependence has a warning of its own.
 _MOST_LASTING = 0.8
 
@@ -155,7 +158,9 @@ def _tick_of_run(by_workload: Mapping[str, Sequence[Trial]]) -> float:
     """The tick of the clock that timed a run, nanoseconds, at least 1.
 
     Every sample is a multiple of it. If it is no whole number of nanoseconds, it shows only in that workloads
-    take equally long: then it is the smallest step between the values of all, or the smallest value.
+    take equally long: then it is the smallest step between the values of all, or the smallest value. The few
+    values of a workload that is alone, as where a program reports rounded averages, need not be multiples of
+    a tick: then it is the decimal place that all of them end at.
     """
     if not by_workload:
         return 1.0
@@ -166,7 +171,10 @@ def _tick_of_run(by_workload: Mapping[str, Sequence[Trial]]) -> float:
     ticks = values[np.diff(values, prepend=-ROUNDING_NS - 1) > ROUNDING_NS]
     if ticks.size < len(each):
         return float(np.diff(ticks, prepend=0).min())
-    return float(np.gcd.reduce(values))
+    common = int(np.gcd.reduce(values))
+    if len(each) == 1 and ticks.size <= _FEW_VALUES:
+        return float(10 ** (len(str(common)) - len(str(common).rstrip("0"))))
+    return float(common)
 
 
 def _rise(workloads: Iterable[Sequence[Trial]]) -> float:
