@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from tests.cli.conftest import Run, when_quiet
 
 KEYS = {
     "networks", "mape", "bias", "worst", "within_2", "within_5", "within_10", "coverage", "drift",
-    "spearman", "kendall",
+    "half_width",
 }  # fmt: skip
+RANKS = {"spearman", "kendall"}  # of three networks or more
 
 
 def test_validate_times_other_networks(run: Run, lut_path: Path, tmp_path: Path) -> None:
@@ -32,8 +34,9 @@ def test_validate_times_other_networks(run: Run, lut_path: Path, tmp_path: Path)
     words = ("--networks", "4", "--ci", "20%", "--seed", "7", "--out", str(out))
     done = when_quiet(run, "validate", str(lut_path), *words, "--json")
     figures = json.loads(done.stdout)
-    assert set(figures) >= KEYS
-    assert figures["networks"] == len(figures["each"]) == 4
+    count = len(figures["each"])  # networks with tainted trials only are left out
+    assert set(figures) >= (KEYS | RANKS if count > 2 else KEYS)
+    assert 2 <= figures["networks"] == count <= 4
     learnt = Lut.load(lut_path).correction
     assert learnt is not None
     assert learnt.networks == CALIBRATE
@@ -41,10 +44,10 @@ def test_validate_times_other_networks(run: Run, lut_path: Path, tmp_path: Path)
         one.layers for one in learnt.calibration
     }
     errors = [100 * abs(one["predicted"] / one["measured"] - 1) for one in figures["each"]]
-    assert abs(figures["mape"] - sum(errors) / 4) < 1e-6
+    assert abs(figures["mape"] - sum(errors) / count) < 1e-6
     assert abs(figures["worst"] - max(errors)) < 1e-6
     inside = [one["low"] <= one["measured"] <= one["high"] for one in figures["each"]]
-    assert figures["coverage"] == 100 * sum(inside) / 4
+    assert figures["coverage"] == 100 * sum(inside) / count
     validation = Lut.load(out).validation
     assert validation is not None
     assert validation["mape"] == figures["mape"]
@@ -52,7 +55,7 @@ def test_validate_times_other_networks(run: Run, lut_path: Path, tmp_path: Path)
 
 def test_validate_prints_its_figures(run: Run, lut_path: Path) -> None:
     done = when_quiet(run, "validate", str(lut_path), "--networks", "2", "--ci", "20%")
-    assert "2, none of which the LUT was built from" in done.stdout
+    assert re.search("[12], none of which the LUT was built from", done.stdout)
     assert "too few networks" in done.stdout  # for a rank correlation
     assert max(map(len, done.stdout.splitlines())) <= 80
 
