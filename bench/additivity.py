@@ -143,12 +143,21 @@ def _corrections(
     few, alone = networks[:9], networks[:1]
     learnt: dict[str, Correction | None] = {"sum": None}
     learnt["scale of the sentinel"] = calibrate(entries, alone, space)
-    learnt["scale of 9 networks"] = calibrate(entries, few, space, entry_factors=False)
+    learnt["scale of 9 networks"] = calibrate(
+        entries, few, space, entry_factors=False, traits=False
+    )
     learnt["affine"] = calibrate(
+        entries, networks, space, entry_factors=False, traits=False, boundary_costs=False
+    )
+    learnt["affine, boundary costs"] = calibrate(
+        entries, networks, space, entry_factors=False, traits=False
+    )
+    learnt["affine, entries"] = calibrate(
+        entries, networks, space, traits=False, boundary_costs=False
+    )
+    learnt["affine, traits"] = calibrate(
         entries, networks, space, entry_factors=False, boundary_costs=False
     )
-    learnt["affine, boundary costs"] = calibrate(entries, networks, space, entry_factors=False)
-    learnt["affine, entries"] = calibrate(entries, networks, space, boundary_costs=False)
     learnt["posterior"] = calibrate(entries, networks, space)
     return learnt
 

@@ -24,8 +24,8 @@ from latbench.space.traits import Trait
 __all__ = ["MIN_AFFINE", "calibrate", "networks_of", "posterior_of"]
 
 #: How much the latency of a network relative to that of others differs between two runs, relative: placement
-#: in memory, and neighbours. The networks of one run cannot show it. Over eleven pairs of sessions on three
-#: machines it was 0.6 to 1.2 % on average (`docs/accuracy.md`), noise of both sessions included.
+#: in memory, and neighbours. The networks of one run cannot show it. Two sessions without load of ours
+#: differed by 0.6 to 1.1 % on average (the floors of docs/accuracy.md), noise of both included.
 _BETWEEN_RUNS = 0.006
 
 
