@@ -144,7 +144,7 @@ def test_three_phones_share_a_profile_and_one_drops_out_and_comes_back(
     assert max(map(abs, off)) < 0.02, "noise of 0.2 %, levelled by factors known to about as much"
     assert abs(statistics.median(off)) < 0.01
     for phone in phones:
-        assert fixed_phone.running(phone.phone.root) == []
+        fixed_phone.await_end(phone.phone.root)
 
 
 def test_phones_of_two_adb_servers_are_one_fleet(

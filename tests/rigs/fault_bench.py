@@ -156,10 +156,7 @@ class FaultBench:
     def require_quiet(self) -> None:
         """Make sure that no runner is left on the phone, or wait until none is."""
         assert self.root is not None
-        deadline = time.monotonic() + 30
-        while left := fixed_phone.running(self.root):
-            assert time.monotonic() < deadline, f"runners {left} are left on the phone"
-            time.sleep(0.01)
+        fixed_phone.await_end(self.root)
 
 
 def await_strike(root: Path) -> None:

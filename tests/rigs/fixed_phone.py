@@ -146,6 +146,14 @@ def running(root: Path) -> list[int]:
     ]
 
 
+def await_end(root: Path, within_s: float = 30.0) -> None:
+    """Wait until no runner is left on the phone at `root`: adbd ends it a moment after its connection."""
+    deadline = time.monotonic() + within_s
+    while left := running(root):
+        assert time.monotonic() < deadline, f"runners {left} are left on the phone"
+        time.sleep(0.01)
+
+
 def _alive_since(pid: int) -> str | None:
     """When a process started, in the kernel's ticks; None if it has ended. Numbers are used again."""
     try:
