@@ -54,7 +54,7 @@ rig-torchscript: $(INSTALLED)
 
 rig-ios: $(INSTALLED)
 	$(BIN)/python -m tests.rigs.ios_tools
-	$(BIN)/python -m pytest -m rig $(IOS_RIG)
+	$(BIN)/python -m pytest -m rig $(PARALLEL) $(IOS_RIG)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
