@@ -84,6 +84,7 @@ class RunnerPool:
                 cores=target.cores,
                 accelerator=target.accelerator,
                 input_shapes=workload.input_shapes,
+                again=self._plan.reloads,
                 timeout_s=self._plan.settings.timeout_s,
             )
             handles[workload.key] = loaded.handle

@@ -229,6 +229,26 @@ class RuntimeDescriptor:
         """Load a model on the CPU; arguments and errors as `latbench.runtime.registry.load_model`."""
         raise NotImplementedError
 
+    def reload(
+        self,
+        path: Path,
+        prepared: Path,
+        *,
+        threads: int,
+        input_shapes: Sequence[tuple[int, ...]] | None,
+    ) -> "LoadedModel":
+        """Load a model that is loaded many times in a run, at `prepared` what is computed from its file.
+
+        The first call writes it, later ones read it; by default nothing is prepared. A loaded model must run
+        the same kernels, and have its weights in fresh memory, as after `load`. What is missing, damaged or
+        cannot be written is no error.
+
+        Args:
+            prepared: a path for one model, with these arguments, in this version of the runtime, on this
+                machine. Other processes may use it, one at a time.
+        """
+        return self.load(path, threads=threads, input_shapes=input_shapes)
+
     def describe(
         self, path: Path, input_shapes: Sequence[tuple[int, ...]] | None
     ) -> "tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]] | None":

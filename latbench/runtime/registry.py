@@ -82,6 +82,7 @@ def load_model(
     threads: int = 1,
     accelerator: str = "cpu",
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    prepared: Path | None = None,
 ) -> "LoadedModel":
     """Load the model in `path` into `runtime`, ready to run.
 
@@ -91,6 +92,8 @@ def load_model(
         accelerator: what to run on; this machine's runtimes run on "cpu" only.
         input_shapes: one shape per input, in the model's own layout. Without it a dynamic batch becomes
             1, and a file that does not declare its inputs is refused.
+        prepared: where the runtime keeps what it computes from the file, if the same process or others of
+            the same run load it again; see `RuntimeDescriptor.reload`.
 
     Raises:
         BadRequest: there is no such file, `input_shapes` are missing or do not fit, or `threads` is
@@ -106,7 +109,10 @@ def load_model(
     if not path.is_file():
         raise BadRequest(f"there is no file {path}")
     import_engine(runtime)
-    return descriptor(runtime).load(path, threads=threads, input_shapes=input_shapes)
+    found = descriptor(runtime)
+    if prepared is None:
+        return found.load(path, threads=threads, input_shapes=input_shapes)
+    return found.reload(path, prepared, threads=threads, input_shapes=input_shapes)
 
 
 def describe_model(

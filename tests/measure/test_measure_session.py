@@ -502,6 +502,7 @@ class NotingDevice(HostDevice):
     def __init__(self) -> None:
         super().__init__()
         self.loads: Counter[str] = Counter()
+        self.again: set[bool] = set()
         self.loaded: set[str] = set()
         self.most = 0
 
@@ -511,6 +512,7 @@ class NotingDevice(HostDevice):
 
         def noted_load(path: str, *arguments: Any, **named: Any) -> Loaded:
             loaded = load(path, *arguments, **named)
+            self.again.add(named["again"])
             self.loads[Path(path).stem] += 1
             self.loaded.add(loaded.handle)
             self.most = max(self.most, len(self.loaded))
@@ -534,6 +536,7 @@ def test_models_except_the_sentinel_are_loaded_for_every_visit(
     assert device.loads.pop("network") == 1 < made.pop("network")
     assert device.loads == made
     assert device.most == 2
+    assert device.again == {True}
 
 
 @pytest.mark.parametrize("most", [2, 512])
@@ -546,6 +549,7 @@ def test_without_reloading_models_stay_loaded_and_the_oldest_goes_first(
     report = measure(kept, device, journal)
     assert report.complete
     assert (report.failed, report.runners_started) == (0, 1)
+    assert device.again == {False}
     assert device.most == min(most, len(plan.all_workloads))
     assert (set(device.loads.values()) == {1}) == (most > len(plan.all_workloads))
 

@@ -4,10 +4,13 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from weakref import finalize
 
 from latbench.device.base import require_a_core_each
 from latbench.device.conditions import Conditions
@@ -18,6 +21,7 @@ from latbench.device.linux import LocalFiles, peak_clocks_khz
 from latbench.device.protocol.client import RunnerClient
 from latbench.device.protocol.transport import ProcessTransport
 from latbench.errors import BadRequest, DeviceUnavailable, RunnerFailed
+from latbench.files import home
 from latbench.runtime.registry import runtime_version
 from latbench.target import Runtime
 
@@ -39,6 +43,8 @@ class HostDevice:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._files = LocalFiles(root)
+        self._scratch: Path | None = None
+        self._remove_scratch: Callable[[], object] = lambda: None
         self.unit = _unit(self._files)
         self.description = _description(self._files)
 
@@ -65,7 +71,26 @@ class HostDevice:
             )
         command = [sys.executable, "-P", "-m", "latbench.device.host.worker"]
         command += ["--max-seconds", str(max_seconds), "--system-root", str(self._files.root)]
+        if (scratch := self._scratch_folder()) is not None:
+            command += ["--scratch", str(scratch)]
         return start_runner(command, _environment())
+
+    def _scratch_folder(self) -> Path | None:
+        """The folder that runners share, made for the first one; None where latbench's home is read-only.
+
+        It is not in the system's folder for temporary files, which may be in memory: it holds as much as
+        the artifacts of a run.
+        """
+        if self._scratch is None:
+            folder = home() / "scratch"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._scratch = Path(tempfile.mkdtemp(dir=folder))
+            except OSError:
+                return None
+            # At the latest when this process ends.
+            self._remove_scratch = finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        return self._scratch
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
         """Return the paths of the artifacts: the worker can load them where they are."""
@@ -124,7 +149,9 @@ class HostDevice:
         runtime_version(runtime)
 
     def close(self) -> None:
-        """Do nothing: there is nothing to release or restore."""
+        """Remove what its runners kept for one another."""
+        self._remove_scratch()
+        self._scratch = None
 
 
 def start_runner(command: Sequence[str], environment: Mapping[str, str]) -> RunnerClient:

@@ -1,7 +1,7 @@
 """The Python runner of the host: reads requests from stdin, and answers on stdout.
 
-`latbench.device.host.device` starts it as `python -m latbench.device.host.worker [--max-seconds N]`; the
-protocol is docs/runner-protocol.md. An orphaned worker ends in three ways: at the end of its input, by a
+`latbench.device.host.device` starts it as `python -m latbench.device.host.worker` with the options of `main`;
+the protocol is docs/runner-protocol.md. An orphaned worker ends in three ways: at the end of its input, by a
 thread that notices the end of its host while a model runs, and by an alarm after `--max-seconds`.
 """
 
@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -49,6 +50,7 @@ from latbench.device.protocol.messages import (
     read_message,
 )
 from latbench.errors import LatbenchError, RuntimeFailed, UnknownName
+from latbench.files import sha256_of
 from latbench.runtime.base import LoadedModel, TensorInfo
 from latbench.runtime.registry import (
     descriptor,
@@ -68,10 +70,14 @@ class Refused(LatbenchError):
 
 
 class Worker:
-    """The loaded models, and the threads and cores that they share."""
+    """The loaded models, and the threads and cores that they share.
 
-    def __init__(self, files: LocalFiles) -> None:
-        self._files = files
+    Args:
+        scratch: a folder for what several loads of a file share, also those of other runners of a run.
+    """
+
+    def __init__(self, files: LocalFiles, scratch: Path | None = None) -> None:
+        self._files, self._scratch = files, scratch
         self._models: dict[str, LoadedModel] = {}
         self._pools: dict[str, frozenset[int]] = {}
         self._loads = 0
@@ -106,6 +112,7 @@ class Worker:
             threads=request.threads,
             accelerator=request.accelerator,
             input_shapes=request.input_shapes,
+            prepared=self._prepared(request) if request.again else None,
         )
         model.set_inputs([info.sample(request.seed) for info in model.inputs])
         load_ms = (time.perf_counter() - started) * 1e3
@@ -132,6 +139,16 @@ class Worker:
                 sha256=sha256,
             ),
         )
+
+    def _prepared(self, request: LoadRequest) -> Path | None:
+        """Where to keep what a load computes: a path of its own for each file and each way to load it."""
+        path = Path(request.path)
+        if self._scratch is None or not path.is_file():
+            return None
+        state = path.stat()
+        way = request.model_dump_json(exclude={"seed", "cores"})
+        name = sha256_of(f"{way} {state.st_mtime_ns} {state.st_size}".encode())
+        return self._scratch / name
 
     def run(self, request: RunRequest) -> RunReply:
         work = self._work(request.handle)
@@ -238,8 +255,11 @@ def _engines() -> Iterator[Engine]:
 # Lines in, lines out
 
 
-def serve(worker: Worker, requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Answer requests until `quit`, the end of the input, or the loss of the client."""
+def serve(worker: Worker, requests: IO[bytes], replies: IO[bytes]) -> bool:
+    """Answer requests until `quit`, the end of the input, or the loss of the client.
+
+    Returns whether it was `quit`.
+    """
     handlers: Mapping[str, Callable[[Any], BaseModel | None]] = {
         "hello": worker.hello,
         "load": worker.load,
@@ -254,9 +274,10 @@ def serve(worker: Worker, requests: IO[bytes], replies: IO[bytes]) -> None:
             replies.write(_encoded(reply))
             replies.flush()
         except BrokenPipeError:
-            return
+            return False
         if last:
-            return
+            return True
+    return False
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes | None]:
@@ -359,6 +380,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--system-root", type=Path, default=Path("/"), help="where /proc and /sys are"
     )
+    parser.add_argument("--scratch", type=Path, help="folder for what loads of the same file share")
     options = parser.parse_args(arguments)
     requests, replies = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host handles Ctrl-C
@@ -367,7 +389,10 @@ def main(arguments: list[str] | None = None) -> int:
         signal.alarm(options.max_seconds)
     if hasattr(select, "poll"):
         threading.Thread(target=_end_without_host, args=[requests], daemon=True).start()
-    serve(Worker(LocalFiles(options.system_root)), requests, replies)
+    worker = Worker(LocalFiles(options.system_root), options.scratch)
+    if not serve(worker, requests, replies) and options.scratch is not None:
+        # The host was killed, or it ends this runner by force: the others can do without.
+        shutil.rmtree(options.scratch, ignore_errors=True)
     # Do not wait for the daemon thread and native thread pools.
     sys.stderr.flush()
     os._exit(0)

@@ -88,6 +88,7 @@ class RunnerClient:
         accelerator: str = "cpu",
         input_shapes: Sequence[tuple[int, ...]] | None = None,
         seed: int = 0,
+        again: bool = False,
         timeout_s: float = 60.0,
     ) -> Loaded:
         """Load the artifact at `path`, a path on the runner's machine.
@@ -96,6 +97,8 @@ class RunnerClient:
 
         Args:
             seed: of the inputs (`latbench.runtime.base.TensorInfo.sample`).
+            again: the file is loaded many times in a run, so the runner may keep what it computes from
+                it; `load_ms` is then not the time that a program needs to load it.
             timeout_s: the deadline, seconds from now.
 
         Raises:
@@ -110,6 +113,7 @@ class RunnerClient:
             accelerator=accelerator,
             input_shapes=None if input_shapes is None else tuple(input_shapes),
             seed=seed,
+            again=again,
         )
         return self._ask("load", request, Loaded, timeout_s)
 

@@ -52,7 +52,8 @@ class HelloRequest(_Message):
 class LoadRequest(_Message):
     """Load the artifact at `path` into an engine. Without `cores` the scheduler chooses them.
 
-    `seed` is that of the inputs, as `TensorInfo.sample` generates them.
+    `seed` is that of the inputs, as `TensorInfo.sample` generates them. With `again` the runner may keep
+    what it computes from the file until the end of the run, and load from that the next time.
     """
 
     op: Literal["load"] = "load"
@@ -63,6 +64,7 @@ class LoadRequest(_Message):
     accelerator: str = "cpu"
     input_shapes: tuple[tuple[int, ...], ...] | None = None
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    again: bool = Field(default=False, strict=True)
 
 
 class RunRequest(_Message):

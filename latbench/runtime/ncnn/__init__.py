@@ -72,5 +72,19 @@ class NcnnRuntime(RuntimeDescriptor):
         self.parts(path)
         return NcnnModel(path, threads=threads, input_shapes=input_shapes)
 
+    def reload(
+        self,
+        path: Path,
+        prepared: Path,
+        *,
+        threads: int,
+        input_shapes: Sequence[tuple[int, ...]] | None,
+    ) -> "LoadedModel":
+        """Load the two files of an artifact as they were unpacked at the first load."""
+        from latbench.runtime.ncnn.model import NcnnModel
+
+        self.parts(path)
+        return NcnnModel(path, threads=threads, input_shapes=input_shapes, prepared=prepared)
+
 
 DESCRIPTOR = NcnnRuntime()

@@ -10,7 +10,9 @@ is one file, so `latbench export` puts both into an uncompressed zip file togeth
 import contextlib
 import io
 import json
+import os
 import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -48,8 +50,12 @@ def read_metadata(path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[tuple[Path, Path]]:
+def unpacked(path: Path, kept: Path | None = None) -> Iterator[tuple[Path, Path]]:
     """Yield the paths of the `.param` and the `.bin`; those of an artifact exist inside the block only.
+
+    Args:
+        kept: a folder in which they stay, and are used if they are there. Without space or a parent it
+            is not made.
 
     Raises:
         RuntimeFailed: the file is neither an artifact nor a `.param`.
@@ -57,6 +63,9 @@ def unpacked(path: Path) -> Iterator[tuple[Path, Path]]:
     if path.name.lower().endswith(".param"):
         _layers(path, path.read_bytes())
         yield path, path.with_suffix(".bin")
+        return
+    if kept is not None and kept.is_dir():
+        yield kept / PARAM, kept / WEIGHTS
         return
     with tempfile.TemporaryDirectory(prefix="latbench-ncnn-") as name:
         folder = Path(name)
@@ -67,7 +76,21 @@ def unpacked(path: Path) -> Iterator[tuple[Path, Path]]:
         except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
             raise RuntimeFailed(f"{path} is not an ncnn model: {error}") from None
         _layers(path, (folder / PARAM).read_bytes())
+        if kept is not None:
+            _keep(folder, kept)
         yield folder / PARAM, folder / WEIGHTS
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    """Copy the files of `folder` to the new folder `kept`, all or none."""
+    unfinished = kept.with_name(f"{kept.name}.{os.getpid()}")
+    try:
+        unfinished.mkdir()
+        for name in (PARAM, WEIGHTS):
+            shutil.copyfile(folder / name, unfinished / name)
+        unfinished.rename(kept)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def declared_shapes(path: Path) -> tuple[tuple[int, ...], ...] | None:
@@ -77,7 +100,12 @@ def declared_shapes(path: Path) -> tuple[tuple[int, ...], ...] | None:
         RuntimeFailed: the file is not an ncnn model.
     """
     with unpacked(path) as (param, _):
-        inputs = [layer for layer in _layers(path, param.read_bytes()) if layer[0] == "Input"]
+        return shapes_in(path, param)
+
+
+def shapes_in(path: Path, param: Path) -> tuple[tuple[int, ...], ...] | None:
+    """As `declared_shapes`, for the model at `path` whose `.param` is unpacked already."""
+    inputs = [layer for layer in _layers(path, param.read_bytes()) if layer[0] == "Input"]
     described = _described(path)
     if described is not None:
         return described

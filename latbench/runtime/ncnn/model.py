@@ -16,7 +16,7 @@ from latbench.runtime.base import (
     require_count,
     settle_shapes,
 )
-from latbench.runtime.ncnn.files import declared_shapes, unpacked
+from latbench.runtime.ncnn.files import shapes_in, unpacked
 
 _DIMENSIONS = (1, 4)  # the least and the most that an ncnn.Mat has
 
@@ -25,6 +25,9 @@ class NcnnModel:
     """An artifact, or a .param with its .bin. Raises as `latbench.runtime.registry.load_model`.
 
     ncnn's tensors have no batch: inputs and outputs have a batch of 1 here, and none in ncnn.
+
+    Args:
+        prepared: a folder in which the files of an artifact stay unpacked.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -32,7 +35,14 @@ class NcnnModel:
     coverage: Mapping[str, int]
     engine_threads: int | None
 
-    def __init__(self, path: Path, *, threads: int, input_shapes: Shapes | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        input_shapes: Shapes | None,
+        prepared: Path | None = None,
+    ) -> None:
         self._results: list[Any] = []
         self._arguments: list[Any] = []
         self._net = net = ncnn.Net()
@@ -44,8 +54,8 @@ class NcnnModel:
         # By default ncnn stores and computes in 16 bits where the CPU can.
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         net.opt.use_bf16_storage = False
-        shapes = declared_shapes(path)
-        with unpacked(path) as (param, weights):
+        with unpacked(path, prepared) as (param, weights):
+            shapes = shapes_in(path, param)
             if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
                 raise RuntimeFailed(f"ncnn cannot load {path}")
         self.inputs = _inputs(path, net.input_names(), shapes, input_shapes)

@@ -57,5 +57,18 @@ class OnnxRuntime(RuntimeDescriptor):
 
         return OnnxModel(path, threads=threads, input_shapes=input_shapes)
 
+    def reload(
+        self,
+        path: Path,
+        prepared: Path,
+        *,
+        threads: int,
+        input_shapes: Sequence[tuple[int, ...]] | None,
+    ) -> "LoadedModel":
+        """Load the graph as ONNX Runtime optimised it at the first load."""
+        from latbench.runtime.onnx.model import OnnxModel
+
+        return OnnxModel(path, threads=threads, input_shapes=input_shapes, prepared=prepared)
+
 
 DESCRIPTOR = OnnxRuntime()

@@ -1,5 +1,7 @@
 """ONNX Runtime on its CPU provider, with inputs and outputs bound before the run."""
 
+import contextlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,8 @@ _ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
+_SAVING_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, OSError)
+
 _DTYPES = {
     "float": "float32",
     "double": "float64",
@@ -37,21 +41,33 @@ _DTYPES = {
 
 
 class OnnxModel:
-    """An .onnx file in a session. Raises as `latbench.runtime.registry.load_model`."""
+    """An .onnx file in a session. Raises as `latbench.runtime.registry.load_model`.
+
+    Args:
+        prepared: the file of the graph as ONNX Runtime optimised it: it is written if there is none, and
+            loaded in place of `path` otherwise. It holds what is best on this machine.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     coverage: Mapping[str, int]
     engine_threads: int | None
 
-    def __init__(self, path: Path, *, threads: int, input_shapes: Shapes | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        input_shapes: Shapes | None,
+        prepared: Path | None = None,
+    ) -> None:
         onnxruntime.set_default_logger_severity(3)
-        session = _session(path, threads, {})
+        session = _prepared_session(prepared, threads) or _session(path, threads, {}, prepared)
         declared = [_dims(node.shape) for node in session.get_inputs()]
         shapes = settle_shapes(declared, input_shapes)
         symbols = _symbols(session.get_inputs(), shapes)
         if symbols:
-            session = _session(path, threads, symbols)
+            session = _session(path, threads, symbols, prepared)
         self._session = session
         self.inputs = tuple(
             TensorInfo(node.name, shape, _dtype(node))
@@ -104,19 +120,65 @@ class OnnxModel:
             self._output_values.append(value)
 
 
-def _session(path: Path, threads: int, symbols: Mapping[str, int]) -> Any:
+def _session(
+    path: Path, threads: int, symbols: Mapping[str, int], prepared: Path | None = None
+) -> Any:
+    options = _options(threads)
+    for name, value in symbols.items():
+        options.add_free_dimension_override_by_name(name, value)
+    if prepared is not None and (session := _saving_session(path, options, prepared)) is not None:
+        return session
+    try:
+        return _open(path, options)
+    except _ERRORS as error:
+        raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from None
+
+
+def _saving_session(path: Path, options: Any, prepared: Path) -> Any:
+    """The session of `path`, after its optimised graph was written to `prepared`; None if that fails.
+
+    It is written in ORT's own format, which keeps the order of the nodes. After ONNX's they run in another
+    one: weights of int8 models are then dequantised just before their use.
+    """
+    unfinished = prepared.with_name(f"{prepared.name}.{os.getpid()}")
+    options.optimized_model_filepath = str(unfinished)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    try:
+        session = _open(path, options)
+        unfinished.replace(prepared)
+    except _SAVING_ERRORS:  # the folder is gone, or the disk is full; or no model is in `path`
+        session = None
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+    options.optimized_model_filepath = ""
+    return session
+
+
+def _prepared_session(prepared: Path | None, threads: int) -> Any:
+    """The session of the optimised graph in `prepared`; None if there is none that can be loaded."""
+    if prepared is None or not prepared.is_file():
+        return None
+    options = _options(threads)
+    options.add_session_config_entry("session.load_model_format", "ORT")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return _open(prepared, options)
+    except _ERRORS:
+        return None
+
+
+def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Threads that spin after a run would slow down the next model.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    for name, value in symbols.items():
-        options.add_free_dimension_override_by_name(name, value)
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _ERRORS as error:
-        raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from None
+    return options
+
+
+def _open(path: Path, options: Any) -> Any:
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _symbols(nodes: Sequence[Any], shapes: Shapes) -> dict[str, int]:
