@@ -38,6 +38,9 @@ struct load_options {
     const char *accelerator;  // one of the engine's
     const struct shape *input_shapes;  // one an input, or NULL
     size_t input_shape_count;
+    // Where an engine may keep what it computes from the file, and load from at later loads of the same
+    // file in the same way; NULL: nowhere. The same kernels must run, with weights in fresh memory.
+    const char *prepared;
 };
 
 // Every function that returns a bool returns false with the reason in `failure`.

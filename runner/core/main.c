@@ -2,7 +2,7 @@
 //
 //     latbench-runner [--listen PORT] [--max-seconds N] [--engine-dir DIR] [--onnxruntime FILE]
 //                     [--litert FILE] [--litert-version TEXT] [--torchscript FILE]
-//                     [--system-root DIR]
+//                     [--system-root DIR] [--scratch DIR]
 //
 // It speaks the runner protocol on its standard streams, or, with --listen, with one client after
 // another on a port of the loopback interface. Engines are looked for beside the program unless
@@ -25,7 +25,7 @@ struct options {
     bool listen;
     unsigned port, max_seconds;
     const char *engine_dir, *onnxruntime, *litert, *litert_version, *torchscript,
-        *system_root;
+        *system_root, *scratch;
 };
 
 static bool read_number(const char *text, unsigned long most, unsigned *number) {
@@ -45,6 +45,7 @@ static bool read_option(const char *name, const char *value, struct options *opt
         {"--engine-dir", &options->engine_dir},   {"--onnxruntime", &options->onnxruntime},
         {"--litert", &options->litert},           {"--litert-version", &options->litert_version},
         {"--torchscript", &options->torchscript}, {"--system-root", &options->system_root},
+        {"--scratch", &options->scratch},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (strcmp(name, texts[i].name) != 0) continue;
@@ -86,7 +87,7 @@ static int serve_streams(struct runner *runner, struct channel *channel) {
     struct failure failure;
     if (!channel_own_streams(channel, &failure)) return fail_to_start(&failure);
     watchdog_watch(channel->in);
-    protocol_serve(runner, channel);
+    if (!protocol_serve(runner, channel)) runner_remove_scratch(runner);
     return 0;
 }
 
@@ -119,11 +120,12 @@ int main(int count, char **arguments) {
                 "latbench-runner: what is %s?\n"
                 "usage: latbench-runner [--listen PORT] [--max-seconds N] [--engine-dir DIR]\n"
                 "         [--onnxruntime FILE] [--litert FILE] [--litert-version TEXT]\n"
-                "         [--torchscript FILE] [--system-root DIR]\n",
+                "         [--torchscript FILE] [--system-root DIR] [--scratch DIR]\n",
                 arguments[i]);
         return USAGE_STATUS;
     }
     runner.files.root = options.system_root;
+    runner.scratch = options.scratch;
     signal(SIGINT, SIG_IGN);   // the client decides what Ctrl-C means
     signal(SIGPIPE, SIG_IGN);  // writing then says that nobody reads
     watchdog_report_crashes();

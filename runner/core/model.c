@@ -13,6 +13,8 @@ static void free_tensors(struct tensor *tensors, size_t count) {
 void model_free_tensors(struct model *model) {
     free_tensors(model->inputs, model->input_count);
     free_tensors(model->outputs, model->output_count);
+    model->inputs = model->outputs = NULL;
+    model->input_count = model->output_count = 0;
 }
 
 // Bytes 4 to 8 of every TFLite flatbuffer.

@@ -36,6 +36,7 @@ struct ort_api_base {
 };
 
 enum { ORT_LOGGING_LEVEL_ERROR = 3 };
+enum { ORT_DISABLE_ALL = 0 };  // GraphOptimizationLevel
 
 // ONNXTensorElementDataType
 enum {
@@ -55,7 +56,9 @@ enum {
        const OrtValue *const *inputs, size_t input_count, const char *const *output_names,         \
        size_t output_count, OrtValue **outputs))                                                   \
     X(10, 1, CreateSessionOptions, OrtStatus *, (OrtSessionOptions **))                            \
+    X(11, 1, SetOptimizedModelFilePath, OrtStatus *, (OrtSessionOptions *, const char *path))      \
     X(22, 1, SetSessionLogSeverityLevel, OrtStatus *, (OrtSessionOptions *, int level))            \
+    X(23, 1, SetSessionGraphOptimizationLevel, OrtStatus *, (OrtSessionOptions *, int level))      \
     X(24, 1, SetIntraOpNumThreads, OrtStatus *, (OrtSessionOptions *, int threads))                \
     X(25, 1, SetInterOpNumThreads, OrtStatus *, (OrtSessionOptions *, int threads))                \
     X(30, 1, SessionGetInputCount, OrtStatus *, (const OrtSession *, size_t *))                    \

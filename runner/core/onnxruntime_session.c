@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "files.h"
 #include "onnxruntime_internal.h"
 
 static bool append_provider(OrtSessionOptions *options, const struct load_options *load,
@@ -100,10 +102,26 @@ static bool count_coverage(struct onnx_model *onnx, const struct load_options *l
     return true;
 }
 
+// Options that let a session write its optimised graph to `path`, and that read such a graph. ORT's own
+// format keeps the order of the nodes; after ONNX's they run in another one.
+static bool set_saving(OrtSessionOptions *options, const char *path, struct failure *failure) {
+    const char *what = "ONNX Runtime refuses an option";
+    ORT_CHECK(ort.SetOptimizedModelFilePath(options, path), what);
+    ORT_CHECK(ort.AddSessionConfigEntry(options, "session.save_model_format", "ORT"), what);
+    return true;
+}
+
+static bool set_reading(OrtSessionOptions *options, struct failure *failure) {
+    const char *what = "ONNX Runtime refuses an option";
+    ORT_CHECK(ort.SetSessionGraphOptimizationLevel(options, ORT_DISABLE_ALL), what);
+    ORT_CHECK(ort.AddSessionConfigEntry(options, "session.load_model_format", "ORT"), what);
+    return true;
+}
+
 static bool load_with(struct onnx_model *onnx, const struct load_options *load,
                       OrtSessionOptions *options, struct failure *failure) {
     struct model *model = &onnx->model;
-    if (!set_options(options, load, failure) || !create_session(onnx, load, options, failure) ||
+    if (!create_session(onnx, load, options, failure) ||
         !onnx_read_inputs(onnx->session, model, failure))
         return false;
     struct shape *shapes = calloc(2 * (model->input_count + 1), sizeof *shapes);
@@ -111,15 +129,46 @@ static bool load_with(struct onnx_model *onnx, const struct load_options *load,
     bool shaped = shape_inputs(onnx, load, options, shapes, shapes + model->input_count + 1,
                                failure);
     free(shapes);
-    return shaped && onnx_read_outputs(onnx->session, model, failure) &&
-           count_coverage(onnx, load, failure);
+    return shaped && onnx_read_outputs(onnx->session, model, failure);
+}
+
+// Load the file, or the optimised graph in its place, or the file and write its graph to `save`.
+static bool load_as(struct onnx_model *onnx, const struct load_options *load, bool optimised,
+                    const char *save, struct failure *failure) {
+    OrtSessionOptions *options;
+    ORT_CHECK(ort.CreateSessionOptions(&options), "ONNX Runtime failed");
+    bool loaded = set_options(options, load, failure) &&
+                  (!optimised || set_reading(options, failure)) &&
+                  (save == NULL || set_saving(options, save, failure)) &&
+                  load_with(onnx, load, options, failure) &&
+                  // Of a graph that was optimised before, the engine tells nothing.
+                  (optimised || count_coverage(onnx, load, failure));
+    ort.ReleaseSessionOptions(options);
+    if (!loaded) {
+        if (onnx->session != NULL) ort.ReleaseSession(onnx->session);
+        onnx->session = NULL;
+        model_free_tensors(&onnx->model);
+    }
+    return loaded;
+}
+
+// Load the graph that an earlier load wrote, or write it. Returns false if neither can be done.
+static bool load_prepared(struct onnx_model *onnx, const struct load_options *load) {
+    struct failure ignored;
+    char unfinished[FILES_MAX_PATH];
+    struct load_options graph = *load;
+    graph.path = load->prepared;
+    if (access(graph.path, R_OK) == 0 && load_as(onnx, &graph, true, NULL, &ignored)) return true;
+    int length = snprintf(unfinished, sizeof unfinished, "%s.%ld", load->prepared, (long)getpid());
+    if (length < 0 || (size_t)length >= sizeof unfinished) return false;
+    bool loaded = load_as(onnx, load, false, unfinished, &ignored);
+    if (!loaded || rename(unfinished, load->prepared) != 0) unlink(unfinished);
+    return loaded;
 }
 
 bool onnx_load_session(struct onnx_model *onnx, const struct load_options *load,
                        struct failure *failure) {
-    OrtSessionOptions *options;
-    ORT_CHECK(ort.CreateSessionOptions(&options), "ONNX Runtime failed");
-    bool loaded = load_with(onnx, load, options, failure);
-    ort.ReleaseSessionOptions(options);
-    return loaded;
+    // What an accelerator compiled cannot be written.
+    bool keep = load->prepared != NULL && strcmp(load->accelerator, "cpu") == 0;
+    return (keep && load_prepared(onnx, load)) || load_as(onnx, load, false, NULL, failure);
 }

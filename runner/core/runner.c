@@ -1,6 +1,7 @@
 // What the ops do: see runner.h.
 #include "runner.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ struct load_request {
     struct load_options options;
     const char *runtime;
     uint64_t seed;
+    bool again;
     struct integers cores;
     struct shape *shapes;  // to be freed
 };
@@ -70,6 +72,7 @@ static bool read_load(const struct json *request, struct load_request *load,
         !request_integers(request, "cores", &load->cores, failure) ||
         !request_string(request, "accelerator", &load->options.accelerator, failure) ||
         !request_integer(request, "seed", 0, INT64_C(1) << 53, &seed, failure) ||
+        !request_bool(request, "again", &load->again, failure) ||
         !request_shapes(request, "input_shapes", &load->shapes, &load->options.input_shape_count,
                         failure))
         return false;
@@ -144,8 +147,38 @@ static bool check_file(const char *path, struct failure *failure) {
     return fail(failure, "there is no file %s", path);
 }
 
-static struct loaded *load(struct runner *runner, const struct load_request *request,
-                           double *load_ms, struct failure *failure) {
+// Where the engine keeps what it computes: a path of its own for each file and each way to load it. Returns
+// false if there is none.
+static bool name_prepared(const struct runner *runner, const struct load_request *request,
+                          struct installed *installed, char path[FILES_MAX_PATH]) {
+    struct stat status;
+    struct sha256 hash;
+    struct text way = {0};
+    char hex[SHA256_HEX_SIZE];
+    const struct load_options *options = &request->options;
+    if (runner->scratch == NULL || !request->again || stat(options->path, &status) != 0)
+        return false;
+    text_add(&way, "%s %lld %lld %lld %d %s", options->path, (long long)status.st_ino,
+             (long long)status.st_mtime, (long long)status.st_size, options->threads,
+             options->accelerator);
+    for (size_t i = 0; i < options->input_shape_count; i++)
+        for (size_t j = 0; j < options->input_shapes[i].rank; j++)
+            text_add(&way, "%c%lld", j == 0 ? ' ' : 'x', (long long)options->input_shapes[i].dims[j]);
+    engine_add(&way, installed);
+    bool whole = !way.broken;
+    if (whole) {
+        sha256_begin(&hash);
+        sha256_add(&hash, way.data, way.length);
+        sha256_end(&hash, hex);
+    }
+    text_free(&way);
+    int length = whole ? snprintf(path, FILES_MAX_PATH, "%s/%s", runner->scratch, hex) : -1;
+    return length >= 0 && length < FILES_MAX_PATH;
+}
+
+static struct loaded *load(struct runner *runner, struct load_request *request, double *load_ms,
+                           struct failure *failure) {
+    char prepared[FILES_MAX_PATH];
     static int cores[MAX_LIST];
     for (size_t i = 0; i < request->cores.count; i++) cores[i] = (int)request->cores.values[i];
     if (!settle(runner, request->options.threads, cores, request->cores.count, failure) ||
@@ -156,6 +189,7 @@ static struct loaded *load(struct runner *runner, const struct load_request *req
         !check_accelerator(installed->engine, request->options.accelerator, failure) ||
         !check_file(request->options.path, failure))
         return NULL;
+    if (name_prepared(runner, request, installed, prepared)) request->options.prepared = prepared;
     struct loaded *loaded =
         loaded_open(installed, &request->options, request->seed, load_ms, failure);
     if (loaded != NULL && !check_cores(runner, failure)) {
@@ -302,4 +336,13 @@ void runner_reset(struct runner *runner) {
     if (runner->core_count > 0) affinity_restore();
     runner->settled = false;
     runner->core_count = 0;
+}
+
+void runner_remove_scratch(const struct runner *runner) {
+    DIR *folder = runner->scratch == NULL ? NULL : opendir(runner->scratch);
+    if (folder == NULL) return;
+    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder))
+        if (entry->d_name[0] != '.') unlinkat(dirfd(folder), entry->d_name, 0);
+    closedir(folder);
+    rmdir(runner->scratch);
 }

@@ -13,6 +13,7 @@ struct loaded;
 
 struct runner {
     struct files files;      // where /proc and /sys are
+    const char *scratch;     // a folder for what several loads of a file share; NULL: there is none
     struct engines engines;  // those that may be there
     struct loaded *models;
     struct reference reference;  // empty until it is first run
@@ -38,5 +39,8 @@ bool runner_unload(struct runner *runner, const struct json *request, struct tex
 
 // Unload every model and the reference, and reset threads and cores: the next client may use another target.
 void runner_reset(struct runner *runner);
+
+// Remove the folder that loads share, for a client that is gone.
+void runner_remove_scratch(const struct runner *runner);
 
 #endif

@@ -18,7 +18,7 @@ from tinymodels import Models, write_wide_onnx
 
 from latbench._version import __version__
 from latbench.device.protocol.client import RunnerClient
-from latbench.device.protocol.messages import RunReply
+from latbench.device.protocol.messages import Loaded, RunReply
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
 from latbench.runtime.base import Array, TensorInfo
@@ -278,3 +278,80 @@ def test_cores_of_which_some_are_not_there_are_refused(
 ) -> None:
     with pytest.raises(RunnerFailed, match=rf"asked for cores {CORES[0]},900, but got core "):
         native.load(str(models.of[Runtime.TFLITE]), Runtime.TFLITE, cores=[CORES[0], 900])
+
+
+# What it keeps of a file
+
+
+def output_of(client: RunnerClient, path: Path, **how: Any) -> tuple[Array, Loaded]:
+    loaded = client.load(str(path), Runtime.ONNX, **how)
+    reply = client.run(loaded.handle, min_samples=1, max_samples=1, outputs=True)
+    client.unload(loaded.handle)
+    assert reply.outputs is not None
+    return reply.outputs[0].array, loaded
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_a_model_that_is_loaded_again_computes_the_same(
+    built: Built, tmp_path: Path, precision: Precision
+) -> None:
+    keys = ("ir_k3_e3_g2_s1_i16_o16_h14_w14", "ir_k5_e1_g1_s1_i16_o16_h14_w14")
+    one, other = (
+        export_op(parse_key(key), Runtime.ONNX, precision, ArtifactStore()).path for key in keys
+    )
+    with (
+        built.client("--scratch", str(tmp_path)) as first,
+        built.client("--scratch", str(tmp_path)) as second,
+    ):
+        expected, plain = output_of(first, one)
+        assert not list(tmp_path.iterdir())
+        for client in (first, first, second):
+            output, loaded = output_of(client, one, again=True)
+            assert np.array_equal(output, expected)
+            assert (loaded.inputs, loaded.outputs) == (plain.inputs, plain.outputs)
+            assert loaded.coverage in ({}, plain.coverage)
+        (graph,) = tmp_path.iterdir()
+        # It is what is loaded, and only by who loads again.
+        different, _ = output_of(first, other, again=True)
+        (of_other,) = set(tmp_path.iterdir()) - {graph}
+        graph.write_bytes(of_other.read_bytes())
+        assert np.array_equal(output_of(first, one, again=True)[0], different)
+        assert np.array_equal(output_of(first, one)[0], expected)
+        graph.write_bytes(b"no graph")
+        assert np.array_equal(output_of(first, one, again=True)[0], expected)
+        assert graph.stat().st_size > len(b"no graph")
+        assert len(list(tmp_path.iterdir())) == 2
+    assert tmp_path.is_dir()  # its owner ended the runners
+
+
+def test_what_is_kept_goes_with_a_client_that_is_gone(
+    start: Callable[..., Process], models: Models, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = start("--scratch", str(scratch))
+    ask(
+        process,
+        {"id": 1, "op": "load", "path": str(models.of[Runtime.ONNX]), "runtime": "onnx"}
+        | {"again": True},
+    )
+    assert len(list(scratch.iterdir())) == 1
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not scratch.exists()
+
+
+def test_a_dynamic_dimension_is_settled_in_what_is_kept(
+    built: Built, models: Models, tmp_path: Path
+) -> None:
+    with built.client("--scratch", str(tmp_path)) as client:
+        for _ in range(2):
+            _, single = output_of(client, models.dynamic_onnx, again=True)
+            shape = single.inputs[0].shape
+            assert shape[0] == 1
+            double = (2, *shape[1:])
+            output, loaded = output_of(
+                client, models.dynamic_onnx, again=True, input_shapes=[double]
+            )
+            assert (loaded.inputs[0].shape, output.shape[0]) == (double, 2)
+    assert len(list(tmp_path.iterdir())) == 2

@@ -71,15 +71,13 @@ class HostDevice:
             )
         command = [sys.executable, "-P", "-m", "latbench.device.host.worker"]
         command += ["--max-seconds", str(max_seconds), "--system-root", str(self._files.root)]
-        if (scratch := self._scratch_folder()) is not None:
-            command += ["--scratch", str(scratch)]
-        return start_runner(command, _environment())
+        return start_runner([*command, *self.scratch_option()], _environment())
 
-    def _scratch_folder(self) -> Path | None:
-        """The folder that runners share, made for the first one; None where latbench's home is read-only.
+    def scratch_option(self) -> list[str]:
+        """The option for runners of the folder that they share, which is made for the first one.
 
-        It is not in the system's folder for temporary files, which may be in memory: it holds as much as
-        the artifacts of a run.
+        There is none where latbench's home is read-only. The folder is not in the system's folder for
+        temporary files, which may be in memory: it holds as much as the artifacts of a run.
         """
         if self._scratch is None:
             folder = home() / "scratch"
@@ -87,10 +85,10 @@ class HostDevice:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._scratch = Path(tempfile.mkdtemp(dir=folder))
             except OSError:
-                return None
+                return []
             # At the latest when this process ends.
             self._remove_scratch = finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
-        return self._scratch
+        return ["--scratch", str(self._scratch)]
 
     def send(self, artifacts: Sequence[Path]) -> Mapping[Path, str]:
         """Return the paths of the artifacts: the worker can load them where they are."""

@@ -36,7 +36,7 @@ class NativeHostDevice(HostDevice):
     def open_runner(self, max_seconds: int = MAX_SECONDS) -> RunnerClient:
         """Start the runner and return the client that talks to it; as `HostDevice.open_runner`."""
         limit = ["--max-seconds", str(max_seconds)]
-        return start_runner([*self._command, *limit], os.environ)
+        return start_runner([*self._command, *limit, *self.scratch_option()], os.environ)
 
     def require_runtime(self, runtime: Runtime) -> None:
         """Check that the runner can load models of `runtime`, before one is opened.
