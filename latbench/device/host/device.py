@@ -197,8 +197,8 @@ def _siblings(files: LocalFiles, core: int) -> set[int]:
 def _environment() -> dict[str, str]:
     """The worker's environment: that of this process, with the path of this latbench."""
     # NumPy's own threads would idle among those that are counted and pinned; the reference workload is
-    # single-threaded.
-    env = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1"}
+    # single-threaded. Pydantic would search all that is installed for plugins, which takes 50 ms.
+    env = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
     parent = str(Path(__file__).resolve().parents[3])
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     if parent not in {str(Path(folder).resolve()) for folder in installed}:

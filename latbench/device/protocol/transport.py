@@ -83,16 +83,24 @@ class ProcessTransport:
         return self._process.pid
 
     def send(self, data: bytes, deadline: float) -> None:
-        rest = memoryview(data)
+        rest = self._written(memoryview(data))  # nearly always all of it
+        if not rest:
+            return
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdin, selectors.EVENT_WRITE)
             while rest:
                 if not selector.select(_left(deadline)):
                     raise TimeoutError
-                try:
-                    rest = rest[os.write(self._stdin.fileno(), rest) :]
-                except (BrokenPipeError, ValueError):
-                    raise EOFError from None
+                rest = self._written(rest)
+
+    def _written(self, data: memoryview) -> memoryview:
+        """Write what the pipe takes now; returns what is left."""
+        try:
+            return data[os.write(self._stdin.fileno(), data) :]
+        except BlockingIOError:
+            return data
+        except (BrokenPipeError, ValueError):
+            raise EOFError from None
 
     def receive(self, deadline: float) -> bytes:
         while True:
