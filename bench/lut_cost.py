@@ -11,15 +11,26 @@ Seconds *inside* timed inference are the samples of all visits, also to the sent
 All else is *outside*: starts of runners, loads, warm-ups, messages, commits, decisions, waiting. The ratio
 that is printed is outside / inside. `--journal FILE` measures nothing: it shows where the seconds of the
 last run in a journal went.
+
+Beside other work both grow with every wait for a core. So the same ratio is printed of CPU time too, which
+such waits do not change: that of host and runners during the run, starts included, with the time inside
+without the share of each visit in which its runner waited. `--budget SECONDS` only profiles, for so long at
+the most. To compare two versions, alternate, with host and runners on one core and a journal's home of
+their own: `OMP_NUM_THREADS=1 taskset -c 0 python bench/lut_cost.py --runtime onnx --budget 75`.
 """
 
 import argparse
+import contextlib
+import os
 import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from latbench.device.protocol.client import RunnerClient, RunReply
 from latbench.export import ArtifactStore, export_op
 from latbench.lut import Lut
 from latbench.measure import Journal
@@ -38,6 +49,8 @@ EVERY = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", type=Runtime, default=Runtime.TFLITE)
+    parser.add_argument("--precision", type=Precision, default=Precision.FP32)
+    parser.add_argument("--budget", type=float, help="only profile, at most for so long, seconds")
     parser.add_argument("--networks", type=int, default=30, help="to judge both ways by")
     parser.add_argument("--union", action="store_true", help="all inputs and widths, at 5 %%")
     parser.add_argument("--journal", type=Path, help="show where the time of this profile went")
@@ -45,19 +58,71 @@ def main() -> None:
     if options.journal is not None:
         _where_the_time_went(options.journal)
         return
-    lut = _latbench(SearchSpace.named(), options.runtime, 0.01)
+    request = TargetRequest(runtime=options.runtime, precision=options.precision)
+    lut = _latbench(SearchSpace.named(), request, 0.01, options.budget or 600.0)
+    if options.budget is not None:
+        return
     _accuracy(lut, _by_hand(SearchSpace.named(), options.runtime), options.networks)
     if options.union:
         for size in (224, 192, 128, 96):
             for width in (1.0, 0.75, 0.5, 0.35):
-                _latbench(SearchSpace.named(input_size=size, width=width), options.runtime, 0.05)
+                space = SearchSpace.named(input_size=size, width=width)
+                _latbench(space, request, 0.05, 600.0)
 
 
-def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> Lut:
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
+class _CpuTime:
+    """CPU time of this process and of the runners that it started, and the part of it inside, seconds."""
+
+    def __init__(self) -> None:
+        self.inside = 0.0
+        self._began: float | None = None
+
+    def begin(self, phase: str, done: int, total: int) -> None:
+        """The progress of a profile: the run begins after the last export."""
+        if phase == "measuring" and self._began is None:
+            self._began = self._now()
+
+    @property
+    def spent(self) -> float:
+        """Since the run began."""
+        assert self._began is not None, "nothing was measured"
+        return self._now() - self._began
+
+    def note(self, reply: RunReply, warmups: int) -> None:
+        """Add a visit, without the share of its samples in the time that its runner waited."""
+        samples = len(reply.samples_ns)
+        waited_s = (reply.waited_ms or 0.0) / 1e3 * samples / (samples + warmups)
+        self.inside += max(0.0, sum(reply.samples_ns) / 1e9 - waited_s)
+
+    @staticmethod
+    def _now() -> float:
+        return sum(os.times()[:4])
+
+
+@contextlib.contextmanager
+def _noting_visits(cpu: _CpuTime) -> Iterator[None]:
+    run = RunnerClient.run
+
+    def noted(self: RunnerClient, handle: str, *, warmups: int = 2, **named: Any) -> RunReply:
+        reply = run(self, handle, warmups=warmups, **named)
+        cpu.note(reply, warmups)
+        return reply
+
+    RunnerClient.run = noted  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        RunnerClient.run = run  # type: ignore[method-assign]
+
+
+def _latbench(space: SearchSpace, request: TargetRequest, ci: float, budget_s: float) -> Lut:
+    started, cpu = time.perf_counter(), _CpuTime()
+    with tempfile.TemporaryDirectory() as folder, _noting_visits(cpu):
         journal = Path(folder) / "j"
-        report = profile(TargetRequest(runtime=runtime), space, ci=ci, journal=journal).report
+        report = profile(
+            request, space, ci=ci, budget_s=budget_s, journal=journal, progress=cpu.begin
+        ).report
+        outside_of_cpu = cpu.spent / cpu.inside - 1
         whole = time.perf_counter() - started
         lut = build_lut(journal)
         _where_the_time_went(journal)
@@ -65,8 +130,9 @@ def _latbench(space: SearchSpace, runtime: Runtime, ci: float) -> Lut:
     wall, timed = report.session_wall_s, report.session_timed_s
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{space}, {runtime}: {whole:.1f} s with export, {wall:.1f} s measuring, "
-        f"{timed:.1f} s inside timed inference, outside/inside {wall / timed - 1:.2f}; {ops} ops, "
+        f"{space}, {request.runtime} {request.precision}: {whole:.1f} s with export, {wall:.1f} s measuring, "
+        f"{timed:.1f} s inside timed inference, outside/inside {wall / timed - 1:.2f}, "
+        f"of CPU time {outside_of_cpu:.2f}; {report.trials} visits, {ops} ops, "
         f"{wall / ops:.3f} s an op; {len(report.statuses) - len(report.unconverged)} of "
         f"{len(report.statuses)} workloads within {ci:.0%}; drift {report.drift or 0:.1%}; "
         f"host process at most {peak:.0f} MiB",
