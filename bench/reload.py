@@ -3,14 +3,14 @@
 Every visit of a run loads its model anew. A runner may keep what it computes from the file, such as
 ONNX Runtime's optimised graph, and load from that (`again` in docs/runner-protocol.md). Here one runner
 process loads the same networks and ops in both ways, in random order within each round, and times them. The
-ratio of both ways is taken within a round, so the machine's speed cancels. If the same kernels run in as
+ratio of both ways is taken within a round, so the machine's speed cancels, and of the fastest sample of each
+visit, which other work on the core disturbs least. If the same kernels run in as
 fresh memory, the ratios' mean is 1 and visits scatter alike.
 """
 
 import argparse
 import json
 import random
-import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,12 +36,13 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=6)
     parser.add_argument("--ops", type=int, default=18)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.01, help="least length of a visit")
     parser.add_argument("--out", type=Path, help="write the table to this file")
     options = parser.parse_args()
     rows = []
     for runtime in options.runtime or [Runtime.ONNX]:
         for precision in options.precision or [Precision.FP32]:
-            rows += _rows(runtime, precision, options.networks, options.ops, options.rounds)
+            rows += _rows(runtime, precision, options)
     columns = [
         "",
         "loading, ms",
@@ -55,7 +56,7 @@ def main() -> None:
         table = {
             "source": "measured by bench/reload.py",
             "date": datetime.now(UTC).date().isoformat(),
-            "command": f"python bench/reload.py --rounds {options.rounds}"
+            "command": f"python bench/reload.py --rounds {options.rounds} --seconds {options.seconds:g}"
             + "".join(f" --runtime {one}" for one in options.runtime or ())
             + "".join(f" --precision {one}" for one in options.precision or ()),
             "machine": open_target(TargetRequest()).unit.description,
@@ -65,10 +66,9 @@ def main() -> None:
         write_atomically(options.out, json.dumps(table, indent=1, ensure_ascii=False) + "\n")
 
 
-def _rows(
-    runtime: Runtime, precision: Precision, networks: int, ops: int, rounds: int
-) -> list[list[str]]:
+def _rows(runtime: Runtime, precision: Precision, options: argparse.Namespace) -> list[list[str]]:
     """A row for the networks, and one for the ops."""
+    networks, ops, rounds = options.networks, options.ops, options.rounds
     space, store = SearchSpace.named(), ArtifactStore()
     opened = open_target(TargetRequest(runtime=runtime, precision=precision, threads=1))
     made = [
@@ -92,9 +92,9 @@ def _rows(
             order = [(way, model) for model in models for way in chance.sample((0, 1), 2)]
             for again, model in order:
                 loaded = runner.load(str(made[model].path), runtime, cores=cores, again=bool(again))
-                reply = runner.run(loaded.handle, warmups=2, min_samples=5, seconds=0.01)
+                reply = runner.run(loaded.handle, warmups=2, min_samples=5, seconds=options.seconds)
                 runner.unload(loaded.handle)
-                taken[again, number, model] = statistics.median(reply.samples_ns)
+                taken[again, number, model] = min(reply.samples_ns)
                 load_ms[again, number, model] = loaded.load_ms
     return [
         _row(f"{runtime} {precision}, {count} {name}", taken[..., part], load_ms[..., part])
