@@ -11,6 +11,7 @@ from latbench.device.conditions import Conditions
 from latbench.device.protocol.messages import REFERENCE_HANDLE
 from latbench.errors import RunnerFailed
 from latbench.measure.plan import Plan, Role, Workload
+from latbench.runtime.registry import descriptor
 
 if TYPE_CHECKING:
     from latbench.device.protocol.client import RunnerClient, RunReply
@@ -84,7 +85,7 @@ class RunnerPool:
                 cores=target.cores,
                 accelerator=target.accelerator,
                 input_shapes=workload.input_shapes,
-                again=self._plan.reloads,
+                again=self._plan.reloads and descriptor(target.runtime).reloads_alike,
                 timeout_s=self._plan.settings.timeout_s,
             )
             handles[workload.key] = loaded.handle

@@ -73,6 +73,7 @@ class RuntimeDescriptor:
         accelerators: names that `--accelerator` may have; which of them a device has, it reports itself.
         loads_cheaply: whether a model can be loaded anew for every visit: loading and the first runs do
             not compile.
+        reloads_alike: whether models run as fast after `reload` as after `load`; runs use it only then.
         kernels: the kernel library on a CPU, as sources of published latencies name it.
         distributions: Python distributions that run it on this machine, preferred first; none if this
             machine cannot run it.
@@ -95,6 +96,7 @@ class RuntimeDescriptor:
     systems: tuple[str, ...] = EVERYWHERE
     accelerators: tuple[str, ...] = ("cpu",)
     loads_cheaply: bool = True
+    reloads_alike: bool = True
     kernels: str
     distributions: tuple[Distribution, ...] = ()
     extra: str | None = None
