@@ -23,8 +23,8 @@ class OnnxRuntime(RuntimeDescriptor):
     declares_scales = (
         False  # they are constants of the first and last node, not of the session's inputs
     )
-    #: Whole fp32 networks ran 1.7 % (0.9 to 2.4 %) faster from their kept graph on a Xeon, with the same kernels
-    #: in the same order; ops ran alike.
+    #: Whole fp32 networks ran 1.7 % (0.9 to 2.4 %) faster from their kept graph on a Xeon, with the same
+    #: kernels in the same order; ops ran alike.
     reloads_alike = False
     accelerators = ("cpu", "xnnpack", "nnapi", "qnn", "coreml")
     kernels = "mlas"
