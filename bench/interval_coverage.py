@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.measure.diagnostics import WARNINGS, modes, outliers, warnings_of
+from latbench.measure.diagnostics import WARNINGS, warnings_of
+from latbench.measure.modes import modes, outliers
 from latbench.statistics import summarise
 
 Floats = NDArray[np.float64]

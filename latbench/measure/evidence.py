@@ -26,24 +26,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from latbench.measure.diagnostics import (
-    LEAST_RISE,
-    ROUNDING_NS,
-    autocorrelation,
-    gradual_change,
-    heating,
-    rises,
-    sudden_change,
-    tick_of,
-    warnings_of,
-)
+from latbench.measure import taint
+from latbench.measure.diagnostics import LEAST_RISE, heating, rises, warnings_of
 from latbench.measure.ledger import Result
-from latbench.measure.records import Trial
+from latbench.measure.order import autocorrelation, gradual_change, sudden_change
+from latbench.measure.records import Samples, Trial
 from latbench.measure.slowdown import Slowdowns
+from latbench.measure.timer import tick_of
 from latbench.quantiles import Z975
-from latbench.statistics import MAD_TO_SIGMA, MIN_ROUNDS, summarise
+from latbench.statistics import MAD_TO_SIGMA, MIN_ROUNDS, Summary, summarise
 
 #: Autocorrelation of all workloads together is evidence beyond this many standard deviations of chance.
 _LASTING_Z = 4.0
@@ -55,9 +47,6 @@ _REPEATABLE = 0.003
 #: A rise within visits of at least so many workloads together is evidence beyond so many standard errors.
 _RISING_WORKLOADS = 8
 _RISING_Z = 5.0
-
-#: So few different values of one workload may be multiples of a number by chance.
-_FEW_VALUES = 3
 
 #: Intervals grow by no more than this: a stronger dependence has a warning of its own.
 _MOST_LASTING = 0.8
@@ -72,13 +61,13 @@ class Evidence:
 
     Attributes:
         slowdowns: at each trial.
-        tick_ns: the tick of the clock that timed them, nanoseconds, as far as it can be seen.
+        ticks_ns: the tick of each unit's clock, nanoseconds, as far as it can be seen.
         rise: by how much samples rise within visits to all workloads together, relative; 0 if they do not.
         lasting: the lag-1 autocorrelation of rounds that workloads have in common, 0 if there is none.
     """
 
     slowdowns: Slowdowns = field(default_factory=Slowdowns)
-    tick_ns: float = 1.0
+    ticks_ns: Mapping[str, float] = field(default_factory=dict)
     rise: float = 0.0
     lasting: float = 0.0
 
@@ -92,7 +81,7 @@ class Evidence:
             by_workload[trial.workload].append(trial)
         return cls(
             slowdowns,
-            _tick_of_run(by_workload),
+            _ticks(timed),
             _rise(by_workload.values()),
             _lasting(slowdowns.best(its) for its in by_workload.values()),
         )
@@ -107,7 +96,9 @@ class Evidence:
         summary = summarise(rounds)
         shared = [abs(self.slowdowns.shared_errors.get(trial.id, 0.0)) for trial in best]
         common = math.hypot(_REPEATABLE, self.slowdowns.error, Z975 * float(np.median(shared)))
-        ci95 = self._widened(summary.ms, summary.ci95, rounds, common, self._tick_ns(trials))
+        ci95 = self._widened(
+            summary, rounds, common, self._rise_of(trials, best), self._tick_ns(best)
+        )
         return Result(
             **vars(replace(summary, ci95=ci95)),
             tainted=sum(self.slowdowns.judged(trial).taint is not None for trial in trials),
@@ -118,8 +109,8 @@ class Evidence:
         """The warnings about the statistic of one workload's trials, one of which has samples, sorted."""
         trials = list(trials)
         best = self.slowdowns.best(trials)
-        found = set(warnings_of([trial.samples_ns for trial in best], self._tick_ns(trials)))
-        if self.rise > LEAST_RISE:
+        found = set(warnings_of([trial.samples_ns for trial in best], self._tick_ns(best)))
+        if self._rise_of(trials, best) > LEAST_RISE:
             found.add("heating")
         if any(trial.unit in self.slowdowns.unsteady for trial in best):
             found.add(UNSTEADY)
@@ -127,20 +118,34 @@ class Evidence:
             found.add("distrusted")
         return tuple(sorted(found))
 
-    def _tick_ns(self, trials: Sequence[Trial]) -> float:
-        """The tick of one workload's samples, as they were read: that of the run if they do not show it."""
-        samples = [trial.samples_ns for trial in self.slowdowns.chosen(trials)]
-        return tick_of(np.concatenate(samples)) or self.tick_ns
+    def _rise_of(self, trials: Iterable[Trial], best: Iterable[Trial]) -> float:
+        """By how much samples rise within the visits of one workload, relative; 0 if they do not.
+
+        `best` are the visits of its statistic. Others that are tainted because their samples rise are
+        evidence too, and the best that there is.
+        """
+        known = {one.id for one in best}
+        rising = [
+            one.samples_ns
+            for one in trials
+            if one.id in known or (one.taint is not None and taint.is_rise(one.taint))
+        ]
+        return max(self.rise, heating(rising) or 0.0)
+
+    def _tick_ns(self, best: Iterable[Trial]) -> float:
+        """The coarsest tick that the statistic of these trials was read with, nanoseconds."""
+        return max((self.ticks_ns.get(trial.unit, 1.0) for trial in best), default=1.0)
 
     def _widened(
         self,
-        ms: float,
-        ci95: tuple[float, float],
-        rounds: Sequence[NDArray[np.int64]],
+        summary: Summary,
+        rounds: Sequence[Samples],
         common: float,
+        rise: float,
         tick_ns: float,
     ) -> tuple[float, float]:
         """The interval, as far as it must reach; `common` is half that of errors common to all rounds."""
+        ms, ci95 = summary.ms, summary.ci95
         factor = math.sqrt((1 + self.lasting) / (1 - self.lasting))
         below = math.hypot(factor * (ms - ci95[0]), common * ms)
         above = math.hypot(factor * (ci95[1] - ms), common * ms)
@@ -150,31 +155,16 @@ class Evidence:
             if change is not None:
                 low = min(low, min(change.before, change.after) - below)
                 high = max(high, max(change.before, change.after) + above)
-        low *= 1 - max(self.rise, heating(rounds) or 0.0)
+        low *= 1 - rise
         return max(low - tick_ns / 1e6, 1e-3 * ms), high + tick_ns / 1e6
 
 
-def _tick_of_run(by_workload: Mapping[str, Sequence[Trial]]) -> float:
-    """The tick of the clock that timed a run, nanoseconds, at least 1.
-
-    Every sample is a multiple of it. If it is no whole number of nanoseconds, it shows only in that workloads
-    take equally long: then it is the smallest step between the values of all, or the smallest value. The few
-    values of a workload that is alone, as where a program reports rounded averages, need not be multiples of
-    a tick: then it is the decimal place that all of them end at.
-    """
-    if not by_workload:
-        return 1.0
-    each = [
-        np.unique(np.concatenate([one.samples_ns for one in its])) for its in by_workload.values()
-    ]
-    values = np.unique(np.concatenate(each))
-    ticks = values[np.diff(values, prepend=-ROUNDING_NS - 1) > ROUNDING_NS]
-    if ticks.size < len(each):
-        return float(np.diff(ticks, prepend=0).min())
-    common = int(np.gcd.reduce(values))
-    if len(each) == 1 and ticks.size <= _FEW_VALUES:
-        return float(10 ** (len(str(common)) - len(str(common).rstrip("0"))))
-    return float(common)
+def _ticks(trials: Iterable[Trial]) -> dict[str, float]:
+    """The tick of the clock of each unit, nanoseconds."""
+    samples: dict[str, dict[str, list[Samples]]] = defaultdict(lambda: defaultdict(list))
+    for trial in trials:
+        samples[trial.unit][trial.workload].append(trial.samples_ns)
+    return {unit: tick_of(list(by_workload.values())) for unit, by_workload in samples.items()}
 
 
 def _rise(workloads: Iterable[Sequence[Trial]]) -> float:

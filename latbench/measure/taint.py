@@ -17,6 +17,9 @@ from latbench.statistics import trend
 #: whose machine alternated between two speeds 28 % apart, ops stayed within 0.3 % of their common slowdown.
 SLOWDOWN_TOLERANCE = 0.35
 
+#: The kind of taint of samples that rise within a visit.
+_RISING = "trend"
+
 #: The kind of taint that follows from all trials of a run, and what stood for it in journals before.
 SLOWDOWN = "slowdown"
 _DERIVED = (SLOWDOWN, "sentinel")
@@ -69,6 +72,11 @@ def is_slowdown(taint: str) -> bool:
     return set(kinds(taint)) <= set(_DERIVED)
 
 
+def is_rise(taint: str) -> bool:
+    """Whether samples that rise are all the evidence in a taint."""
+    return set(kinds(taint)) == {_RISING}
+
+
 def tally(taints: Iterable[str | None]) -> dict[str, int]:
     """The number of trials per kind of reason, the most frequent first."""
     counts = Counter(kind for taint in taints if taint is not None for kind in kinds(taint))
@@ -83,7 +91,7 @@ def of_samples(samples_ns: Samples, clocks_khz: Samples | None) -> list[str]:
     if np.median(samples_ns[-third:]) > (1 + _TREND_RISE / 2) * np.median(samples_ns[:third]):
         found = trend(samples_ns)
         if found.z > _TREND_Z and found.rise > _TREND_RISE:
-            reasons.append(f"trend: samples rose by {found.rise:.0%}")
+            reasons.append(f"{_RISING}: samples rose by {found.rise:.0%}")
     if clocks_khz is not None and clocks_khz.size:
         fall = 1 - float((clocks_khz / np.maximum.accumulate(clocks_khz)).min())
         if fall > _CLOCK_FALL:

@@ -26,10 +26,10 @@ from latbench.lut.calibrate import calibrate
 from latbench.lut.faster_run import FasterRun
 from latbench.lut.schema import Entry, Lut, Reference, Sentinel, TimedNetwork
 from latbench.measure import taint
-from latbench.measure.diagnostics import outliers, within_rounds
 from latbench.measure.evidence import Evidence
 from latbench.measure.journal import Journal
 from latbench.measure.ledger import Result
+from latbench.measure.modes import outliers, within_rounds
 from latbench.measure.plan import Role, loads_cheaply
 from latbench.measure.records import NetworkNote, Run, Trial
 from latbench.measure.report import unit_parts

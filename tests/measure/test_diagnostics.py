@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from latbench.measure.diagnostics import (
-    WARNINGS,
-    Outliers,
-    autocorrelation,
-    change_point,
-    change_points,
-    modes,
-    outliers,
-    warnings_of,
-    within_rounds,
-)
+from latbench.measure.diagnostics import WARNINGS, warnings_of
+from latbench.measure.modes import Outliers, modes, outliers, within_rounds
+from latbench.measure.order import autocorrelation, change_point, change_points
 
 BENCH = Path(__file__).parents[2] / "bench" / "interval_coverage.py"
 
