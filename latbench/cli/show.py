@@ -31,7 +31,7 @@ SORTS: dict[str, Callable[["FlaggedEntry"], Any]] = {
 FLAG_NAMES = (
     *("wide", "tainted", "faster", "modelled", "imported", "distrusted", "unresolved"),
     *("few-rounds", "bimodal", "step", "trend", "autocorrelated"),
-    *("heating", "coarse-timer", "unsteady"),
+    *("heating", "coarse-timer", "divided", "unsteady"),
 )
 
 

@@ -41,6 +41,7 @@ FLAGS: dict[str, str] = {
     "autocorrelated": "successive rounds depend on each other",
     "heating": "samples rose within visits",
     "coarse-timer": "the timer's tick is more than 1 % of a sample",
+    "divided": "some ops of the run changed their speed at one moment, and others did not",
     "unsteady": "the device was more than 5 % faster at some moments of the run",
 }
 

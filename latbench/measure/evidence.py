@@ -29,6 +29,7 @@ import numpy as np
 
 from latbench.measure import taint
 from latbench.measure.diagnostics import LEAST_RISE, heating, rises, warnings_of
+from latbench.measure.divided import is_divided
 from latbench.measure.ledger import Result
 from latbench.measure.order import autocorrelation, gradual_change, sudden_change
 from latbench.measure.records import Samples, Trial
@@ -51,8 +52,9 @@ _RISING_Z = 5.0
 #: Intervals grow by no more than this: a stronger dependence has a warning of its own.
 _MOST_LASTING = 0.8
 
-#: The warning of entries whose unit was seen faster than at its baseline.
-UNSTEADY = "unsteady"
+#: The warnings of entries whose unit was seen faster than at its baseline, and of all entries of a run in
+#: which some ops changed while others did not.
+UNSTEADY, DIVIDED = "unsteady", "divided"
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ class Evidence:
         ticks_ns: the tick of each unit's clock, nanoseconds, as far as it can be seen.
         rise: by how much samples rise within visits to all workloads together, relative; 0 if they do not.
         lasting: the lag-1 autocorrelation of rounds that workloads have in common, 0 if there is none.
+        divided: whether some ops changed while others did not.
     """
 
     slowdowns: Slowdowns = field(default_factory=Slowdowns)
     ticks_ns: Mapping[str, float] = field(default_factory=dict)
     rise: float = 0.0
     lasting: float = 0.0
+    divided: bool = False
 
     @classmethod
     def of(cls, trials: Iterable[Trial], slowdowns: Slowdowns | None = None) -> "Evidence":
@@ -84,6 +88,7 @@ class Evidence:
             _ticks(timed),
             _rise(by_workload.values()),
             _lasting(slowdowns.best(its) for its in by_workload.values()),
+            is_divided(timed, slowdowns),
         )
 
     def result(self, trials: Iterable[Trial]) -> Result | None:
@@ -114,6 +119,8 @@ class Evidence:
             found.add("heating")
         if any(trial.unit in self.slowdowns.unsteady for trial in best):
             found.add(UNSTEADY)
+        if self.divided:
+            found.add(DIVIDED)
         if best[0].taint is not None:
             found.add("distrusted")
         return tuple(sorted(found))

@@ -143,6 +143,7 @@ class Slowdowns:
         unsteady: units that were faster at some moment than at their baseline, by more than `_STEADY`, or
             that drifted: the baseline is the speed of a part of the run, and no state of the unit.
         disturbed: ids of trials of ops, frames and the reference with a slowdown above `_DISTURBED_FACTOR`.
+        sensitivities: of each workload, and its standard error; the median workload has 1.
         latest: the slowdown at each unit's last trial; newer trials have it until the next estimate.
         slow_now: whether all units were too slow at their last trial.
         error: the standard error of the slowdown at a moment, relative.
@@ -153,6 +154,7 @@ class Slowdowns:
     shared_errors: Mapping[int, float] = field(default_factory=dict)
     unsteady: frozenset[str] = frozenset()
     disturbed: frozenset[int] = frozenset()
+    sensitivities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     latest: Mapping[str, float] = field(default_factory=dict)
     slow_now: bool = False
     error: float = 0.0
@@ -192,6 +194,7 @@ class Slowdowns:
             found.shared_errors,
             frozenset(unsteady),
             frozenset(disturbed),
+            found.sensitivities,
             latest,
             bool(last)
             and min(levels[trial.id] for trial in last.values()) > 1 + taint.SLOWDOWN_TOLERANCE,
@@ -271,12 +274,14 @@ def trial_slowdowns(trials: Iterable[Trial]) -> dict[int, float]:
 @dataclass(frozen=True)
 class _Factors:
     """`trial_slowdowns`; the slowdown of the unit alone; the error of a trial's slowdown, relative, that all
-    trials of its workload have in common; and the error of a moment's, relative.
+    trials of its workload have in common; the sensitivity of each workload and its error; and the error of a
+    moment's slowdown, relative.
     """
 
     factors: dict[int, float]
     levels: dict[int, float]
     shared_errors: dict[int, float]
+    sensitivities: dict[str, tuple[float, float]]
     error: float
 
 
@@ -305,6 +310,13 @@ def _estimated(trials: Iterable[Trial]) -> _Factors:
         {trial.id: factors[trial.id] * left.get(trial.unit, 1.0) for trial in timed},
         levels,
         dict(zip((one.id for one in ordinary), (found.uncertain * logs).tolist(), strict=True)),
+        dict(
+            zip(
+                (one.workload for one in ordinary),
+                zip(found.sensitivities.tolist(), found.uncertain.tolist(), strict=True),
+                strict=True,
+            )
+        ),
         found.error,
     )
 

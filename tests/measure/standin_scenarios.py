@@ -58,6 +58,13 @@ def every(n: int, *, kind: Kind = Kind.OP) -> Callable[[Workload], bool]:
     return lambda workload: workload.kind is kind and workload.number % n == 0
 
 
+def a_share(share: float) -> Callable[[Workload], bool]:
+    """A share of all ops, in no order."""
+    return lambda workload: (
+        workload.kind is Kind.OP and (0.618034 * workload.number + 0.3) % 1.0 < share
+    )
+
+
 def only(*kinds: Kind) -> Callable[[Workload], bool]:
     return lambda workload: workload.kind in kinds
 
@@ -175,6 +182,13 @@ def heating(rise: float) -> Draw:
     """Samples rise by so much within every visit."""
     return lambda latency, count, workload, now, rng: (
         clean(latency, count, workload, now, rng) * (1 + rise * np.arange(count) / count)
+    )
+
+
+def some(group: Callable[[Workload], bool], draw: Draw) -> Draw:
+    """`draw` for a group of workloads only."""
+    return lambda latency, count, workload, now, rng: (draw if group(workload) else clean)(
+        latency, count, workload, now, rng
     )
 
 
@@ -338,6 +352,50 @@ SCENARIOS: dict[str, Scenario] = {
     "fourth-heats": Scenario(
         "every 4th op gets 20 % slower over 3 s", group=every(4), change=ramp(1.2, 3.0)
     ),
+    "half-slower": Scenario(
+        "half of all ops are 1.5 times slower after 1.2 s", group=every(2), change=step(1.2, 1, 1.5)
+    ),
+    "half-slower-early": Scenario(
+        "half of all ops are 2.5 times slower after 0.5 s",
+        group=a_share(0.5),
+        change=step(0.5, 1, 2.5),
+    ),
+    "half-little-slower": Scenario(
+        "half of all ops are 1.15 times slower after 1 s, in noise",
+        group=a_share(0.5),
+        change=step(1.0, 1, 1.15),
+        samples=noisy(0.02),
+    ),
+    "half-slower-awhile": Scenario(
+        "60 % of all ops are 1.4 times slower from 0.6 to 1.4 s",
+        group=a_share(0.6),
+        change=lambda now: 1.4 if 0.6 <= now < 1.4 else 1.0,
+    ),
+    "half-faster": Scenario(
+        "half of all ops are 1.3 times slower until 0.8 s",
+        group=every(2),
+        change=step(0.8, 1.3, 1),
+    ),
+    "some-faster-late": Scenario(
+        "40 % of all ops are 2 times slower until 1.7 s",
+        group=a_share(0.4),
+        change=step(1.7, 2, 1),
+    ),
+    "most-slower": Scenario(
+        "80 % of all ops are 1.2 times slower after 0.8 s",
+        group=a_share(0.8),
+        change=step(0.8, 1, 1.2),
+    ),
+    "most-faster": Scenario(
+        "85 % of all ops are 3 times slower until 1.3 s",
+        group=a_share(0.85),
+        change=step(1.3, 3, 1),
+    ),
+    "some-slower-early": Scenario(
+        "35 % of all ops are 2.5 times slower after 0.4 s",
+        group=a_share(0.35),
+        change=step(0.4, 1, 2.5),
+    ),
     "frames-slower": Scenario(
         "every 3rd pair of frames is 1.5 times slower after 1.2 s",
         group=every(3, kind=Kind.FRAME),
@@ -375,6 +433,16 @@ SCENARIOS: dict[str, Scenario] = {
     "heating": Scenario("samples rise by 4 % within a visit", samples=heating(0.04)),
     "heating-little": Scenario("samples rise by 2 % within a visit", samples=heating(0.02)),
     "heating-much": Scenario("samples rise by 10 % within a visit", samples=heating(0.10)),
+    "third-heating": Scenario(
+        "samples of every 3rd op rise by 15 % within a visit", samples=some(every(3), heating(0.15))
+    ),
+    "half-heating": Scenario(
+        "samples of half of all ops rise by 12 % within a visit",
+        samples=some(a_share(0.5), heating(0.12)),
+    ),
+    "fourth-heating": Scenario(
+        "samples of every 4th op rise by 25 % within a visit", samples=some(every(4), heating(0.25))
+    ),
     # Several units
     "unlike-units": Scenario(
         "one of two units is 1.4 times slower",

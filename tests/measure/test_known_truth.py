@@ -27,6 +27,13 @@ NAMED = {
     "1ms": ("coarse-timer", 1.0),
     "15ms-down": ("coarse-timer", 1.0),
     "heating": ("heating", 0.8),
+    "third-heating": ("heating", 0.3),
+    "half-heating": ("heating", 0.45),
+    "half-slower": ("divided", 1.0),
+    "half-slower-early": ("divided", 1.0),
+    "half-little-slower": ("divided", 1.0),
+    "some-faster-late": ("divided", 1.0),
+    "some-slower-early": ("divided", 1.0),
 }
 
 
