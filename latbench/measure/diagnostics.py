@@ -20,7 +20,7 @@ from latbench.measure.order import (
 )
 from latbench.measure.timer import Rounds, tick_of
 from latbench.quantiles import student_quantile
-from latbench.statistics import MIN_ROUNDS, median_ci95, trend
+from latbench.statistics import MIN_ROUNDS, median_ci95, median_of, trend
 
 #: The warnings of `warnings_of`.
 WARNINGS = (
@@ -126,5 +126,5 @@ def rises(rounds: Rounds) -> list[float]:
         data = np.asarray(samples, dtype=np.float64)
         if data.size >= _RISING_SAMPLES:
             third = max(2, data.size // 3)
-            found.append(math.log(float(np.median(data[-third:]) / np.median(data[:third]))))
+            found.append(math.log(median_of(data[-third:]) / median_of(data[:third])))
     return found

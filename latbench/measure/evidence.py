@@ -36,7 +36,7 @@ from latbench.measure.records import Samples, Trial
 from latbench.measure.slowdown import Slowdowns
 from latbench.measure.timer import tick_of
 from latbench.quantiles import Z975
-from latbench.statistics import MAD_TO_SIGMA, MIN_ROUNDS, Summary, summarise
+from latbench.statistics import MAD_TO_SIGMA, MIN_ROUNDS, Summary, median_of, summarise
 
 #: Autocorrelation of all workloads together is evidence beyond this many standard deviations of chance.
 _LASTING_Z = 4.0
@@ -100,7 +100,7 @@ class Evidence:
         rounds = [trial.samples_ns for trial in best]
         summary = summarise(rounds)
         shared = [abs(self.slowdowns.shared_errors.get(trial.id, 0.0)) for trial in best]
-        common = math.hypot(_REPEATABLE, self.slowdowns.error, Z975 * float(np.median(shared)))
+        common = math.hypot(_REPEATABLE, self.slowdowns.error, Z975 * median_of(shared))
         ci95 = self._widened(
             summary, rounds, common, self._rise_of(trials, best), self._tick_ns(best)
         )
@@ -157,7 +157,7 @@ class Evidence:
         below = math.hypot(factor * (ms - ci95[0]), common * ms)
         above = math.hypot(factor * (ci95[1] - ms), common * ms)
         low, high = ms - below, ms + above
-        medians = [float(np.median(samples)) / 1e6 for samples in rounds]
+        medians = [median_of(samples) / 1e6 for samples in rounds]
         for change in sudden_change(medians), gradual_change(medians):
             if change is not None:
                 low = min(low, min(change.before, change.after) - below)

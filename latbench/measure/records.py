@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from latbench.errors import RunnerFailed
 from latbench.measure.plan import Role, Workload
+from latbench.statistics import median_of
 from latbench.target import Target
 
 Samples = NDArray[np.int64]
@@ -88,7 +89,7 @@ class Trial:
     @cached_property
     def median_ms(self) -> float:
         """The median of its samples, milliseconds."""
-        return float(np.median(self.samples_ns)) / 1e6
+        return median_of(self.samples_ns) / 1e6
 
     @property
     def timed_s(self) -> float:

@@ -257,6 +257,8 @@ def _without_slowdown(trial: Trial) -> Trial:
 
 
 def _with_taint(trial: Trial, level: float) -> Trial:
+    if trial.taint is None and level <= 1 + taint.SLOWDOWN_TOLERANCE:
+        return trial
     found = taint.of_slowdown(trial.taint, level)
     return trial if found == trial.taint else replace(trial, taint=found)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from latbench.device.conditions import Conditions
 from latbench.measure.records import Samples
-from latbench.statistics import trend
+from latbench.statistics import median_of, trend
 
 #: The largest slowdown of a unit against its baseline, relative. Trials are normalised by their slowdown
 #: (`latbench.measure.slowdown`), which was seen to be common to all workloads up to about here: in a run
@@ -88,7 +88,7 @@ def of_samples(samples_ns: Samples, clocks_khz: Samples | None) -> list[str]:
     reasons = []
     third = max(2, samples_ns.size // 3)
     # The test takes longer than a fast visit, so it is skipped where the thirds of the samples agree.
-    if np.median(samples_ns[-third:]) > (1 + _TREND_RISE / 2) * np.median(samples_ns[:third]):
+    if median_of(samples_ns[-third:]) > (1 + _TREND_RISE / 2) * median_of(samples_ns[:third]):
         found = trend(samples_ns)
         if found.z > _TREND_Z and found.rise > _TREND_RISE:
             reasons.append(f"{_RISING}: samples rose by {found.rise:.0%}")

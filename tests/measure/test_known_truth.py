@@ -29,6 +29,7 @@ NAMED = {
     "heating": ("heating", 0.8),
     "third-heating": ("heating", 0.3),
     "half-heating": ("heating", 0.45),
+    "third-slower": ("divided", 1.0),
     "half-slower": ("divided", 1.0),
     "half-slower-early": ("divided", 1.0),
     "half-little-slower": ("divided", 1.0),
@@ -39,7 +40,7 @@ NAMED = {
 
 @pytest.fixture(scope="module")
 def small() -> Stage:
-    return stage(budget_s=12.0, networks=20, thin=True)
+    return stage(budget_s=7.0, networks=20, thin=True)
 
 
 _played: dict[str, Verdict] = {}
@@ -67,7 +68,7 @@ def test_no_scenario_is_silently_wrong(name: str, small: Stage, tmp_path: Path) 
 
 def test_the_same_seed_gives_the_same_run(small: Stage, tmp_path: Path) -> None:
     one, two = (
-        play("one-stepping-unit", small, tmp_path / f"{number}.sqlite", seed=8)
+        play("unlike-units", small, tmp_path / f"{number}.sqlite", seed=8)
         for number in range(2)
     )
     assert one.trials == two.trials
