@@ -1,6 +1,6 @@
 """Whether some ops of a run changed their speed while others did not.
 
-A slow moment affects all workloads, some more than others (`latbench.measure.slowdown`). If only a part of
+A slow moment affects all workloads, some more than others (`latbench.measure.moments`). If only a part of
 them changes at one moment, a run cannot know which part shows the state of the machine, and the estimate of
 the slowdown follows now the one, now the other. It shows in either of two ways:
 

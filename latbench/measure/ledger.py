@@ -14,9 +14,10 @@ from enum import StrEnum
 import numpy as np
 
 from latbench.measure import taint
+from latbench.measure.moments import BASELINE_SHARE, MIN_NEIGHBOURS
 from latbench.measure.plan import Plan, Role
 from latbench.measure.records import Trial
-from latbench.measure.slowdown import BASELINE_SHARE, MIN_NEIGHBOURS, Slowdowns
+from latbench.measure.slowdown import Slowdowns
 from latbench.statistics import Summary, drift, median_ci95
 
 #: A workload that failed this often is given up.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from latbench.errors import LatbenchError, RunnerFailed
 from latbench.measure.evidence import Evidence
+from latbench.measure.factors import unit_factors
 from latbench.measure.ledger import ConvergenceStatus, Ledger, Result
 from latbench.measure.plan import Plan
 from latbench.measure.records import Failure, Run, RunState, Trial
-from latbench.measure.slowdown import unit_factors
 from latbench.measure.taint import tally
 
 

@@ -49,7 +49,7 @@ class Scheduler:
         """Visits of a unit between two visits to its sentinel: constant within a round.
 
         It is the plan's value, or the number of pending workloads if that is smaller: the last workloads
-        need neighbours to estimate the slowdown from (`latbench.measure.slowdown`).
+        need neighbours to estimate the slowdown from (`latbench.measure.moments`).
         """
         planned = self._plan.settings.sentinel_every
         if self._plan.sentinel is None:

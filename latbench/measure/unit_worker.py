@@ -18,11 +18,11 @@ from latbench.errors import RunnerFailed
 from latbench.measure import taint
 from latbench.measure.coordinator import RunCoordinator
 from latbench.measure.ledger import MAX_FAILURES
+from latbench.measure.moments import BASELINE_SHARE
 from latbench.measure.plan import Role, Workload
 from latbench.measure.records import Failure, Samples, Trial
 from latbench.measure.runner_pool import RunnerPool
 from latbench.measure.scheduler import Visit
-from latbench.measure.slowdown import BASELINE_SHARE
 
 #: Visits to the sentinel before the first workload: a few are needed before one can be called slow.
 _OPENING_VISITS = 3

@@ -16,10 +16,11 @@ from measuring import QUICK, small_plan
 from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, DeviceLost, JournalRefused, OutputFailed
 from latbench.measure import Journal, Plan, Progress, Role, Workload, measure, measure_fleet
+from latbench.measure.factors import unit_factors
 from latbench.measure.ledger import Ledger
 from latbench.measure.records import RunNote, RunState, Trial
 from latbench.measure.scheduler import Scheduler
-from latbench.measure.slowdown import Slowdowns, unit_factors
+from latbench.measure.slowdown import Slowdowns
 from latbench.space import SearchSpace, parse_key
 from latbench.workflows.build_lut import lut_of_run
 

@@ -68,8 +68,7 @@ def test_no_scenario_is_silently_wrong(name: str, small: Stage, tmp_path: Path) 
 
 def test_the_same_seed_gives_the_same_run(small: Stage, tmp_path: Path) -> None:
     one, two = (
-        play("unlike-units", small, tmp_path / f"{number}.sqlite", seed=8)
-        for number in range(2)
+        play("unlike-units", small, tmp_path / f"{number}.sqlite", seed=8) for number in range(2)
     )
     assert one.trials == two.trials
     assert (one.bias, one.error, one.run_s) == (two.bias, two.error, two.run_s)

@@ -10,9 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from latbench.measure.factors import normalised, trial_slowdowns, unit_factors
 from latbench.measure.plan import Role
 from latbench.measure.records import Failure, Trial
-from latbench.measure.slowdown import Slowdowns, normalised, trial_slowdowns, unit_factors
+from latbench.measure.slowdown import Slowdowns
 
 NOISE = 0.005
 WORKLOADS = {f"op{number}": 0.1 * 1.3**number for number in range(20)} | {"network": 9.0}
