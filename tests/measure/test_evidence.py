@@ -61,3 +61,20 @@ def test_a_tick_is_that_of_the_clock_of_the_whole_unit() -> None:
     evidence = Evidence.of([*few, *(one for its in others for one in its)])
     assert evidence.ticks_ns["a"] <= 10
     assert "coarse-timer" not in evidence.warnings(few)
+
+
+def test_no_interval_is_narrower_than_the_tick_of_its_clock() -> None:
+    rng = np.random.default_rng(5)
+    tick_ns = 100_000
+    of_run = [
+        replace(one, samples_ns=tick_ns * (number + one.samples_ns // tick_ns))
+        for number in range(10)
+        for one in trials("a" * (number + 1), 8, 0.0, rng)
+    ]
+    evidence = Evidence.of(of_run)
+    assert evidence.ticks_ns == {"a": tick_ns}
+    for number in range(10):
+        result = evidence.result([one for one in of_run if one.workload == "a" * (number + 1)])
+        assert result is not None
+        assert result.ci95[0] <= result.ms - tick_ns / 1e6
+        assert result.ci95[1] >= result.ms + tick_ns / 1e6
