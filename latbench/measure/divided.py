@@ -9,9 +9,9 @@ the slowdown follows now the one, now the other. It shows in either of two ways:
     a change       the estimate does not fit: from one moment on, a part of the ops is faster or slower than
                    before at every visit, relative to the slowdown
 
-In 42 runs of ONNX Runtime and LiteRT on a restless Xeon, at most 4 % of the ops had such sensitivities, and
-at most 11 % of those with visits on both sides such a change; 3 of 12 was the most in any smaller number. If
-a fifth of all ops or more change, it is 15 % or more by one of the two (`bench/synthetic.py`).
+In 42 runs of ONNX Runtime and LiteRT on a restless Xeon, at most 4 % of the ops had such sensitivities. At
+most 11 % of 24 ops or more with visits on both sides of a moment changed at it, and at most 3 of fewer. If a
+fifth of all ops or more change, it is more by one of the two (`bench/synthetic.py`).
 """
 
 import math
