@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from fbnet_search.cost.boundaries import BoundaryCosts
 from latbench.errors import BadRequest, UnknownName
-from latbench.graph.lowering import Add, Conv, Graph, Linear, lower
+from latbench.graph.lowering import lower
+from latbench.graph.nodes import Graph, Weighted
 from latbench.runtime.registry import descriptor
 from latbench.space import CANDIDATES, OpSpec, SearchSpace
 from latbench.space.blocks import build_ops
@@ -172,9 +173,7 @@ def _of_op(kind: str, op: OpSpec, runtime: Runtime, precision: Precision) -> flo
 def _peak(graph: Graph) -> int:
     """The largest number of values in memory at once while the nodes of `graph` run in order."""
     sizes = {name: int(np.prod(shape)) for name, shape in graph.shapes.items()}
-    reads = [
-        {node.input, node.other} if isinstance(node, Add) else {node.input} for node in graph.nodes
-    ]
+    reads = [set(node.inputs) for node in graph.nodes]
     peak = 0
     for number, node in enumerate(graph.nodes):
         made = {graph.input, *(before.output for before in graph.nodes[:number])}
@@ -193,6 +192,6 @@ def _bytes(graph: Graph, runtime: Runtime, precision: Precision) -> float:
     per_node, per_channel = overhead
     total = per_node * len(graph.nodes)
     for node in graph.nodes:
-        if isinstance(node, Conv | Linear):
+        if isinstance(node, Weighted):
             total += precision.bytes * node.weight.size + (4 + per_channel) * node.bias.size
     return total

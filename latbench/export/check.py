@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import ExportFailed
-from latbench.graph.lowering import Graph
+from latbench.graph.nodes import Graph
 from latbench.graph.quantize import INT8_MAX, INT8_MIN, Quantization, Scale
 from latbench.quiet import without_notices
 from latbench.runtime.registry import descriptor, load_model

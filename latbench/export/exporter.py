@@ -15,7 +15,8 @@ from latbench.errors import ExportFailed
 from latbench.export import check
 from latbench.export.store import Artifact, ArtifactStore, Recipe
 from latbench.files import write_atomically
-from latbench.graph.lowering import Graph, lower
+from latbench.graph.lowering import lower
+from latbench.graph.nodes import Graph
 from latbench.graph.quantize import Quantization, calibrate
 from latbench.runtime.registry import descriptor, require_format
 from latbench.space.architecture import Architecture

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latbench.graph.lowering import Conv, Graph, GraphModule, Linear, Weights
+from latbench.graph.lowering import GraphModule
+from latbench.graph.nodes import GATES, Activate, Graph, Weighted, Weights
 
 INT8_MIN, INT8_MAX = -128, 127
 
@@ -25,6 +26,10 @@ class Scale:
 
     scale: float
     zero_point: int
+
+
+#: That of sigmoid and hard-sigmoid: 0 to 1, as LiteRT's specification and PyTorch fix it.
+GATE = Scale(1 / 256, INT8_MIN)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Quantization:
 
     scales: dict[str, Scale]
 
-    def weights(self, node: Conv | Linear) -> QuantizedWeights:
+    def weights(self, node: Weighted) -> QuantizedWeights:
         """Return the node's weights and bias as integers."""
         flat = np.abs(node.weight).reshape(len(node.weight), -1).max(axis=1)
         scales = np.maximum(flat / INT8_MAX, 1e-8).astype(np.float32)
@@ -57,8 +62,8 @@ class Quantization:
 def calibrate(graph: Graph, samples: Sequence[Tensor]) -> Quantization:
     """Return scales that cover the range of every value of `graph` over `samples`.
 
-    int8 engines move stored values in a shuffle, so its output must have the scale of its input; it does,
-    since both have the same values.
+    int8 engines move stored values in a shuffle, a concatenation or a pool, so their inputs and outputs have
+    one scale, which covers them all. Gates have `GATE`, so a writer rescales one that joins other values.
 
     Args:
         samples: inputs of the graph's input shape, with the range of real data.
@@ -78,7 +83,28 @@ def calibrate(graph: Graph, samples: Sequence[Tensor]) -> Quantization:
             for name, value in module.steps(values):
                 values[name] = value
                 observe(name, value)
-    return Quantization({name: _scale(lows[name], highs[name]) for name in lows})
+    gates: set[str] = set()
+    for node in graph.nodes:
+        made = isinstance(node, Activate) and node.activation in GATES
+        if made or (node.moves and gates.issuperset(node.inputs)):
+            gates.add(node.output)
+    scales: dict[str, Scale] = {}
+    for together in _moved_together(graph, gates):
+        shared = _scale(min(lows[name] for name in together), max(highs[name] for name in together))
+        scales |= dict.fromkeys(together, shared)
+    return Quantization(scales | dict.fromkeys(gates, GATE))
+
+
+def _moved_together(graph: Graph, gates: set[str]) -> list[set[str]]:
+    """The values of `graph`, grouped so that those with one scale are in one group."""
+    group = {name: {name} for name in (graph.input, *(node.output for node in graph.nodes))}
+    for node in graph.nodes:
+        if node.moves:
+            joined = {node.output}.union(
+                *(group[name] for name in node.inputs if name not in gates)
+            )
+            group |= dict.fromkeys(joined, joined)
+    return list({id(one): one for one in group.values()}.values())
 
 
 def _scale(low: float, high: float) -> Scale:

@@ -28,7 +28,8 @@ from latbench.export.check import (
 )
 from latbench.export.metadata import read_metadata
 from latbench.export.store import Recipe
-from latbench.graph.lowering import Conv, GraphModule, Pool, lower
+from latbench.graph.lowering import GraphModule, lower
+from latbench.graph.nodes import Activation, Conv, GlobalPool
 from latbench.graph.quantize import calibrate
 from latbench.runtime.registry import HOST_RUNTIMES, descriptor, load_model
 from latbench.runtime.torchscript.writer import write_torchscript
@@ -118,9 +119,14 @@ def test_an_artifact_that_computes_something_else_is_refused(tmp_path: Path) -> 
     initialise(network, sample.repeat(4, 1, 1, 1) + torch.randn(4, 3, 1, 1), seed=0)
 
     class Different(nn.Sequential):
+        """Its first output, which the file is compared with, is not that of its weights."""
+
+        runs = 0
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             result: torch.Tensor = super().forward(x)
-            return result if isinstance(x, torch.fx.Proxy) else result + 0.1
+            self.runs += 1
+            return result + 0.1 if self.runs == 1 else result
 
     path = tmp_path / "network.onnx"
     with pytest.raises(ExportFailed, match="deviates from PyTorch"):
@@ -159,7 +165,8 @@ def test_the_graph_folds_bn_and_fuses_relu() -> None:
     graph = lower(module, op.input_shape)
     kinds = [type(node).__name__ for node in graph.nodes]
     assert kinds == ["Conv", "Conv", "Conv", "Add"]
-    assert [node.relu for node in graph.nodes if isinstance(node, Conv)] == [True, True, False]
+    endings = [node.activation for node in graph.nodes if isinstance(node, Conv)]
+    assert endings == [Activation.RELU, Activation.RELU, Activation.NONE]
 
 
 @pytest.mark.parametrize(
@@ -186,42 +193,10 @@ def test_shapes_are_those_that_pytorch_computes(key: str) -> None:
         assert graph.shapes[name] == value.shape, name
 
 
-def test_a_module_without_a_node_is_refused_by_name() -> None:
-    with pytest.raises(ExportFailed, match="MaxPool2d"):
-        lower(nn.Sequential(nn.MaxPool2d(2)), (1, 3, 8, 8))
-
-
-class _UsedTwice(nn.Module):
-    """A convolution whose output is used with and without a ReLU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.conv(x)
-        z: torch.Tensor = self.relu(y)
-        return z + y
-
-
-@pytest.mark.parametrize(
-    ("module", "reason"),
-    [
-        (_UsedTwice(), "used elsewhere"),
-        (nn.Sequential(nn.Conv2d(3, 3, 3, dilation=2)), "square and undilated"),
-        (nn.Sequential(nn.Conv2d(3, 3, (1, 3))), "square and undilated"),
-        (nn.Sequential(nn.Conv2d(3, 3, 3, padding="same")), "square and undilated"),
-    ],
-)
-def test_what_the_graph_cannot_hold_is_refused(module: nn.Module, reason: str) -> None:
-    with pytest.raises(ExportFailed, match=reason):
-        lower(module.eval(), (1, 3, 8, 8))
-
-
 def test_scales_cover_the_calibration_data_and_zero_is_exact() -> None:
     op = parse_key("pool_i8_h4_w4")
     graph = lower(build_op(op).eval(), op.input_shape)
-    assert isinstance(graph.nodes[0], Pool)
+    assert isinstance(graph.nodes[0], GlobalPool)
     samples = [torch.linspace(-1.0, 3.0, 128).view(1, 8, 4, 4)]
     scale = calibrate(graph, samples).scales[graph.input]
     lowest = (-128 - scale.zero_point) * scale.scale

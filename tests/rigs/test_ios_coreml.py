@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from latbench.errors import ExportFailed
-from latbench.graph.lowering import Graph, lower
+from latbench.graph.lowering import lower
+from latbench.graph.nodes import Graph
 from latbench.runtime.coreml.writer import unpack, write_coreml
 from latbench.space import parse_key
 from latbench.space.blocks import build_op

@@ -11,6 +11,7 @@ import io
 import json
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,25 @@ from typing import Any
 import numpy as np
 
 from latbench.errors import ExportFailed
-from latbench.graph.lowering import Add, Conv, Graph, Linear, Node, Pool, Shuffle
+from latbench.graph.nodes import (
+    Activate,
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    Ending,
+    GlobalPool,
+    Graph,
+    Linear,
+    Mul,
+    Node,
+    Pool,
+    Reshape,
+    Shuffle,
+    Slice,
+    entry_of,
+)
+from latbench.runtime.coreml import DESCRIPTOR
 from latbench.runtime.coreml.metadata import read_specification
 
 _EXTRA = "pip install latbench[coreml]"
@@ -40,7 +59,7 @@ def require_coremltools() -> None:
 def write_coreml(graph: Graph, metadata: dict[str, Any]) -> bytes:
     """Return the package of `graph` as the bytes of a POSIX tar file without times and owners.
 
-    The input is called 'input' and the output 'output', NCHW at batch 1, 32-bit floats. `metadata` is
+    The input is called 'input' and the output 'output', NCHW, 32-bit floats. `metadata` is
     stored in the model's user-defined metadata under 'latbench', as JSON. Runs on iOS 15 and later.
 
     Raises:
@@ -92,18 +111,41 @@ def check_package(path: Path, graph: Graph) -> None:
             )
     (block,) = model.mlProgram.functions["main"].block_specializations.values()
     operations = Counter(one.type for one in block.operations)
-    for operation, node in (
-        ("conv", Conv),
-        ("linear", Linear),
-        ("add", Add),
-        ("transpose", Shuffle),
-    ):
-        expected = sum(isinstance(one, node) for one in graph.nodes)
+    # A shuffle after a concatenation becomes a concatenation that interleaves.
+    true = {
+        one.outputs[0].name
+        for one in block.operations
+        if one.type == "const" and any(one.attributes["val"].immediateValue.tensor.bools.values)
+    }
+    operations["transpose"] += sum(
+        argument.name in true
+        for one in block.operations
+        if one.type == "concat"
+        for argument in one.inputs["interleave"].arguments
+    )
+    for operation, expected in _expected(graph).items():
         if operations[operation] != expected:
             raise ExportFailed(
                 f"{path.name} must have {expected} operations {operation}, "
                 f"got {operations[operation]}"
             )
+
+
+def _expected(graph: Graph) -> dict[str, int]:
+    """How many operations of a kind the nodes of `graph` are written as."""
+    counts = dict.fromkeys(("conv", "linear", "add", "mul", "concat", "max_pool", "avg_pool"), 0)
+    counts["transpose"] = 0
+    for node in graph.nodes:
+        match node:
+            case Pool():
+                counts["max_pool" if node.maximum else "avg_pool"] += 1
+            case Shuffle():
+                counts["transpose"] += 1
+            case Activate(activation=Activation.HARD_SWISH):
+                counts["mul"] += 1
+            case _ if type(node).__name__.lower() in counts:
+                counts[type(node).__name__.lower()] += 1
+    return counts
 
 
 def _coremltools() -> Any:
@@ -129,33 +171,117 @@ def _program(graph: Graph, tools: Any, builder: Any) -> Any:
 
 
 def _make(builder: Any, node: Node, graph: Graph, values: dict[str, Any], name: str) -> Any:
-    """Add `node` to the program; its value is called `name`."""
-    source = values[node.input]
-    match node:
-        case Conv():
-            convolved = builder.conv(
-                x=source,
-                weight=node.weight,
-                bias=node.bias,
-                strides=[node.stride] * 2,
-                pad_type="custom",
-                pad=[node.padding] * 4,
-                groups=node.groups,
-                name=f"{name}_convolved" if node.relu else name,
-            )
-            return builder.relu(x=convolved, name=name) if node.relu else convolved
-        case Shuffle():
-            n, c, h, w = graph.shapes[node.input]
-            split = np.array([n, node.groups, c // node.groups, h, w], np.int32)
-            parts = builder.reshape(x=source, shape=split)
-            swapped = builder.transpose(x=parts, perm=[0, 2, 1, 3, 4])
-            return builder.reshape(x=swapped, shape=np.array([n, c, h, w], np.int32), name=name)
-        case Add():
-            return builder.add(x=source, y=values[node.other], name=name)
-        case Pool():
-            return builder.reduce_mean(x=source, axes=[2, 3], keep_dims=False, name=name)
-        case Linear():
-            return builder.linear(x=source, weight=node.weight, bias=node.bias, name=name)
+    """Add `node` to the program; its value is called `name`.
+
+    Raises:
+        ExportFailed: Core ML has no operation for it.
+    """
+    made = entry_of(_NODES, node, DESCRIPTOR.files)
+    given = [values[value] for value in node.inputs]
+    if isinstance(node, Ending) and node.activation is not Activation.NONE:
+        before = made(builder, node, f"{name}_before", *given)
+        return _activation(builder, node, name, before)
+    return made(builder, node, name, *given)
+
+
+def _convolution(builder: Any, node: Conv, name: str, x: Any) -> Any:
+    (top, left), dilations = node.padding, list(node.dilation)
+    return builder.conv(
+        x=x,
+        weight=node.weight,
+        bias=node.bias,
+        strides=list(node.stride),
+        pad_type="custom",
+        pad=[top, top, left, left],
+        dilations=dilations,
+        groups=node.groups,
+        name=name,
+    )
+
+
+def _linear(builder: Any, node: Linear, name: str, x: Any) -> Any:
+    return builder.linear(x=x, weight=node.weight, bias=node.bias, name=name)
+
+
+def _activation(builder: Any, node: Activate | Ending, name: str, x: Any) -> Any:
+    match node.activation:
+        case Activation.RELU:
+            return builder.relu(x=x, name=name)
+        case Activation.RELU6:
+            return builder.relu6(x=x, name=name)
+        case Activation.SIGMOID:
+            return builder.sigmoid(x=x, name=name)
+        case Activation.SILU:
+            return builder.silu(x=x, name=name)
+        case Activation.HARD_SIGMOID:
+            return builder.sigmoid_hard(x=x, alpha=1 / 6, beta=0.5, name=name)
+        case Activation.HARD_SWISH:
+            gate = builder.sigmoid_hard(x=x, alpha=1 / 6, beta=0.5, name=f"{name}_gate")
+            return builder.mul(x=x, y=gate, name=name)
+        case Activation.NONE:
+            return builder.identity(x=x, name=name)
+
+
+def _sum(builder: Any, node: Add, name: str, x: Any, y: Any) -> Any:
+    return builder.add(x=x, y=y, name=name)
+
+
+def _product(builder: Any, node: Mul, name: str, x: Any, y: Any) -> Any:
+    return builder.mul(x=x, y=y, name=name)
+
+
+def _concat(builder: Any, node: Concat, name: str, *given: Any) -> Any:
+    return builder.concat(values=given, axis=1, name=name)
+
+
+def _slice(builder: Any, node: Slice, name: str, x: Any) -> Any:
+    rank = len(x.shape)
+    begin, end = [0] * rank, list(x.shape)
+    begin[1], end[1] = node.start, node.stop
+    return builder.slice_by_index(x=x, begin=begin, end=end, name=name)
+
+
+def _shuffle(builder: Any, node: Shuffle, name: str, x: Any) -> Any:
+    parts = builder.reshape(x=x, shape=np.array(node.split, np.int32))
+    swapped = builder.transpose(x=parts, perm=[0, 2, 1, 3, 4])
+    return builder.reshape(x=swapped, shape=np.array(node.shape, np.int32), name=name)
+
+
+def _pool(builder: Any, node: Pool, name: str, x: Any) -> Any:
+    top, left = node.padding
+    windows = {
+        "kernel_sizes": list(node.kernel),
+        "strides": list(node.stride),
+        "pad_type": "custom",
+        "pad": [top, top, left, left],
+    }
+    if node.maximum:
+        return builder.max_pool(x=x, name=name, **windows)
+    exclude = not node.counts_padding
+    return builder.avg_pool(x=x, exclude_padding_from_average=exclude, name=name, **windows)
+
+
+def _global_pool(builder: Any, node: GlobalPool, name: str, x: Any) -> Any:
+    return builder.reduce_mean(x=x, axes=[2, 3], keep_dims=not node.flat, name=name)
+
+
+def _reshape(builder: Any, node: Reshape, name: str, x: Any) -> Any:
+    return builder.reshape(x=x, shape=np.array(node.shape, np.int32), name=name)
+
+
+_NODES: dict[type[Node], Callable[..., Any]] = {
+    Conv: _convolution,
+    Linear: _linear,
+    Activate: _activation,
+    Add: _sum,
+    Mul: _product,
+    Concat: _concat,
+    Slice: _slice,
+    Shuffle: _shuffle,
+    Pool: _pool,
+    GlobalPool: _global_pool,
+    Reshape: _reshape,
+}
 
 
 def _packed(folder: Path) -> bytes:

@@ -7,25 +7,51 @@ the writers of the other formats take milliseconds. `latbench.runtime.executorch
 import importlib
 import json
 import warnings
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latbench.errors import ExportFailed
-from latbench.graph.lowering import Graph, GraphModule
+from latbench.graph.lowering import GraphModule
+from latbench.graph.nodes import Activate, Activation, GlobalPool, Graph, Node, Pool
 from latbench.quiet import without_notices
 from latbench.runtime.executorch.program import METADATA_METHOD, read_pte
 
 
-class _ProgramModule(GraphModule):
-    """A graph in the form that XNNPACK takes: averages keep their dimensions."""
+def _pool(node: GlobalPool, x: Tensor) -> Tensor:
+    mean = x.mean((2, 3), keepdim=True)
+    return mean.reshape(mean.shape[:2]) if node.flat else mean
 
-    def pool(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)
-        return mean.reshape(mean.shape[:2])
+
+def _window(node: Pool, x: Tensor) -> Tensor:
+    if node.maximum or not node.counts_padding or not any(node.padding):
+        return node.compute(x)
+    top, left = node.padding
+    padded = nn.functional.pad(x, (left, left, top, top))
+    return nn.functional.avg_pool2d(padded, node.kernel, node.stride)
+
+
+def _activation(node: Activate, x: Tensor) -> Tensor:
+    if node.activation is Activation.HARD_SIGMOID:
+        return nn.functional.relu6(x + 3.0) * (1 / 6)
+    return replace(node, in_place=False).compute(x)
+
+
+class _ProgramModule(GraphModule):
+    """A graph in the form that XNNPACK takes.
+
+    Averages keep their dimensions, or count no padding; hard-sigmoid is written out.
+    """
+
+    forms: ClassVar[dict[type[Node], Any]] = {
+        Activate: _activation,
+        GlobalPool: _pool,
+        Pool: _window,
+    }
 
 
 def require_executorch() -> None:
@@ -42,7 +68,7 @@ def require_executorch() -> None:
 
 
 def write_executorch(graph: Graph, metadata: dict[str, Any]) -> bytes:
-    """Return the bytes of the program of `graph`; input and output are NCHW at batch 1, 32-bit floats.
+    """Return the bytes of the program of `graph`; input and output are NCHW, 32-bit floats.
 
     The program's method 'latbench' returns `metadata` as JSON.
 

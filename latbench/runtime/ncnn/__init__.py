@@ -9,7 +9,7 @@ from latbench.runtime.descriptor import Distribution, RuntimeDescriptor
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
-    from latbench.graph.lowering import Graph
+    from latbench.graph.nodes import Graph
     from latbench.graph.quantize import Quantization
     from latbench.runtime.base import LoadedModel
 

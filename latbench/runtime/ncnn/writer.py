@@ -11,21 +11,26 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from latbench.errors import ExportFailed
-from latbench.graph.lowering import Graph, GraphModule
+from latbench.graph.lowering import GraphModule
+from latbench.graph.nodes import GlobalPool, Graph, Node
 from latbench.runtime.ncnn.files import packed
 from latbench.runtime.torchscript.writer import trace
+
+
+def _pool(node: GlobalPool, x: Tensor) -> Tensor:
+    pooled = nn.functional.adaptive_avg_pool2d(x, 1)
+    return pooled.flatten(1) if node.flat else pooled
 
 
 class _PoolingModule(GraphModule):
     """A graph whose averages are poolings: pnnx takes a mean's dimensions for other ones than the batch's."""
 
-    def pool(self, x: Tensor) -> Tensor:
-        return nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)
+    forms: ClassVar[dict[type[Node], Any]] = {GlobalPool: _pool}
 
 
 def require_pnnx() -> None:
@@ -47,9 +52,14 @@ def write_ncnn(graph: Graph, metadata: dict[str, Any]) -> bytes:
     The input is the blob `in0` and the output the blob `out0`, of the graph's shapes without the batch.
 
     Raises:
-        ExportFailed: pnnx is not installed, or fails.
+        ExportFailed: pnnx is not installed, or fails, or the batch is not 1.
     """
     require_pnnx()
+    if graph.batch != 1:
+        raise ExportFailed(
+            f"ncnn's values have no batch, so a model of batch {graph.batch} cannot be written for it",
+            hint="use a batch of 1, or another --runtime",
+        )
     shape = graph.shapes[graph.input]
     declared = f"inputshape=[{','.join(map(str, shape))}]f32"
     with TemporaryDirectory(prefix="latbench-pnnx-") as name:

@@ -4,14 +4,35 @@ Opset 17 is the newest that every ONNX Runtime since 1.12 reads, including those
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from latbench.graph.lowering import Add, Conv, Graph, Linear, Node, Pool, Shuffle
+from latbench.graph.nodes import (
+    CLAMPS,
+    Activate,
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    Ending,
+    GlobalPool,
+    Graph,
+    Linear,
+    Mul,
+    Node,
+    Pool,
+    Reshape,
+    Shuffle,
+    Slice,
+    Weighted,
+    entry_of,
+)
 from latbench.graph.quantize import Quantization
+from latbench.runtime.onnx import DESCRIPTOR
 
 OPSET = 17
 IR_VERSION = 8
@@ -42,7 +63,7 @@ class _Writer:
             self.constant(f"{name}.zero_point", np.array(scale.zero_point, np.int8)),
         ]
 
-    def weights(self, node: Conv | Linear) -> list[str]:
+    def weights(self, node: Weighted) -> list[str]:
         """The names of the node's float weight and bias."""
         if self.quantization is None:
             return [
@@ -64,44 +85,109 @@ class _Writer:
         return self.add("DequantizeLinear", inputs, name, axis=0)
 
     def make(self, node: Node) -> None:
-        """Add `node`, and in int8 the rounding of its value."""
+        """Add `node`, and in int8 the rounding of its value.
+
+        Raises:
+            ExportFailed: ONNX has no operator for it.
+        """
         result = node.output if self.quantization is None else f"{node.output}.real"
-        shape = self.graph.shapes[node.input]
-        match node:
-            case Conv():
-                convolved = f"{node.output}.convolved" if node.relu else result
-                kernel = node.weight.shape[-1]
-                self.add(
-                    "Conv",
-                    [node.input, *self.weights(node)],
-                    convolved,
-                    kernel_shape=[kernel, kernel],
-                    strides=[node.stride] * 2,
-                    pads=[node.padding] * 4,
-                    group=node.groups,
-                )
-                if node.relu:
-                    self.add("Relu", [convolved], result)
-            case Shuffle():
-                n, c, h, w = shape
-                split = np.array([n, node.groups, c // node.groups, h, w], np.int64)
-                names = [f"{node.output}.split", f"{node.output}.swapped"]
-                shapes = [
-                    self.constant(f"{node.output}.split_shape", split),
-                    self.constant(f"{node.output}.shape", np.array(shape, np.int64)),
-                ]
-                self.add("Reshape", [node.input, shapes[0]], names[0])
-                self.add("Transpose", [names[0]], names[1], perm=[0, 2, 1, 3, 4])
-                self.add("Reshape", [names[1], shapes[1]], result)
-            case Add():
-                self.add("Add", [node.input, node.other], result)
-            case Pool():
-                pooled = self.add("GlobalAveragePool", [node.input], f"{node.output}.pooled")
-                self.add("Flatten", [pooled], result)
-            case Linear():
-                self.add("Gemm", [node.input, *self.weights(node)], result, transB=1)
+        entry_of(_NODES, node, DESCRIPTOR.files)(self, node, result)
         if self.quantization is not None:
             self.round(result, node.output)
+
+    def ended(self, node: Ending, result: str, suffix: str) -> str:
+        """The name that the node's own operator gives its result, before the activation that ends it."""
+        return result if node.activation is Activation.NONE else f"{node.output}.{suffix}"
+
+    def end(self, node: Ending, before: str, result: str) -> None:
+        if node.activation is not Activation.NONE:
+            self.activate(node.activation, before, result)
+
+    def activate(self, kind: Activation, source: str, result: str) -> None:
+        if kind is Activation.RELU6:
+            low, high = CLAMPS[kind]
+            limits = [
+                self.constant(f"{result}.{name}", np.array(value, np.float32))
+                for name, value in (("low", low), ("high", high))
+            ]
+            self.add("Clip", [source, *limits], result)
+        elif kind is Activation.SILU:
+            gate = self.add("Sigmoid", [source], f"{result}.gate")
+            self.add("Mul", [source, gate], result)
+        else:
+            operator, attributes = _ACTIVATIONS[kind]
+            self.add(operator, [source], result, **attributes)
+
+    def convolution(self, node: Conv, result: str) -> None:
+        convolved = self.ended(node, result, "convolved")
+        self.add(
+            "Conv",
+            [node.input, *self.weights(node)],
+            convolved,
+            kernel_shape=list(node.kernel),
+            strides=list(node.stride),
+            pads=[*node.padding] * 2,
+            group=node.groups,
+            **({} if node.dilation == (1, 1) else {"dilations": list(node.dilation)}),
+        )
+        self.end(node, convolved, result)
+
+    def linear(self, node: Linear, result: str) -> None:
+        before = self.ended(node, result, "linear")
+        self.add("Gemm", [node.input, *self.weights(node)], before, transB=1)
+        self.end(node, before, result)
+
+    def activation(self, node: Activate, result: str) -> None:
+        self.activate(node.activation, node.input, result)
+
+    def sum(self, node: Add, result: str) -> None:
+        before = self.ended(node, result, "sum")
+        self.add("Add", list(node.inputs), before)
+        self.end(node, before, result)
+
+    def product(self, node: Mul, result: str) -> None:
+        self.add("Mul", list(node.inputs), result)
+
+    def concat(self, node: Concat, result: str) -> None:
+        self.add("Concat", list(node.inputs), result, axis=1)
+
+    def slice(self, node: Slice, result: str) -> None:
+        numbers = [
+            self.constant(f"{node.output}.{name}", np.array([value], np.int64))
+            for name, value in (("start", node.start), ("stop", node.stop), ("axis", 1))
+        ]
+        self.add("Slice", [node.input, *numbers], result)
+
+    def shuffle(self, node: Shuffle, result: str) -> None:
+        names = [f"{node.output}.split", f"{node.output}.swapped"]
+        shapes = [
+            self.constant(f"{node.output}.split_shape", np.array(node.split, np.int64)),
+            self.constant(f"{node.output}.shape", np.array(node.shape, np.int64)),
+        ]
+        self.add("Reshape", [node.input, shapes[0]], names[0])
+        self.add("Transpose", [names[0]], names[1], perm=[0, 2, 1, 3, 4])
+        self.add("Reshape", [names[1], shapes[1]], result)
+
+    def pool(self, node: Pool, result: str) -> None:
+        attributes: dict[str, Any] = {
+            "kernel_shape": list(node.kernel),
+            "strides": list(node.stride),
+            "pads": [*node.padding] * 2,
+        }
+        if not node.maximum:
+            attributes["count_include_pad"] = int(node.counts_padding)
+        kind = "MaxPool" if node.maximum else "AveragePool"
+        self.add(kind, [node.input], result, **attributes)
+
+    def global_pool(self, node: GlobalPool, result: str) -> None:
+        pooled = f"{node.output}.pooled" if node.flat else result
+        self.add("GlobalAveragePool", [node.input], pooled)
+        if node.flat:
+            self.add("Flatten", [pooled], result)
+
+    def reshape(self, node: Reshape, result: str) -> None:
+        shape = self.constant(f"{node.output}.shape", np.array(node.shape, np.int64))
+        self.add("Reshape", [node.input, shape], result)
 
     def round(self, real: str, name: str) -> None:
         """Quantize `real` and dequantize it again as `name`; the int8 output is left quantized."""
@@ -110,10 +196,33 @@ class _Writer:
         self.add("DequantizeLinear", [stored, *scale], name)
 
 
+_NODES: dict[type[Node], Callable[[_Writer, Any, str], None]] = {
+    Conv: _Writer.convolution,
+    Linear: _Writer.linear,
+    Activate: _Writer.activation,
+    Add: _Writer.sum,
+    Mul: _Writer.product,
+    Concat: _Writer.concat,
+    Slice: _Writer.slice,
+    Shuffle: _Writer.shuffle,
+    Pool: _Writer.pool,
+    GlobalPool: _Writer.global_pool,
+    Reshape: _Writer.reshape,
+}
+
+#: The activations that are one operator, and its attributes.
+_ACTIVATIONS: dict[Activation, tuple[str, dict[str, float]]] = {
+    Activation.RELU: ("Relu", {}),
+    Activation.HARD_SWISH: ("HardSwish", {}),
+    Activation.HARD_SIGMOID: ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+    Activation.SIGMOID: ("Sigmoid", {}),
+}
+
+
 def write_onnx(graph: Graph, metadata: dict[str, Any], quantization: Quantization | None) -> bytes:
     """Return the bytes of the ONNX model of `graph`.
 
-    The input is called 'input' and the output 'output', NCHW at batch 1; int8 models take and return
+    The input is called 'input' and the output 'output', NCHW; int8 models take and return
     int8. `metadata` is stored in the model's metadata_props under 'latbench', as JSON.
     """
     writer = _Writer(graph, quantization)

@@ -3,10 +3,13 @@
 Field names are those of the TFLite schema (tensorflow/lite/schema/schema.fbs). Three choices make every
 block one XNNPACK partition: activations are NHWC; a stride-2 convolution is PAD + VALID, since TFLite's SAME
 pads an even size on one side only; and the channel shuffle is a transpose of rank 3, since XNNPACK has none
-of rank 5.
+of rank 5. What TFLite has no operator for is written as its own converter does: hard-sigmoid as
+relu6(x + 3) / 6, SiLU as x * sigmoid(x).
 """
 
 import json
+import math
+from collections.abc import Callable
 from typing import Any
 
 import flatbuffers
@@ -14,8 +17,28 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from latbench.graph.lowering import Add, Conv, Graph, Linear, Node, Pool, Shape, Shuffle
-from latbench.graph.quantize import Quantization, Scale
+from latbench.graph.nodes import (
+    CLAMPS,
+    Activate,
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    GlobalPool,
+    Graph,
+    Linear,
+    Mul,
+    Node,
+    Pair,
+    Pool,
+    Reshape,
+    Shape,
+    Shuffle,
+    Slice,
+    Weighted,
+    entry_of,
+)
+from latbench.graph.quantize import GATE, INT8_MAX, INT8_MIN, Quantization, Scale
 from latbench.runtime.tflite import DESCRIPTOR
 
 SCHEMA_VERSION = 3
@@ -33,7 +56,37 @@ _INT8_VERSIONS = {
     _OPERATOR.MEAN: 2,
     _OPERATOR.PAD: 2,
     _OPERATOR.TRANSPOSE: 2,
+    _OPERATOR.MUL: 2,
+    _OPERATOR.LOGISTIC: 2,
+    _OPERATOR.CONCATENATION: 2,
+    _OPERATOR.SLICE: 2,
+    _OPERATOR.MAX_POOL_2D: 2,
+    _OPERATOR.AVERAGE_POOL_2D: 2,
+    _OPERATOR.RELU: 2,
+    _OPERATOR.RELU6: 2,
+    _OPERATOR.PADV2: 2,
+    _OPERATOR.QUANTIZE: 2,
 }
+
+_FUSED = schema.ActivationFunctionType
+
+#: The activations that operators can end with.
+_ENDINGS = {
+    Activation.NONE: _FUSED.NONE,
+    Activation.RELU: _FUSED.RELU,
+    Activation.RELU6: _FUSED.RELU6,
+}
+
+#: The activations that are one operator, and its options.
+_ACTIVATIONS: dict[Activation, tuple[int, Any]] = {
+    Activation.RELU: (_OPERATOR.RELU, None),
+    Activation.RELU6: (_OPERATOR.RELU6, None),
+    Activation.HARD_SWISH: (_OPERATOR.HARD_SWISH, schema.HardSwishOptionsT),
+    Activation.SIGMOID: (_OPERATOR.LOGISTIC, None),
+}
+
+#: The scale of relu6(x + 3), in hard-sigmoid.
+_LIMITED = Scale(6 / (INT8_MAX - INT8_MIN), INT8_MIN)
 
 
 def nhwc(shape: Shape) -> Shape:
@@ -73,13 +126,28 @@ class _Writer:
         self.subgraph.tensors.append(made)
         return len(self.subgraph.tensors) - 1
 
-    def value(self, name: str, shape: Shape | None = None, scale_of: str | None = None) -> int:
-        """The tensor of an activation; `shape` is TFLite's, and defaults to the graph's."""
+    def value(self, name: str, shape: Shape | None = None, scale: Scale | None = None) -> int:
+        """The tensor of an activation; `shape` is TFLite's. Shape and scale default to the graph's."""
         given = nhwc(self.graph.shapes[name]) if shape is None else shape
         if self.quantization is None:
             return self.tensor(name, given, _TYPE.FLOAT32)
         index = self.tensor(name, given, _TYPE.INT8)
-        self.quantize(index, self.quantization.scales[scale_of or name])
+        self.quantize(index, self.quantization.scales[name] if scale is None else scale)
+        return index
+
+    def scale(self, name: str) -> Scale | None:
+        """The scale of a value of the graph; None in floats."""
+        return None if self.quantization is None else self.quantization.scales[name]
+
+    def constant(self, name: str, values: Any) -> int:
+        """The tensor of constant factors or terms, in int8 with a symmetric scale."""
+        data = np.asarray(values, np.float32)
+        if self.quantization is None:
+            return self.tensor(name, data.shape, _TYPE.FLOAT32, data)
+        scale = float(np.abs(data).max()) / INT8_MAX
+        stored = np.rint(data / scale).astype(np.int8)
+        index = self.tensor(name, data.shape, _TYPE.INT8, stored)
+        self.quantize(index, Scale(scale, 0))
         return index
 
     def quantize(self, index: int, scale: Scale) -> None:
@@ -94,7 +162,7 @@ class _Writer:
         made.quantizedDimension = axis
         self.subgraph.tensors[index].quantization = made
 
-    def weights(self, node: Conv | Linear) -> list[int]:
+    def weights(self, node: Weighted) -> list[int]:
         """The tensors of the node's weight and bias, in TFLite's layouts."""
         depthwise = isinstance(node, Conv) and node.depthwise
         order: tuple[int, ...]
@@ -144,86 +212,226 @@ class _Writer:
         return output
 
     def make(self, node: Node) -> None:
-        """Add the operators of `node`."""
-        source = self.tensors[node.input]
-        match node:
-            case Conv():
-                self.convolution(node, source)
-            case Linear():
-                options = schema.FullyConnectedOptionsT()
-                inputs = [source, *self.weights(node)]
-                self.operator(_OPERATOR.FULLY_CONNECTED, inputs, self.output(node), options)
-            case Shuffle():
-                self.shuffle(node, source)
-            case Add():
-                inputs = [source, self.tensors[node.other]]
-                self.operator(_OPERATOR.ADD, inputs, self.output(node), schema.AddOptionsT())
-            case Pool():
-                self.pool(node, source)
+        """Add the operators of `node`.
+
+        Raises:
+            ExportFailed: TFLite has none.
+        """
+        entry_of(_NODES, node, DESCRIPTOR.files)(self, node)
+
+    def given(self, node: Node) -> list[int]:
+        """The tensors of the node's inputs."""
+        return [self.tensors[name] for name in node.inputs]
 
     def output(self, node: Node) -> int:
         self.tensors[node.output] = self.value(node.output)
         return self.tensors[node.output]
 
-    def convolution(self, node: Conv, source: int) -> None:
-        n, c, h, w = self.graph.shapes[node.input]
-        kernel, padding = node.weight.shape[-1], node.padding
-        same = node.stride == 1 and padding == kernel // 2
-        if padding and not same:
-            padded = (n, h + 2 * padding, w + 2 * padding, c)
-            amounts = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
-            source = self.operator(
-                _OPERATOR.PAD,
-                [source, self.integers(f"{node.output}.paddings", amounts)],
-                self.value(f"{node.output}.padded", padded, scale_of=node.input),
-                schema.PadOptionsT(),
-            )
+    def convolution(self, node: Conv) -> None:
+        (source,) = self.given(node)
+        same = self.pads_as_same(node, node.dilation)
+        if not same and any(node.padding):
+            source = self.pad(node, node.padding)
         depthwise = node.depthwise
         options = (schema.DepthwiseConv2DOptionsT if depthwise else schema.Conv2DOptionsT)()
         options.padding = schema.Padding.SAME if same else schema.Padding.VALID
-        options.strideH = options.strideW = node.stride
-        options.dilationHFactor = options.dilationWFactor = 1
+        options.strideH, options.strideW = node.stride
+        options.dilationHFactor, options.dilationWFactor = node.dilation
         if depthwise:
-            options.depthMultiplier = 1
-        if node.relu:
-            options.fusedActivationFunction = schema.ActivationFunctionType.RELU
+            options.depthMultiplier = len(node.weight) // node.groups
+        options.fusedActivationFunction = _ENDINGS[node.activation]
         code = _OPERATOR.DEPTHWISE_CONV_2D if depthwise else _OPERATOR.CONV_2D
         self.operator(code, [source, *self.weights(node)], self.output(node), options)
 
-    def reshape(self, source: int, output: int, shape: Shape) -> int:
+    def pads_as_same(self, node: Conv | Pool, dilation: Pair = (1, 1)) -> bool:
+        """Whether TFLite's SAME pads as `node` does: what is odd comes last."""
+        size = self.graph.shapes[node.input][2:]
+        for side, kernel, stride, padding, step in zip(
+            size, node.kernel, node.stride, node.padding, dilation, strict=True
+        ):
+            span = (kernel - 1) * step + 1
+            total = max((-(-side // stride) - 1) * stride + span - side, 0)
+            if (total // 2, total - total // 2) != (padding, padding):
+                return False
+        return any(node.padding) or node.stride == (1, 1)
+
+    def pad(self, node: Node, padding: Pair, lowest: bool = False) -> int:
+        """The node's input with zeros around it, or with the lowest value that there is."""
+        n, c, h, w = self.graph.shapes[node.input]
+        top, left = padding
+        amounts = [[0, 0], [top, top], [left, left], [0, 0]]
+        inputs = [*self.given(node), self.integers(f"{node.output}.paddings", amounts)]
+        if lowest:
+            inputs.append(self.lowest(node))
+        return self.operator(
+            _OPERATOR.PADV2 if lowest else _OPERATOR.PAD,
+            inputs,
+            self.value(
+                f"{node.output}.padded", (n, h + 2 * top, w + 2 * left, c), self.scale(node.input)
+            ),
+            schema.PadV2OptionsT() if lowest else schema.PadOptionsT(),
+        )
+
+    def lowest(self, node: Node) -> int:
+        name, scale = f"{node.output}.lowest", self.scale(node.input)
+        if scale is None:
+            least = np.full(1, np.finfo(np.float32).min)
+            return self.tensor(name, least.shape, _TYPE.FLOAT32, least)
+        index = self.tensor(name, (1,), _TYPE.INT8, np.full(1, INT8_MIN, np.int8))
+        self.quantize(index, scale)
+        return index
+
+    def linear(self, node: Linear) -> None:
+        options = schema.FullyConnectedOptionsT()
+        options.fusedActivationFunction = _ENDINGS[node.activation]
+        inputs = [*self.given(node), *self.weights(node)]
+        self.operator(_OPERATOR.FULLY_CONNECTED, inputs, self.output(node), options)
+
+    def activation(self, node: Activate) -> None:
+        (source,) = self.given(node)
+        match node.activation:
+            case Activation.HARD_SIGMOID:
+                options = schema.AddOptionsT()
+                options.fusedActivationFunction = _FUSED.RELU6
+                shape = nhwc(self.graph.shapes[node.output])
+                limited = self.operator(
+                    _OPERATOR.ADD,
+                    [source, self.constant(f"{node.output}.three", [3])],
+                    self.value(f"{node.output}.limited", shape, _LIMITED),
+                    options,
+                )
+                inputs = [limited, self.constant(f"{node.output}.sixth", [1 / 6])]
+                self.operator(_OPERATOR.MUL, inputs, self.output(node), schema.MulOptionsT())
+            case Activation.SILU:
+                shape = nhwc(self.graph.shapes[node.output])
+                gate = self.operator(
+                    _OPERATOR.LOGISTIC, [source], self.value(f"{node.output}.gate", shape, GATE)
+                )
+                inputs = [source, gate]
+                self.operator(_OPERATOR.MUL, inputs, self.output(node), schema.MulOptionsT())
+            case _:
+                code, options_of = _ACTIVATIONS[node.activation]
+                options = None if options_of is None else options_of()
+                self.operator(code, [source], self.output(node), options)
+
+    def sum(self, node: Add) -> None:
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = _ENDINGS[node.activation]
+        self.operator(_OPERATOR.ADD, self.given(node), self.output(node), options)
+
+    def product(self, node: Mul) -> None:
+        self.operator(_OPERATOR.MUL, self.given(node), self.output(node), schema.MulOptionsT())
+
+    def concat(self, node: Concat) -> None:
+        """Join the inputs; those with a scale of their own are rescaled first."""
+        inputs: list[int] = []
+        scale = self.scale(node.output)
+        for name, index in zip(node.inputs, self.given(node), strict=True):
+            if self.scale(name) != scale:
+                shape = nhwc(self.graph.shapes[name])
+                rescaled = self.value(f"{node.output}.{len(inputs)}", shape, scale)
+                options = schema.QuantizeOptionsT()
+                index = self.operator(_OPERATOR.QUANTIZE, [index], rescaled, options)
+            inputs.append(index)
+        options = schema.ConcatenationOptionsT()
+        options.axis = len(self.graph.shapes[node.output]) - 1
+        self.operator(_OPERATOR.CONCATENATION, inputs, self.output(node), options)
+
+    def slice(self, node: Slice) -> None:
+        size = nhwc(self.graph.shapes[node.output])
+        begin = [*[0] * (len(size) - 1), node.start]
+        names = f"{node.output}.begin", f"{node.output}.size"
+        inputs = [*self.given(node), self.integers(names[0], begin), self.integers(names[1], size)]
+        self.operator(_OPERATOR.SLICE, inputs, self.output(node), schema.SliceOptionsT())
+
+    def reshape(self, node: Reshape) -> None:
+        """Values are in the order of NCHW, so those of several places are transposed first."""
+        (source,) = self.given(node)
+        n, c, *size = self.graph.shapes[node.input]
+        if math.prod(size) > 1:
+            source = self.transposed(
+                node, source, (0, 3, 1, 2), (n, c, *size), self.scale(node.input)
+            )
+        self.reshaped(source, self.output(node), nhwc(node.shape))
+
+    def reshaped(self, source: int, output: int, shape: Shape) -> int:
         options = schema.ReshapeOptionsT()
         options.newShape = list(shape)
         name = self.subgraph.tensors[output].name.decode()
         target = self.integers(f"{name}.shape", shape)
         return self.operator(_OPERATOR.RESHAPE, [source, target], output, options)
 
-    def shuffle(self, node: Shuffle, source: int) -> None:
-        n, c, h, w = self.graph.shapes[node.input]
-        split, swapped = (
-            (n * h * w, node.groups, c // node.groups),
-            (n * h * w, c // node.groups, node.groups),
-        )
-        names = f"{node.output}.split", f"{node.output}.swapped"
-        apart = self.reshape(source, self.value(names[0], split, scale_of=node.input), split)
-        crossed = self.operator(
-            _OPERATOR.TRANSPOSE,
-            [apart, self.integers(f"{node.output}.permutation", [0, 2, 1])],
-            self.value(names[1], swapped, scale_of=node.input),
-            schema.TransposeOptionsT(),
-        )
-        self.reshape(crossed, self.output(node), nhwc(self.graph.shapes[node.output]))
+    def transposed(
+        self, node: Node, source: int, order: Shape, shape: Shape, scale: Scale | None
+    ) -> int:
+        inputs = [source, self.integers(f"{node.output}.permutation", order)]
+        made = self.value(f"{node.output}.swapped", shape, scale)
+        return self.operator(_OPERATOR.TRANSPOSE, inputs, made, schema.TransposeOptionsT())
 
-    def pool(self, node: Pool, source: int) -> None:
-        n, c = self.graph.shapes[node.output]
+    def shuffle(self, node: Shuffle) -> None:
+        (source,), scale = self.given(node), self.scale(node.input)
+        n, c, h, w = node.shape
+        split = (n * h * w, node.groups, c // node.groups)
+        swapped = (n * h * w, c // node.groups, node.groups)
+        apart = self.reshaped(source, self.value(f"{node.output}.split", split, scale), split)
+        crossed = self.transposed(node, apart, (0, 2, 1), swapped, scale)
+        self.reshaped(crossed, self.output(node), nhwc(node.shape))
+
+    def pool(self, node: Pool) -> None:
+        (source,) = self.given(node)
+        counted = any(node.padding) and not node.maximum and node.counts_padding
+        same = self.pads_as_same(node) and not counted
+        if not same and any(node.padding):
+            source = self.pad(
+                node, node.padding, lowest=node.maximum and self.may_be_negative(node)
+            )
+        options = schema.Pool2DOptionsT()
+        options.padding = schema.Padding.SAME if same else schema.Padding.VALID
+        options.filterHeight, options.filterWidth = node.kernel
+        options.strideH, options.strideW = node.stride
+        code = _OPERATOR.MAX_POOL_2D if node.maximum else _OPERATOR.AVERAGE_POOL_2D
+        if same or node.maximum or counted or not any(node.padding):
+            self.operator(code, [source], self.output(node), options)
+            return
+        # The zeros were counted: multiply each average by its window over the part of it that is inside.
+        shape = nhwc(self.graph.shapes[node.output])
+        average = self.value(f"{node.output}.counted", shape, self.scale(node.input))
+        self.operator(code, [source], average, options)
+        shares = [
+            [
+                kernel
+                / (min(start - padding + kernel, side) - max(start - padding, 0))
+                for start in range(0, side + 2 * padding - kernel + 1, stride)
+            ]
+            for side, kernel, stride, padding in zip(
+                self.graph.shapes[node.input][2:],
+                node.kernel,
+                node.stride,
+                node.padding,
+                strict=True,
+            )
+        ]  # fmt: skip
+        factors = np.outer(np.array(shares[0]), np.array(shares[1]))[None, :, :, None]
+        inputs = [average, self.constant(f"{node.output}.factors", factors)]
+        self.operator(_OPERATOR.MUL, inputs, self.output(node), schema.MulOptionsT())
+
+    def may_be_negative(self, node: Node) -> bool:
+        """Whether zeros could be more than the values of the node's input, so that a maximum shows them."""
+        maker = next((one for one in self.graph.nodes if one.output == node.input), None)
+        return getattr(maker, "activation", Activation.NONE) not in CLAMPS
+
+    def global_pool(self, node: GlobalPool) -> None:
+        n, c = self.graph.shapes[node.output][:2]
         options = schema.ReducerOptionsT()
         options.keepDims = True
-        mean = self.operator(
-            _OPERATOR.MEAN,
-            [source, self.integers(f"{node.output}.axes", [1, 2])],
-            self.value(f"{node.output}.mean", (n, 1, 1, c), scale_of=node.output),
-            options,
+        inputs = [*self.given(node), self.integers(f"{node.output}.axes", [1, 2])]
+        if not node.flat:
+            self.operator(_OPERATOR.MEAN, inputs, self.output(node), options)
+            return
+        mean = self.value(f"{node.output}.mean", (n, 1, 1, c), self.scale(node.output))
+        self.reshaped(
+            self.operator(_OPERATOR.MEAN, inputs, mean, options), self.output(node), (n, c)
         )
-        self.reshape(mean, self.output(node), (n, c))
 
     # The file
 
@@ -244,6 +452,21 @@ class _Writer:
         return bytes(builder.Output())
 
 
+_NODES: dict[type[Node], Callable[[_Writer, Any], None]] = {
+    Conv: _Writer.convolution,
+    Linear: _Writer.linear,
+    Activate: _Writer.activation,
+    Add: _Writer.sum,
+    Mul: _Writer.product,
+    Concat: _Writer.concat,
+    Slice: _Writer.slice,
+    Shuffle: _Writer.shuffle,
+    Pool: _Writer.pool,
+    GlobalPool: _Writer.global_pool,
+    Reshape: _Writer.reshape,
+}
+
+
 def _tensor_map(name: bytes, index: int) -> Any:
     made = schema.TensorMapT()
     made.name, made.tensorIndex = name, index
@@ -255,7 +478,7 @@ def write_tflite(
 ) -> bytes:
     """Return the bytes of the TFLite model of `graph`.
 
-    Input and output are NHWC at batch 1, float32 or int8. `metadata` is stored in the model's metadata
+    Input and output are NHWC, float32 or int8. `metadata` is stored in the model's metadata
     under 'latbench', as JSON.
     """
     writer = _Writer(graph, quantization)

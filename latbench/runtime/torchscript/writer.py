@@ -8,23 +8,27 @@ are those of the other runtimes.
 import io
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from latbench.graph.lowering import (
+from latbench.graph.lowering import GraphModule
+from latbench.graph.nodes import (
+    Activate,
+    Activation,
     Add,
+    Concat,
     Conv,
     Graph,
-    GraphModule,
     Linear,
-    Pool,
+    Mul,
+    Node,
     Shape,
-    Shuffle,
-    shuffle,
+    Weighted,
 )
-from latbench.graph.quantize import INT8_MIN, Quantization, Scale
+from latbench.graph.quantize import GATE, INT8_MIN, Quantization, Scale
 from latbench.runtime.torchscript.metadata import METADATA_FILE
 
 
@@ -37,7 +41,7 @@ class _QuantizedModule(nn.Module):
         self.scales = {name: _unsigned(scale) for name, scale in quantization.scales.items()}
         self.layers = nn.ModuleDict()
         for number, node in enumerate(graph.nodes):
-            if isinstance(node, Conv | Linear):
+            if isinstance(node, Weighted):
                 scale = self.scales[node.output]
                 self.layers[str(number)] = _quantized_layer(node, quantization, scale)
 
@@ -46,20 +50,60 @@ class _QuantizedModule(nn.Module):
         source = self.graph.input
         values = {source: torch.quantize_per_tensor(x, *self.scales[source], torch.quint8)}
         for number, node in enumerate(self.graph.nodes):
-            given = values[node.input]
-            match node:
-                case Conv() | Linear():
-                    made = self.layers[str(number)](given)
-                case Shuffle():
-                    made = shuffle(given, self.graph.shapes[node.input], node.groups)
-                case Add():
-                    made = torch.ops.quantized.add(
-                        given, values[node.other], *self.scales[node.output]
-                    )
-                case Pool():
-                    made = given.mean((2, 3))  # keeps its input's scale
+            given = [values[name] for name in node.inputs]
+            form = _QUANTIZED.get(type(node))
+            if isinstance(node, Weighted):
+                made = self.layers[str(number)](*given)
+                if node.activation is Activation.RELU6:
+                    made = nn.functional.relu6(made)
+            elif form is not None:
+                made = form(node, self.scales[node.output], *given)
+            else:
+                made = node.compute(*given)  # keeps the scale of its input
             values[node.output] = made
         return values[self.graph.output].dequantize()
+
+
+def _sum(node: Add, scale: tuple[float, int], one: Tensor, other: Tensor) -> Tensor:
+    add = torch.ops.quantized.add
+    if node.activation is Activation.RELU:
+        add = torch.ops.quantized.add_relu
+    made: Tensor = add(one, other, *scale)
+    return nn.functional.relu6(made) if node.activation is Activation.RELU6 else made
+
+
+def _product(node: Mul, scale: tuple[float, int], one: Tensor, other: Tensor) -> Tensor:
+    made: Tensor = torch.ops.quantized.mul(one, other, *scale)
+    return made
+
+
+def _concat(node: Concat, scale: tuple[float, int], *given: Tensor) -> Tensor:
+    made: Tensor = torch.ops.quantized.cat(list(given), 1, *scale)
+    return made
+
+
+def _activation(node: Activate, scale: tuple[float, int], given: Tensor) -> Tensor:
+    """Activations that only limit values keep the scale of their input; hard-sigmoid has one of its own."""
+    made: Tensor
+    match node.activation:
+        case Activation.HARD_SWISH:
+            made = torch.ops.quantized.hardswish(given, *scale)
+        case Activation.SIGMOID:
+            made = torch.ops.quantized.sigmoid(given, *scale)
+        case Activation.SILU:
+            gate = torch.ops.quantized.sigmoid(given, *_unsigned(GATE))
+            made = torch.ops.quantized.mul(given, gate, *scale)
+        case _:
+            made = node.compute(given)
+    return made
+
+
+_QUANTIZED: dict[type[Node], Callable[..., Tensor]] = {
+    Activate: _activation,
+    Add: _sum,
+    Mul: _product,
+    Concat: _concat,
+}
 
 
 def _unsigned(scale: Scale) -> tuple[float, int]:
@@ -68,7 +112,7 @@ def _unsigned(scale: Scale) -> tuple[float, int]:
 
 
 def _quantized_layer(
-    node: Conv | Linear, quantization: Quantization, output: tuple[float, int]
+    node: Weighted, quantization: Quantization, output: tuple[float, int]
 ) -> nn.Module:
     from torch.ao.nn import quantized
     from torch.ao.nn.intrinsic import quantized as fused
@@ -81,19 +125,20 @@ def _quantized_layer(
         0,
     )
     layer: Any
+    ends_with_relu = node.activation is Activation.RELU
     if isinstance(node, Linear):
-        layer = quantized.Linear(  # type: ignore[no-untyped-call]
-            *reversed(node.weight.shape)
-        )
-    else:
-        out_channels, in_channels, kernel, _ = node.weight.shape
-        layer = (fused.ConvReLU2d if node.relu else quantized.Conv2d)(  # type: ignore[no-untyped-call]
-            in_channels * node.groups,
-            out_channels,
-            kernel,
+        kind: Any = fused.LinearReLU if ends_with_relu else quantized.Linear
+        layer = kind(*reversed(node.weight.shape))
+    elif isinstance(node, Conv):
+        kind = fused.ConvReLU2d if ends_with_relu else quantized.Conv2d
+        layer = kind(
+            node.weight.shape[1] * node.groups,
+            len(node.weight),
+            node.kernel,
             node.stride,
             node.padding,
-            groups=node.groups,
+            node.dilation,
+            node.groups,
         )
     layer.set_weight_bias(weight, torch.from_numpy(node.bias))
     layer.scale, layer.zero_point = output
