@@ -14,6 +14,7 @@ from latbench.cli.completion import (
 )
 from latbench.cli.options import (
     json_option,
+    one_of,
     output_path,
     precision_name,
     read_space,
@@ -48,7 +49,7 @@ from latbench.runtime.registry import HOST_RUNTIMES, descriptor
     shell_complete=complete_precisions,
     multiple=True,
     metavar="NAME",
-    help=f"{' or '.join(Precision)}; may be repeated.  [default: fp32]",
+    help=f"{one_of(list(Precision))}; may be repeated.  [default: fp32]",
 )
 @click.option(
     "--out",
@@ -134,6 +135,9 @@ def command(
         [_row(r, p, [a for a in artifacts if (a.runtime, a.precision) == (r, p)], seconds[r, p])
          for r, p in formats],
     )  # fmt: skip
+    for runtime, precision in formats:
+        if (note := descriptor(runtime).computes_in(precision, "cpu")) is not None:
+            click.echo(f"{runtime} {precision}: {note}")
     click.echo(f"files: {store.root if out is None else out}")
 
 
@@ -145,8 +149,8 @@ def _row(
     if not errors:
         worst = "not run, structure checked"
     else:
-        fp32 = precision is Precision.FP32
-        worst = f"{max(errors):.1e} relative" if fp32 else f"{min(errors):.1f} dB SNR"
+        int8 = precision is Precision.INT8
+        worst = f"{min(errors):.1f} dB SNR" if int8 else f"{max(errors):.1e} relative"
     return (runtime, precision, str(len(made)), f"{size:.1f} MiB", f"{seconds:.1f}", worst)
 
 

@@ -17,6 +17,7 @@ from latbench.cli.options import (
     space_options,
 )
 from latbench.cli.output import (
+    arithmetic_facts,
     count_of,
     emit_facts,
     emit_json,
@@ -147,6 +148,7 @@ def _print(measurement: "Measurement") -> None:
 def _facts(measurement: "Measurement") -> Iterator[tuple[str, Any]]:
     yield "model", measurement.name
     yield "target", measurement.target
+    yield from arithmetic_facts(measurement.target)
     samples = count_of(measurement.samples, "sample")
     rounds = count_of(measurement.rounds, "round")
     yield (

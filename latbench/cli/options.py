@@ -259,13 +259,13 @@ def _accelerators() -> str:
 
     names = {runtime: descriptor(runtime).accelerators for runtime in Runtime}
     return ", ".join(
-        f"{_or([name for name in of_runtime if name != 'cpu'])} ({runtime})"
+        f"{one_of([name for name in of_runtime if name != 'cpu'])} ({runtime})"
         for runtime, of_runtime in names.items()
         if set(of_runtime) > {"cpu"}
     )
 
 
-def _or(words: Sequence[str]) -> str:
+def one_of(words: Sequence[str]) -> str:
     """'a', 'a or b', 'a, b or c'."""
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
@@ -334,10 +334,10 @@ def target_options(command: F) -> F:
                      help="Device of the catalogue; latbench devices lists them."),
         click.option("--runtime", type=runtime_name, metavar="NAME",
                      shell_complete=complete_runtimes,
-                     help=f"Runtime: {_or(list(Runtime))}.  [default: the device's]"),
+                     help=f"Runtime: {one_of(list(Runtime))}.  [default: the device's]"),
         click.option("--precision", type=precision_name, metavar="NAME",
                      shell_complete=complete_precisions,
-                     help=f"Precision: {_or(list(Precision))}.  [default: the device's]"),
+                     help=f"Precision: {one_of(list(Precision))}.  [default: the device's]"),
         click.option("--threads", type=click.IntRange(1, 256), metavar="N",
                      help="Number of inference threads.  [default: the device's]"),
         click.option("--cores", type=core_list, metavar="LIST",

@@ -1,7 +1,7 @@
 """How commands print results: JSON, tables, aligned facts."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,7 @@ from latbench.wording import percent as percent
 if TYPE_CHECKING:
     from latbench.lut import Correction
     from latbench.lut.faster_run import FasterRun
+    from latbench.target import Target
     from latbench.workflows.delegation import Delegation
 
 
@@ -44,6 +45,15 @@ def emit_table(
     for row in rows:
         table.add_row(*[str(cell) for cell in row])
     Console(highlight=False).print(table)
+
+
+def arithmetic_facts(target: "Target") -> Iterator[tuple[str, Any]]:
+    """What the target's models are computed in, if that is not its precision."""
+    from latbench.runtime.registry import descriptor
+
+    found = descriptor(target.runtime).computes_in(target.precision, target.accelerator)
+    if found is not None:
+        yield "computes", found
 
 
 def emit_facts(facts: Iterable[tuple[str, Any]]) -> None:

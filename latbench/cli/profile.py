@@ -19,6 +19,7 @@ from latbench.cli.options import (
     space_options,
 )
 from latbench.cli.output import (
+    arithmetic_facts,
     count_of,
     emit_facts,
     emit_json,
@@ -163,6 +164,7 @@ def _facts(profile: "Profile") -> Iterator[tuple[str, Any]]:
     report = profile.report
     converged = len(report.statuses) - len(report.unconverged)
     yield "target", profile.target
+    yield from arithmetic_facts(profile.target)
     yield "space", profile.space
     for one in profile.verified:
         yield "verified", _verified(one, profile.target)

@@ -20,6 +20,9 @@ from latbench.target import Precision, Runtime
 #: Largest deviation of fp32 from PyTorch, relative to the largest value of the output.
 FP32_RELATIVE_ERROR = 1e-4
 
+#: The same for fp16, whose numbers have 11 bits.
+FP16_RELATIVE_ERROR = 1e-2
+
 #: Least signal-to-noise ratio of int8 against fp32, in dB. One op loses little (16 to 38 dB were
 #: measured over the space at 224). Over an untrained network the noise of some 60 layers adds up (5 to
 #: 21 dB), so the bound there only tells a wrong scale or layout, which gives 0 dB or less, from a
@@ -43,7 +46,7 @@ class Bound:
     """What the error of an artifact may be: the largest relative error, or the least SNR in dB.
 
     Args:
-        precision: fp32 is held to a relative error, int8 to a signal-to-noise ratio.
+        precision: floats are held to a relative error, int8 to a signal-to-noise ratio.
         limit: the largest or the least allowed value.
     """
 
@@ -53,26 +56,27 @@ class Bound:
     @classmethod
     def of(cls, precision: Precision, *, ops: int) -> "Bound":
         """Return the bound for an artifact of `ops` ops in sequence."""
-        if precision is Precision.FP32:
-            return cls(precision, FP32_RELATIVE_ERROR)
-        return cls(precision, INT8_SNR_OP if ops == 1 else INT8_SNR_NETWORK)
+        if precision is Precision.INT8:
+            return cls(precision, INT8_SNR_OP if ops == 1 else INT8_SNR_NETWORK)
+        half = precision is Precision.FP16
+        return cls(precision, FP16_RELATIVE_ERROR if half else FP32_RELATIVE_ERROR)
 
     def holds(self, error: float) -> bool:
         """Whether `error` is within the bound; NaN never is."""
-        return error < self.limit if self.precision is Precision.FP32 else error >= self.limit
+        return error >= self.limit if self.precision is Precision.INT8 else error < self.limit
 
     def describe(self, error: float) -> str:
         """What `error` is, against the limit."""
-        if self.precision is Precision.FP32:
-            return f"a relative error of {error:.1e}, limit {self.limit:.0e}"
-        return f"a signal-to-noise ratio of {error:.1f} dB, limit {self.limit:g} dB"
+        if self.precision is Precision.INT8:
+            return f"a signal-to-noise ratio of {error:.1f} dB, limit {self.limit:g} dB"
+        return f"a relative error of {error:.1e}, limit {self.limit:.0e}"
 
 
 def output_error(actual: NDArray[Any], expected: NDArray[Any], precision: Precision) -> float:
     """Return the error of an output against PyTorch's in fp32.
 
     Returns:
-        fp32: max |actual - expected| / max |expected|;
+        floats: max |actual - expected| / max |expected|;
         int8: the signal-to-noise ratio 10 log10(mean expected² / mean (actual - expected)²), in dB.
 
     Raises:
@@ -82,7 +86,7 @@ def output_error(actual: NDArray[Any], expected: NDArray[Any], precision: Precis
         raise ValueError(f"its output has shape {actual.shape}, PyTorch's {expected.shape}")
     signal = expected.astype(np.float64)
     noise = actual.astype(np.float64) - signal
-    if precision is Precision.FP32:
+    if precision is not Precision.INT8:
         return float(np.abs(noise).max() / max(float(np.abs(signal).max()), 1e-12))
     power = max(float((signal**2).mean()), 1e-30)
     return 10 * math.log10(power / max(float((noise**2).mean()), 1e-30))
@@ -94,14 +98,13 @@ def check_artifact(
     graph: Graph,
     reference: Reference,
     quantization: Quantization | None,
-    *,
-    ops: int,
+    bound: Bound,
 ) -> float | None:
     """Check the structure of the artifact at `path`, run it, and return its error against `reference`.
 
     Args:
-        quantization: the scales of an int8 artifact; None for fp32.
-        ops: how many ops it holds, which the bound depends on.
+        quantization: the scales of an int8 artifact; None for floats.
+        bound: what its error may be, in its precision.
 
     Returns:
         What `output_error` returns; None if this machine cannot run it, so that only its structure was
@@ -121,15 +124,13 @@ def check_artifact(
     if stored and quantization is not None:
         model.set_inputs([_quantize(given, quantization.scales[graph.input])])
     else:
-        model.set_inputs([given])
+        model.set_inputs([given.astype(model.inputs[0].dtype)])
     model.run()
     result = model.get_outputs()[0]
     if stored and quantization is not None:
         result = _dequantize(result, quantization.scales[graph.output])
-    precision = Precision.FP32 if quantization is None else Precision.INT8
-    bound = Bound.of(precision, ops=ops)
     try:
-        error = output_error(described.to_nchw(result), reference.output, precision)
+        error = output_error(described.to_nchw(result), reference.output, bound.precision)
     except ValueError as differs:
         raise ExportFailed(f"{path.name}: {differs}") from None
     if not bound.holds(error):

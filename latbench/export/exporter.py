@@ -100,13 +100,14 @@ def write(prepared: Prepared, recipe: Recipe) -> tuple[bytes, Quantization | Non
     if recipe.precision is Precision.INT8:
         quantization = calibrate(prepared.graph, prepared.samples)
     graph, described = prepared.graph, descriptor(recipe.runtime)
+    half = recipe.precision is Precision.FP16
     dtype = described.io_dtype(recipe.precision)
     inputs, outputs = (
         [{"name": name, "shape": list(described.shape(graph.shapes[value])), "dtype": dtype}]
         for name, value in (("input", graph.input), ("output", graph.output))
     )
     metadata = recipe.to_dict() | {"inputs": inputs, "outputs": outputs, "latbench": __version__}
-    return described.write(graph, metadata, quantization), quantization
+    return described.write(graph, metadata, quantization, half=half), quantization
 
 
 def export_ops(
@@ -134,10 +135,11 @@ def export_ops(
     with _one_thread():
         prepared = _prepared_ops(tuple(ops))
         data, quantization = write(prepared, recipe)
+        bound = check.Bound.of(precision, ops=len(ops))
 
         def checked(path: Path) -> float | None:
             return check.check_artifact(
-                path, runtime, prepared.graph, prepared.reference, quantization, ops=len(ops)
+                path, runtime, prepared.graph, prepared.reference, quantization, bound
             )
 
         return store.put(recipe, data, checked)
@@ -184,7 +186,7 @@ def export_module(
         samples: real inputs, each (1, 3, input, input); int8 is calibrated on them.
 
     Returns:
-        fp32: the relative error; int8: the signal-to-noise ratio in dB; None: this machine cannot run it.
+        floats: the relative error; int8: the signal-to-noise ratio in dB; None: this machine cannot run it.
 
     Raises:
         BadRequest: there is no such format.
@@ -208,7 +210,7 @@ def export_module(
                 prepared.graph,
                 prepared.reference,
                 quantization,
-                ops=len(ops),
+                check.Bound.of(precision, ops=len(ops)),
             )
         except ExportFailed:
             path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ class Artifact:
     """One exported file, checked against PyTorch.
 
     `key` is an op's key or a network's name. `error`, against PyTorch in fp32, is the relative error of
-    fp32 or the signal-to-noise ratio in dB of int8; None if this machine cannot run it, so that only its
+    floats or the signal-to-noise ratio in dB of int8; None if this machine cannot run it, so that only its
     structure was checked.
     """
 

@@ -120,7 +120,7 @@ class DelegationNote(BaseModel):
 class NumericsNote(BaseModel):
     """The errors of a unit's outputs against PyTorch's, by op, and the op with the largest error.
 
-    In fp32 an error is the largest deviation over the largest value; in int8 a signal-to-noise ratio, dB.
+    In floats an error is the largest deviation over the largest value; in int8 a signal-to-noise ratio, dB.
     """
 
     model_config = ConfigDict(frozen=True)

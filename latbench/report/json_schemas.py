@@ -163,7 +163,7 @@ class UnitOutput(Record):
 
 
 class VerifiedOutput(Record):
-    """A unit's outputs against PyTorch's: the largest relative deviation (fp32), or the SNR in dB (int8)."""
+    """A unit's outputs against PyTorch's: the largest relative deviation (floats) or SNR in dB (int8)."""
 
     unit: str
     errors: dict[str, float]

@@ -67,7 +67,8 @@ class RuntimeDescriptor:
         suffixes: file name suffixes of its models, with the dot; `latbench export` writes the first.
         precisions: those that `latbench export` writes.
         layout: the order of dimensions of 4-D inputs and outputs.
-        int8_dtype: the dtype of the inputs and outputs of int8 artifacts.
+        int8_dtype, fp16_dtype: the dtype of the inputs and outputs of artifacts of that precision.
+        arithmetic: by precision, what a CPU computes in where that is not the precision; a sentence.
         declares_scales: whether integer inputs and outputs of a loaded model carry scale and zero point.
         systems: the operating systems it runs on, as the device catalogue names them.
         accelerators: names that `--accelerator` may have; which of them a device has, it reports itself.
@@ -81,7 +82,8 @@ class RuntimeDescriptor:
         runner_engine: its engine in latbench's runner in C; None if there is none.
         notices: pattern of lines that its engine prints to stderr when it loads a model, to be dropped.
         file_overhead: by precision, bytes of an exported file besides weights and biases: per node of the
-            graph, and per output channel of a convolution or linear layer. Fit them to exports of
+            graph, and per output channel of a convolution or linear layer (fp16's is negative: its biases
+            have 2 bytes less than those of other precisions). Fit them to exports of
             fbnet-cifar at 16x16 and width 0.35; a test exports a network and compares, within 2 %.
     """
 
@@ -92,6 +94,8 @@ class RuntimeDescriptor:
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.INT8)
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     int8_dtype: str = "int8"
+    fp16_dtype: str = "float32"
+    arithmetic: ClassVar[Mapping[Precision, str]] = {}
     declares_scales: bool = True
     systems: tuple[str, ...] = EVERYWHERE
     accelerators: tuple[str, ...] = ("cpu",)
@@ -149,7 +153,12 @@ class RuntimeDescriptor:
 
     def io_dtype(self, precision: Precision) -> str:
         """Return the dtype of the inputs and outputs of artifacts, by its NumPy name."""
-        return self.int8_dtype if precision is Precision.INT8 else "float32"
+        dtypes = {Precision.INT8: self.int8_dtype, Precision.FP16: self.fp16_dtype}
+        return dtypes.get(precision, "float32")
+
+    def computes_in(self, precision: Precision, accelerator: str) -> str | None:
+        """Return what a model of `precision` is computed in, if it is another one; a sentence."""
+        return self.arithmetic.get(precision) if accelerator == "cpu" else None
 
     # Writing
 
@@ -160,7 +169,8 @@ class RuntimeDescriptor:
             BadRequest: they are not.
         """
         if precision not in self.precisions:
-            written = " and ".join(self.precisions)
+            *most, last = self.precisions
+            written = f"{', '.join(most)} and {last}" if most else last
             raise BadRequest(
                 f"{self.files} are exported in {written}, not in {precision}",
                 hint=f"add --precision {self.precisions[0]}",
@@ -174,13 +184,19 @@ class RuntimeDescriptor:
         """
 
     def write(
-        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+        self,
+        graph: "Graph",
+        metadata: dict[str, Any],
+        quantization: "Quantization | None",
+        *,
+        half: bool = False,
     ) -> bytes:
-        """Return the bytes of the artifact of `graph`, with inputs and outputs at batch 1.
+        """Return the bytes of the artifact of `graph`, with inputs and outputs at the graph's batch.
 
         Args:
             metadata: stored in the file as JSON, for `read_metadata`.
             quantization: the scales of an int8 artifact; None for floats.
+            half: whether floats have 16 bits; only where `precisions` include fp16.
 
         Raises:
             ExportFailed: the graph cannot be written.

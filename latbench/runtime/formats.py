@@ -33,15 +33,16 @@ class Runtime(StrEnum):
 
 
 class Precision(StrEnum):
-    """The number formats that artifacts compute in."""
+    """The number formats of artifacts; `RuntimeDescriptor.arithmetic` has those that are only stored."""
 
     FP32 = "fp32"
+    FP16 = "fp16"
     INT8 = "int8"
 
     @property
     def bytes(self) -> int:
         """Bytes of one weight or activation."""
-        return {"fp32": 4, "int8": 1}[self.value]
+        return {"fp32": 4, "fp16": 2, "int8": 1}[self.value]
 
     @classmethod
     def named(cls, name: str) -> "Precision":

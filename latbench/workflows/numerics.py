@@ -45,7 +45,7 @@ class Verification:
     """The numerics of a unit, against PyTorch in fp32.
 
     Args:
-        errors: by key; fp32: the relative error; int8: the signal-to-noise ratio in dB.
+        errors: by key; floats: the relative error; int8: the signal-to-noise ratio in dB.
         worst: the key of the worst of them.
     """
 

@@ -122,6 +122,21 @@ def test_measure_times_architectures_in_other_formats(
     assert data["ms"] > 0
 
 
+@pytest.mark.parametrize(
+    ("runtime", "reason"),
+    [
+        ("tflite", "LiteRT computes in fp32 on CPUs"),
+        ("onnx", "ONNX Runtime computes in fp32 on x86"),
+    ],
+)
+def test_what_fp16_models_are_computed_in_is_said(run: Run, runtime: str, reason: str) -> None:
+    chosen = ["fbnet_a", *SMALL_SPACE, "--runtime", runtime, "--precision", "fp16"]
+    assert f"{runtime} fp16: {reason}" in run("export", *chosen).stdout
+    assert reason in run("measure", *chosen, "--ci", "20%").stdout
+    widened = run("export", *chosen[:-1], "fp32").stdout
+    assert "computes in" not in widened
+
+
 @pytest.fixture(scope="module")
 def exported(profiled: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """fbnet_a of the small space, as files of every format."""

@@ -20,6 +20,7 @@ from latbench.export import (
     export_space,
 )
 from latbench.export.check import (
+    FP16_RELATIVE_ERROR,
     FP32_RELATIVE_ERROR,
     INT8_SNR_NETWORK,
     INT8_SNR_OP,
@@ -38,7 +39,12 @@ from latbench.space.blocks import ChannelShuffle, build_network, build_op, build
 from latbench.target import Precision, Runtime
 
 SPACE = SearchSpace.named("fbnet-cifar", width=0.5)
-FORMATS = [(runtime, precision) for runtime in HOST_RUNTIMES for precision in Precision]
+FORMATS = [
+    (runtime, precision)
+    for runtime in HOST_RUNTIMES
+    for precision in descriptor(runtime).precisions
+]
+FLOAT_ERRORS = {Precision.FP32: FP32_RELATIVE_ERROR, Precision.FP16: FP16_RELATIVE_ERROR}
 
 
 @pytest.mark.parametrize(("runtime", "precision"), FORMATS)
@@ -47,10 +53,10 @@ def test_every_op_of_a_space_computes_what_pytorch_computes(
 ) -> None:
     artifacts = list(export_space(SPACE.unique_ops, [runtime], [precision], ArtifactStore()))
     assert [made.key for made in artifacts] == [op.key for op in SPACE.unique_ops]
-    if precision is Precision.FP32:
-        assert max(made.error for made in artifacts) < FP32_RELATIVE_ERROR
-    else:
+    if precision is Precision.INT8:
         assert min(made.error for made in artifacts) > INT8_SNR_OP
+    else:
+        assert max(made.error for made in artifacts) < FLOAT_ERRORS[precision]
 
 
 @pytest.mark.parametrize(("runtime", "precision"), FORMATS)
@@ -59,10 +65,10 @@ def test_a_whole_network_is_written_by_the_same_code(
 ) -> None:
     made = export_architecture(read_architecture("fbnet_a"), runtime, precision, ArtifactStore())
     assert made.macs == read_architecture("fbnet_a").macs
-    if precision is Precision.FP32:
-        assert made.error < FP32_RELATIVE_ERROR
-    else:
+    if precision is Precision.INT8:
         assert made.error > INT8_SNR_NETWORK
+    else:
+        assert made.error < FLOAT_ERRORS[precision]
 
 
 @pytest.mark.parametrize("release", ["2019", "2020"])
@@ -84,8 +90,7 @@ def test_an_artifact_says_what_it_is(runtime: Runtime, precision: Precision) -> 
     model = load_model(runtime, made.path)
     assert list(model.inputs[0].shape) == said["inputs"][0]["shape"]
     assert model.inputs[0].dtype == said["inputs"][0]["dtype"]
-    full_integer = precision is Precision.INT8 and descriptor(runtime).int8_dtype == "int8"
-    assert model.inputs[0].dtype == ("int8" if full_integer else "float32")
+    assert model.inputs[0].dtype == descriptor(runtime).io_dtype(precision)
 
 
 def test_the_second_export_of_an_op_does_no_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from fbnet_search.cost.latency import LatencyModel, latency_model
 from latbench.errors import BadRequest
 from latbench.export import ArtifactStore, export_architecture
 from latbench.lut import Lut, predict_latency
-from latbench.runtime.registry import HOST_RUNTIMES
+from latbench.runtime.registry import HOST_RUNTIMES, descriptor
 from latbench.space import CANDIDATES, SKIP, Architecture, SearchSpace
 from latbench.space.architecture import random_architectures
 from latbench.target import Precision, Runtime
@@ -282,8 +282,10 @@ def test_the_peak_holds_what_a_residual_block_keeps() -> None:
     assert costs.layers[2][[str(c) for c in CANDIDATES].index("k3e6")] == (8 + 48 + 48) * 64
 
 
-@pytest.mark.parametrize("runtime", HOST_RUNTIMES)
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [(runtime, one) for runtime in HOST_RUNTIMES for one in descriptor(runtime).precisions],
+)
 def test_predicted_bytes_are_those_of_the_exported_file(
     tmp_path_factory: pytest.TempPathFactory,
     space: SearchSpace,

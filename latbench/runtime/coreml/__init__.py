@@ -18,7 +18,7 @@ class CoremlRuntime(RuntimeDescriptor):
     title = "Core ML"
     files = "Core ML packages"
     suffixes = (".mlpackage.tar",)
-    precisions = (Precision.FP32,)
+    precisions = (Precision.FP32, Precision.FP16)
     systems = ("ios",)
     accelerators = ("cpu", "gpu", "npu", "all")
     loads_cheaply = False  # loading compiles the package
@@ -36,11 +36,16 @@ class CoremlRuntime(RuntimeDescriptor):
         require_coremltools()
 
     def write(
-        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+        self,
+        graph: "Graph",
+        metadata: dict[str, Any],
+        quantization: "Quantization | None",
+        *,
+        half: bool = False,
     ) -> bytes:
         from latbench.runtime.coreml.writer import write_coreml
 
-        return write_coreml(graph, metadata)
+        return write_coreml(graph, metadata, half=half)
 
     def check_structure(self, path: Path, graph: "Graph") -> None:
         from latbench.runtime.coreml.writer import check_package

@@ -1,7 +1,8 @@
 """Write a graph as a Core ML package for iPhones: an optional extra, `pip install latbench[coreml]`.
 
-coremltools' builder makes an ML program, one op per node, in 32-bit floats; the precision that Core ML then
-computes in is its own choice. On Linux coremltools writes and reads packages but cannot run them: checking
+coremltools' builder makes an ML program, one op per node, in 32-bit floats or, as Core ML's own converters
+do by default, in 16-bit floats between 32-bit ends; the precision that Core ML then computes in is its own
+choice. On Linux coremltools writes and reads packages but cannot run them: checking
 numerics needs a Mac. A package is a folder; it is stored, and sent to the companion app, as one tar file.
 """
 
@@ -56,7 +57,7 @@ def require_coremltools() -> None:
         )
 
 
-def write_coreml(graph: Graph, metadata: dict[str, Any]) -> bytes:
+def write_coreml(graph: Graph, metadata: dict[str, Any], *, half: bool = False) -> bytes:
     """Return the package of `graph` as the bytes of a POSIX tar file without times and owners.
 
     The input is called 'input' and the output 'output', NCHW, 32-bit floats. `metadata` is
@@ -71,7 +72,7 @@ def write_coreml(graph: Graph, metadata: dict[str, Any]) -> bytes:
         model = tools.convert(
             _program(graph, tools, builder),
             convert_to="mlprogram",
-            compute_precision=tools.precision.FLOAT32,
+            compute_precision=tools.precision.FLOAT16 if half else tools.precision.FLOAT32,
             minimum_deployment_target=tools.target.iOS15,
             skip_model_load=True,
         )

@@ -42,7 +42,12 @@ class ExecutorchRuntime(RuntimeDescriptor):
         require_executorch()
 
     def write(
-        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+        self,
+        graph: "Graph",
+        metadata: dict[str, Any],
+        quantization: "Quantization | None",
+        *,
+        half: bool = False,
     ) -> bytes:
         from latbench.runtime.executorch.writer import write_executorch
 

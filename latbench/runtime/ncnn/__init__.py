@@ -58,7 +58,12 @@ class NcnnRuntime(RuntimeDescriptor):
         require_pnnx()
 
     def write(
-        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+        self,
+        graph: "Graph",
+        metadata: dict[str, Any],
+        quantization: "Quantization | None",
+        *,
+        half: bool = False,
     ) -> bytes:
         from latbench.runtime.ncnn.writer import write_ncnn
 

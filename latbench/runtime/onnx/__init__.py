@@ -20,6 +20,11 @@ class OnnxRuntime(RuntimeDescriptor):
     title = "ONNX Runtime"
     files = "ONNX models"
     suffixes = (".onnx",)
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    fp16_dtype = "float16"
+    arithmetic: ClassVar = {
+        Precision.FP16: "ONNX Runtime computes in fp32 on x86 CPUs: it has 16-bit kernels for Arm alone"
+    }
     declares_scales = (
         False  # they are constants of the first and last node, not of the session's inputs
     )
@@ -39,7 +44,11 @@ class OnnxRuntime(RuntimeDescriptor):
             ("capi/libonnxruntime.so.*", "capi/libonnxruntime.*.dylib"),
         ),
     )
-    file_overhead: ClassVar = {Precision.FP32: (485.0, 0.0), Precision.INT8: (1730.0, 13.5)}
+    file_overhead: ClassVar = {
+        Precision.FP32: (485.0, 0.0),
+        Precision.FP16: (485.0, -2.0),
+        Precision.INT8: (1730.0, 13.5),
+    }
 
     def read_metadata(self, path: Path) -> str | None:
         from latbench.runtime.onnx.metadata import read_metadata
@@ -47,11 +56,16 @@ class OnnxRuntime(RuntimeDescriptor):
         return read_metadata(path)
 
     def write(
-        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+        self,
+        graph: "Graph",
+        metadata: dict[str, Any],
+        quantization: "Quantization | None",
+        *,
+        half: bool = False,
     ) -> bytes:
         from latbench.runtime.onnx.writer import write_onnx
 
-        return write_onnx(graph, metadata, quantization)
+        return write_onnx(graph, metadata, quantization, half=half)
 
     def load(
         self, path: Path, *, threads: int, input_shapes: Sequence[tuple[int, ...]] | None

@@ -1,4 +1,4 @@
-"""Write a graph as ONNX: fp32, or int8 in the QuantizeLinear/DequantizeLinear form.
+"""Write a graph as ONNX: fp32, fp16, or int8 in the QuantizeLinear/DequantizeLinear form.
 
 Opset 17 is the newest that every ONNX Runtime since 1.12 reads, including those of phones.
 """
@@ -41,8 +41,9 @@ IR_VERSION = 8
 class _Writer:
     """Collects nodes and initializers; in int8 every value is quantized and dequantized."""
 
-    def __init__(self, graph: Graph, quantization: Quantization | None) -> None:
+    def __init__(self, graph: Graph, quantization: Quantization | None, *, half: bool) -> None:
         self.graph, self.quantization = graph, quantization
+        self.float = np.float16 if half else np.float32
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
 
@@ -67,8 +68,8 @@ class _Writer:
         """The names of the node's float weight and bias."""
         if self.quantization is None:
             return [
-                self.constant(f"{node.output}.weight", node.weight),
-                self.constant(f"{node.output}.bias", node.bias),
+                self.constant(f"{node.output}.weight", node.weight.astype(self.float)),
+                self.constant(f"{node.output}.bias", node.bias.astype(self.float)),
             ]
         integers = self.quantization.weights(node)
         return [
@@ -107,7 +108,7 @@ class _Writer:
         if kind is Activation.RELU6:
             low, high = CLAMPS[kind]
             limits = [
-                self.constant(f"{result}.{name}", np.array(value, np.float32))
+                self.constant(f"{result}.{name}", np.array(value, self.float))
                 for name, value in (("low", low), ("high", high))
             ]
             self.add("Clip", [source, *limits], result)
@@ -219,14 +220,21 @@ _ACTIVATIONS: dict[Activation, tuple[str, dict[str, float]]] = {
 }
 
 
-def write_onnx(graph: Graph, metadata: dict[str, Any], quantization: Quantization | None) -> bytes:
+def write_onnx(
+    graph: Graph,
+    metadata: dict[str, Any],
+    quantization: Quantization | None,
+    *,
+    half: bool = False,
+) -> bytes:
     """Return the bytes of the ONNX model of `graph`.
 
     The input is called 'input' and the output 'output', NCHW; int8 models take and return
-    int8. `metadata` is stored in the model's metadata_props under 'latbench', as JSON.
+    int8, fp16 models float16. `metadata` is stored in the model's metadata_props under 'latbench', as JSON.
     """
-    writer = _Writer(graph, quantization)
-    kind = TensorProto.FLOAT if quantization is None else TensorProto.INT8
+    writer = _Writer(graph, quantization, half=half)
+    floats = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    kind = floats if quantization is None else TensorProto.INT8
     if quantization is None:
         for node in graph.nodes:
             writer.make(node)

@@ -20,7 +20,11 @@ class TfliteRuntime(RuntimeDescriptor):
     title = "LiteRT"
     files = "TFLite models"
     suffixes = (".tflite",)
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
     layout = "NHWC"
+    arithmetic: ClassVar = {
+        Precision.FP16: "LiteRT computes in fp32 on CPUs: it widens the 16-bit weights when it loads them"
+    }
     accelerators = ("cpu", "gpu", "npu", "coreml")  # npu of LiteRT, coreml of TensorFlow Lite
     kernels = "xnnpack"
     distributions = (
@@ -37,7 +41,11 @@ class TfliteRuntime(RuntimeDescriptor):
         version_option="--litert-version",
     )
     notices = rb"INFO: Created TensorFlow Lite XNNPACK delegate"
-    file_overhead: ClassVar = {Precision.FP32: (365.0, 0.0), Precision.INT8: (470.0, 24.0)}
+    file_overhead: ClassVar = {
+        Precision.FP32: (365.0, 0.0),
+        Precision.FP16: (586.0, -2.0),
+        Precision.INT8: (470.0, 24.0),
+    }
 
     def read_metadata(self, path: Path) -> str | None:
         from latbench.runtime.tflite.metadata import read_metadata
@@ -45,11 +53,16 @@ class TfliteRuntime(RuntimeDescriptor):
         return read_metadata(path)
 
     def write(
-        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+        self,
+        graph: "Graph",
+        metadata: dict[str, Any],
+        quantization: "Quantization | None",
+        *,
+        half: bool = False,
     ) -> bytes:
         from latbench.runtime.tflite.writer import write_tflite
 
-        return write_tflite(graph, metadata, quantization)
+        return write_tflite(graph, metadata, quantization, half=half)
 
     def load(
         self, path: Path, *, threads: int, input_shapes: Sequence[tuple[int, ...]] | None

@@ -1,4 +1,4 @@
-"""Write a graph as TFLite, fp32 or full-integer int8, with the schema classes that LiteRT ships.
+"""Write a graph as TFLite, fp32, fp16 or full-integer int8, with the schema classes that LiteRT ships.
 
 Field names are those of the TFLite schema (tensorflow/lite/schema/schema.fbs). Three choices make every
 block one XNNPACK partition: activations are NHWC; a stride-2 convolution is PAD + VALID, since TFLite's SAME
@@ -36,6 +36,7 @@ from latbench.graph.nodes import (
     Shuffle,
     Slice,
     Weighted,
+    Weights,
     entry_of,
 )
 from latbench.graph.quantize import GATE, INT8_MAX, INT8_MIN, Quantization, Scale
@@ -68,6 +69,9 @@ _INT8_VERSIONS = {
     _OPERATOR.QUANTIZE: 2,
 }
 
+#: The operator versions that have the kernels of floats, where they are not the first.
+_FLOAT_VERSIONS = {_OPERATOR.DEQUANTIZE: 3}
+
 _FUSED = schema.ActivationFunctionType
 
 #: The activations that operators can end with.
@@ -97,8 +101,8 @@ def nhwc(shape: Shape) -> Shape:
 class _Writer:
     """Builds one subgraph; tensors have the names of the graph's values."""
 
-    def __init__(self, graph: Graph, quantization: Quantization | None) -> None:
-        self.graph, self.quantization = graph, quantization
+    def __init__(self, graph: Graph, quantization: Quantization | None, *, half: bool) -> None:
+        self.graph, self.quantization, self.half = graph, quantization, half
         self.model = schema.ModelT()
         self.model.version = SCHEMA_VERSION
         self.model.description = b"latbench"
@@ -172,11 +176,9 @@ class _Writer:
             order, axis = ((1, 2, 3, 0), 3) if depthwise else ((0, 2, 3, 1), 0)
         names = f"{node.output}.weight", f"{node.output}.bias"
         if self.quantization is None:
+            floats = self.narrow if self.half else self.wide
             weight = node.weight.transpose(order)
-            return [
-                self.tensor(names[0], weight.shape, _TYPE.FLOAT32, weight),
-                self.tensor(names[1], node.bias.shape, _TYPE.FLOAT32, node.bias),
-            ]
+            return [floats(names[0], weight), floats(names[1], node.bias)]
         integers = self.quantization.weights(node)
         stored = integers.weight.transpose(order)
         zeros = [0] * len(integers.scales)
@@ -186,6 +188,17 @@ class _Writer:
         self.quantize_channels(bias_index, integers.bias_scales, zeros, axis=0)
         return [weight_index, bias_index]
 
+    def wide(self, name: str, values: Weights) -> int:
+        return self.tensor(name, values.shape, _TYPE.FLOAT32, values)
+
+    def narrow(self, name: str, values: Weights) -> int:
+        """A tensor of floats that is stored in 16 bits, and its operator."""
+        stored = self.tensor(
+            f"{name}.stored", values.shape, _TYPE.FLOAT16, values.astype(np.float16)
+        )
+        made = self.tensor(name, values.shape, _TYPE.FLOAT32)
+        return self.operator(_OPERATOR.DEQUANTIZE, [stored], made, schema.DequantizeOptionsT())
+
     def integers(self, name: str, values: Any) -> int:
         data = np.asarray(values, np.int32)
         return self.tensor(name, data.shape, _TYPE.INT32, data)
@@ -193,7 +206,7 @@ class _Writer:
     # Operators
 
     def operator(self, code: int, inputs: list[int], output: int, options: Any = None) -> int:
-        version = 1 if self.quantization is None else _INT8_VERSIONS.get(code, 1)
+        version = (_FLOAT_VERSIONS if self.quantization is None else _INT8_VERSIONS).get(code, 1)
         if (code, version) not in self.codes:
             made = schema.OperatorCodeT()
             made.builtinCode, made.deprecatedBuiltinCode = code, min(code, 127)
@@ -474,14 +487,18 @@ def _tensor_map(name: bytes, index: int) -> Any:
 
 
 def write_tflite(
-    graph: Graph, metadata: dict[str, Any], quantization: Quantization | None
+    graph: Graph,
+    metadata: dict[str, Any],
+    quantization: Quantization | None,
+    *,
+    half: bool = False,
 ) -> bytes:
     """Return the bytes of the TFLite model of `graph`.
 
-    Input and output are NHWC, float32 or int8. `metadata` is stored in the model's metadata
-    under 'latbench', as JSON.
+    Input and output are NHWC, float32 or int8; in fp16 weights and biases alone are stored in 16 bits.
+    `metadata` is stored in the model's metadata under 'latbench', as JSON.
     """
-    writer = _Writer(graph, quantization)
+    writer = _Writer(graph, quantization, half=half)
     for node in graph.nodes:
         writer.make(node)
     return writer.finish(metadata)

@@ -44,7 +44,12 @@ class TorchscriptRuntime(RuntimeDescriptor):
         return not is_torchscript(path) or bool(read_metadata(path))
 
     def write(
-        self, graph: "Graph", metadata: dict[str, Any], quantization: "Quantization | None"
+        self,
+        graph: "Graph",
+        metadata: dict[str, Any],
+        quantization: "Quantization | None",
+        *,
+        half: bool = False,
     ) -> bytes:
         from latbench.runtime.torchscript.writer import write_torchscript
 
