@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "latbench.runtime.formats": (),
     "latbench.statistics": (),
     "latbench.space": (),
-    "latbench.graph": ("latbench.space",),
+    "latbench.graph": (),
     "latbench.runtime": ("latbench.graph",),
     "latbench.target": ("latbench.runtime",),
     "latbench.export": _MODELS,

@@ -66,8 +66,8 @@ def prepare(module: nn.Module, samples: Sequence[Tensor]) -> Prepared:
 
     Args:
         module: in eval mode.
-        samples: inputs (1, C, H, W) or (1, C) with the range of real data; int8 is calibrated on all of
-            them, and artifacts are checked on the last.
+        samples: inputs (N, C, H, W) or (N, C) of one batch N with the range of real data; int8 is
+            calibrated on all of them, and artifacts are checked on the last.
     """
     with torch.inference_mode():
         output = module(samples[-1])
@@ -78,14 +78,15 @@ def prepare(module: nn.Module, samples: Sequence[Tensor]) -> Prepared:
 def reproducible_module(ops: Sequence[OpSpec]) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """Return ops in sequence with the weights of their artifact, and standard normal inputs.
 
-    Both are determined by the keys of the ops.
+    Both are determined by the keys of the ops. Inputs have the batch of the first op.
     """
     seed = zlib.crc32(" ".join(op.key for op in ops).encode())
     generator = torch.Generator().manual_seed(seed)
-    batch = torch.randn(_CALIBRATION_SAMPLES, *ops[0].input_shape[1:], generator=generator)
+    batch, *shape = ops[0].input_shape
+    images = torch.randn(_CALIBRATION_SAMPLES * batch, *shape, generator=generator)
     module = build_ops(ops)
-    initialise(module, batch, seed=seed)
-    return module, torch.split(batch, 1)
+    initialise(module, images, seed=seed)
+    return module, torch.split(images, batch)
 
 
 @lru_cache(maxsize=2)
@@ -183,7 +184,7 @@ def export_module(
 
     Args:
         module: the trained module of `architecture`; it is left in eval mode.
-        samples: real inputs, each (1, 3, input, input); int8 is calibrated on them.
+        samples: real inputs of one batch N, each (N, 3, input, input); int8 is calibrated on them.
 
     Returns:
         floats: the relative error; int8: the signal-to-noise ratio in dB; None: this machine cannot run it.

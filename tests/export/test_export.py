@@ -71,6 +71,16 @@ def test_a_whole_network_is_written_by_the_same_code(
         assert made.error < FLOAT_ERRORS[precision]
 
 
+def test_the_batch_of_ops_is_that_of_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    op = parse_key("ir_k3_e6_g2_s1_i16_o16_h8_w8")
+    monkeypatch.setattr(type(op), "input_shape", property(lambda self: (4, 16, 8, 8)))
+    for runtime in HOST_RUNTIMES:
+        made = export_op(op, runtime, Precision.FP32, ArtifactStore())
+        assert made.error < FP32_RELATIVE_ERROR
+        model = load_model(runtime, made.path)
+        assert model.inputs[0].shape[0] == model.outputs[0].shape[0] == 4
+
+
 @pytest.mark.parametrize("release", ["2019", "2020"])
 def test_published_variants_with_dropped_1x1_and_double_3x3_export(release: str) -> None:
     space = SearchSpace.named("fbnet", input_size=96, keeps_first_1x1=release == "2019")
