@@ -1,6 +1,7 @@
 """latbench export: write a whole space, or one network, as model files."""
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from latbench.cli.options import (
     runtime_name,
     space_options,
 )
-from latbench.cli.output import emit_json, emit_table
+from latbench.cli.output import count_of, emit_json, emit_table
 from latbench.cli.progress import track
 from latbench.runtime.formats import Precision, Runtime
 from latbench.runtime.registry import HOST_RUNTIMES, descriptor
@@ -125,6 +126,7 @@ def command(
                     "sha256": made.sha256,
                     "macs": made.macs,
                     "error": made.error,
+                    "written_by": made.written_by,
                 }
                 for made in artifacts
             ]
@@ -138,6 +140,14 @@ def command(
     for runtime, precision in formats:
         if (note := descriptor(runtime).computes_in(precision, "cpu")) is not None:
             click.echo(f"{runtime} {precision}: {note}")
+    for (runtime, precision, exporter), count in Counter(
+        (made.runtime, made.precision, made.written_by) for made in artifacts
+    ).items():
+        if exporter is not None:
+            files = count_of(count, "file")
+            click.echo(
+                f"{runtime} {precision}: {exporter} wrote {files}, which latbench has no node for"
+            )
     click.echo(f"files: {store.root if out is None else out}")
 
 

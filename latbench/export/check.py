@@ -95,7 +95,7 @@ def output_error(actual: NDArray[Any], expected: NDArray[Any], precision: Precis
 def check_artifact(
     path: Path,
     runtime: Runtime,
-    graph: Graph,
+    graph: Graph | None,
     reference: Reference,
     quantization: Quantization | None,
     bound: Bound,
@@ -103,6 +103,7 @@ def check_artifact(
     """Check the structure of the artifact at `path`, run it, and return its error against `reference`.
 
     Args:
+        graph: what it was written of; None if the ecosystem's exporter wrote it, in floats.
         quantization: the scales of an int8 artifact; None for floats.
         bound: what its error may be, in its precision.
 
@@ -121,13 +122,13 @@ def check_artifact(
         model = load_model(runtime, path)
     given = np.ascontiguousarray(described.from_nchw(reference.input))
     stored = quantization is not None and model.inputs[0].dtype == "int8"
-    if stored and quantization is not None:
+    if stored and quantization is not None and graph is not None:
         model.set_inputs([_quantize(given, quantization.scales[graph.input])])
     else:
         model.set_inputs([given.astype(model.inputs[0].dtype)])
     model.run()
     result = model.get_outputs()[0]
-    if stored and quantization is not None:
+    if stored and quantization is not None and graph is not None:
         result = _dequantize(result, quantization.scales[graph.output])
     try:
         error = output_error(described.to_nchw(result), reference.output, bound.precision)

@@ -16,7 +16,7 @@ from latbench.export import check
 from latbench.export.store import Artifact, ArtifactStore, Recipe
 from latbench.files import write_atomically
 from latbench.graph.lowering import lower
-from latbench.graph.nodes import Graph
+from latbench.graph.nodes import Graph, NoNode
 from latbench.graph.quantize import Quantization, calibrate
 from latbench.runtime.registry import descriptor, require_format
 from latbench.space.architecture import Architecture
@@ -32,11 +32,35 @@ _CALIBRATION_SAMPLES = 4
 
 @dataclass(frozen=True)
 class Prepared:
-    """A module ready to be written in any format: its graph, calibration samples and reference output."""
+    """A module ready to be written in any format: its graph, calibration samples and reference output.
 
-    graph: Graph
+    `lowered` is its graph, or why it has none.
+    """
+
+    module: nn.Module
+    lowered: Graph | NoNode
     samples: tuple[Tensor, ...]
     reference: check.Reference
+
+    @property
+    def graph(self) -> Graph:
+        """Its graph.
+
+        Raises:
+            NoNode: it has none.
+        """
+        if isinstance(self.lowered, NoNode):
+            raise self.lowered
+        return self.lowered
+
+
+@dataclass(frozen=True)
+class Written:
+    """The bytes of an artifact, its scales if it is int8, and what wrote it if latbench did not."""
+
+    data: bytes
+    quantization: Quantization | None = None
+    by: str | None = None
 
 
 def require_writer(runtime: Runtime, precision: Precision) -> None:
@@ -72,7 +96,12 @@ def prepare(module: nn.Module, samples: Sequence[Tensor]) -> Prepared:
     with torch.inference_mode():
         output = module(samples[-1])
     reference = check.Reference(samples[-1].numpy(), output.numpy())
-    return Prepared(lower(module, tuple(samples[-1].shape)), tuple(samples), reference)
+    lowered: Graph | NoNode
+    try:
+        lowered = lower(module, tuple(samples[-1].shape))
+    except NoNode as error:
+        lowered = error
+    return Prepared(module, lowered, tuple(samples), reference)
 
 
 def reproducible_module(ops: Sequence[OpSpec]) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -95,20 +124,35 @@ def _prepared_ops(ops: tuple[OpSpec, ...]) -> Prepared:
     return prepare(*reproducible_module(ops))
 
 
-def write(prepared: Prepared, recipe: Recipe) -> tuple[bytes, Quantization | None]:
-    """Return the bytes of the artifact, and its scales if it is int8."""
-    quantization = None
-    if recipe.precision is Precision.INT8:
-        quantization = calibrate(prepared.graph, prepared.samples)
-    graph, described = prepared.graph, descriptor(recipe.runtime)
-    half = recipe.precision is Precision.FP16
+def write(prepared: Prepared, recipe: Recipe) -> Written:
+    """Return the artifact; the ecosystem's exporter writes a module that no graph holds, in fp32.
+
+    Raises:
+        NoNode: no graph holds the module, and nothing else writes it in this format.
+        ExportFailed: the writer or the exporter refuses it.
+    """
+    described = descriptor(recipe.runtime)
     dtype = described.io_dtype(recipe.precision)
     inputs, outputs = (
-        [{"name": name, "shape": list(described.shape(graph.shapes[value])), "dtype": dtype}]
-        for name, value in (("input", graph.input), ("output", graph.output))
+        [{"name": name, "shape": list(described.shape(value.shape)), "dtype": dtype}]
+        for name, value in (
+            ("input", prepared.reference.input),
+            ("output", prepared.reference.output),
+        )
     )
     metadata = recipe.to_dict() | {"inputs": inputs, "outputs": outputs, "latbench": __version__}
-    return described.write(graph, metadata, quantization, half=half), quantization
+    exporter = described.module_exporter
+    other = isinstance(prepared.lowered, NoNode) and recipe.precision is Precision.FP32
+    if other and exporter is not None:
+        metadata |= {"written_by": exporter}
+        shape = prepared.reference.input.shape
+        data = described.write_module(prepared.module, shape, metadata)
+        return Written(data, by=exporter)
+    graph, quantization = prepared.graph, None
+    if recipe.precision is Precision.INT8:
+        quantization = calibrate(graph, prepared.samples)
+    half = recipe.precision is Precision.FP16
+    return Written(described.write(graph, metadata, quantization, half=half), quantization)
 
 
 def export_ops(
@@ -135,15 +179,24 @@ def export_ops(
         return known
     with _one_thread():
         prepared = _prepared_ops(tuple(ops))
-        data, quantization = write(prepared, recipe)
-        bound = check.Bound.of(precision, ops=len(ops))
+        written = write(prepared, recipe)
 
         def checked(path: Path) -> float | None:
-            return check.check_artifact(
-                path, runtime, prepared.graph, prepared.reference, quantization, bound
-            )
+            return _checked(path, prepared, written, recipe)
 
-        return store.put(recipe, data, checked)
+        return store.put(recipe, written.data, checked, written_by=written.by)
+
+
+def _checked(path: Path, prepared: Prepared, written: Written, recipe: Recipe) -> float | None:
+    """The error of the file at `path`; see `latbench.export.check.check_artifact`."""
+    return check.check_artifact(
+        path,
+        recipe.runtime,
+        prepared.graph if written.by is None else None,
+        prepared.reference,
+        written.quantization,
+        check.Bound.of(recipe.precision, ops=len(recipe.ops)),
+    )
 
 
 def export_op(op: OpSpec, runtime: Runtime, precision: Precision, store: ArtifactStore) -> Artifact:
@@ -202,17 +255,10 @@ def export_module(
     recipe = Recipe(str(architecture), ops, runtime, precision, macs, EXPORTER)
     with _one_thread():
         prepared = prepare(module.eval(), samples)
-        data, quantization = write(prepared, recipe)
-        write_atomically(path, data)
+        written = write(prepared, recipe)
+        write_atomically(path, written.data)
         try:
-            return check.check_artifact(
-                path,
-                runtime,
-                prepared.graph,
-                prepared.reference,
-                quantization,
-                check.Bound.of(precision, ops=len(ops)),
-            )
+            return _checked(path, prepared, written, recipe)
         except ExportFailed:
             path.unlink(missing_ok=True)
             raise

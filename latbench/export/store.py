@@ -23,7 +23,8 @@ class Artifact:
 
     `key` is an op's key or a network's name. `error`, against PyTorch in fp32, is the relative error of
     floats or the signal-to-noise ratio in dB of int8; None if this machine cannot run it, so that only its
-    structure was checked.
+    structure was checked. `written_by` is the
+    ecosystem's exporter that wrote it; None if latbench did.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Artifact:
     precision: Precision
     macs: int
     error: float | None
+    written_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,24 @@ class ArtifactStore:
             path = self._path(record["sha256"], recipe.runtime)
             intact = sha256_of(path.read_bytes()) == record["sha256"]
             error = None if record["error"] is None else float(record["error"])
+            written_by = record.get("written_by")
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return self._artifact(recipe, record["sha256"], error) if intact else None
+        return self._artifact(recipe, record["sha256"], error, written_by) if intact else None
 
-    def put(self, recipe: Recipe, data: bytes, check: Callable[[Path], float | None]) -> Artifact:
+    def put(
+        self,
+        recipe: Recipe,
+        data: bytes,
+        check: Callable[[Path], float | None],
+        *,
+        written_by: str | None = None,
+    ) -> Artifact:
         """Store `data` as the artifact of `recipe`, once `check` has passed on the file.
 
         Args:
             check: returns the error of the file at a path, None if it cannot be run here, or raises.
+            written_by: what wrote it; None if latbench did.
 
         Raises:
             ExportFailed: from `check`; the recipe is then not stored.
@@ -95,8 +106,10 @@ class ArtifactStore:
         write_atomically(path, data)
         error = check(path)
         record = {"sha256": digest, "error": error, "recipe": recipe.to_dict()}
+        if written_by is not None:
+            record["written_by"] = written_by
         write_atomically(self._recipe_file(recipe), json.dumps(record, sort_keys=True) + "\n")
-        return self._artifact(recipe, digest, error)
+        return self._artifact(recipe, digest, error, written_by)
 
     def _recipe_file(self, recipe: Recipe) -> Path:
         return self.root / "recipes" / f"{recipe.identity}.json"
@@ -104,8 +117,17 @@ class ArtifactStore:
     def _path(self, digest: str, runtime: Runtime) -> Path:
         return self.root / digest[:2] / f"{digest}{descriptor(runtime).suffix}"
 
-    def _artifact(self, recipe: Recipe, digest: str, error: float | None) -> Artifact:
+    def _artifact(
+        self, recipe: Recipe, digest: str, error: float | None, written_by: str | None
+    ) -> Artifact:
         path = self._path(digest, recipe.runtime)
         return Artifact(
-            recipe.key, path, digest, recipe.runtime, recipe.precision, recipe.macs, error
+            recipe.key,
+            path,
+            digest,
+            recipe.runtime,
+            recipe.precision,
+            recipe.macs,
+            error,
+            written_by,
         )

@@ -36,6 +36,7 @@ from latbench.graph.nodes import (
     Linear,
     Mul,
     Node,
+    NoNode,
     Pool,
     Reshape,
     Shape,
@@ -147,12 +148,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         _Call(self, func, args, kwargs, result).follow(rule)
         return result
 
-    def refused(self, func: Any, reason: str) -> ExportFailed:
+    def refused(self, func: Any, reason: str) -> NoNode:
         """The error for a call, which it names with the module that it is in."""
         running = [(self._paths.get(id(part), ""), type(part).__name__) for part in self._running]
         path, kind = running[-1] if running else ("", "")
         place = f"{path or 'the module'} ({kind})" if kind else "the module"
-        return ExportFailed(
+        return NoNode(
             f"cannot export {place}, which calls {func.overloadpacket}: {reason}",
             hint="export this model with its own framework and time the file: latbench measure MODEL",
         )
@@ -173,7 +174,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "cannot export the module: it must return one tensor that depends on its input"
             )
         if id(result) in self._unknown:
-            raise ExportFailed(f"cannot export the module: {_NO_NODE}")
+            raise NoNode(f"cannot export the module: {_NO_NODE}")
         return name
 
     def fresh_name(self, func: Any) -> str:
@@ -312,7 +313,7 @@ class _Call:
         if not condition:
             raise self.refused(reason)
 
-    def refused(self, reason: str) -> ExportFailed:
+    def refused(self, reason: str) -> NoNode:
         return self.recorder.refused(self.func, reason)
 
 
@@ -351,7 +352,8 @@ def _bias(call: _Call, channels: int, argument: str = "bias") -> Weights:
 
 
 def _norm(call: _Call) -> Node:
-    call.require(not call.arguments.get("training"), "BN must be in eval mode: call module.eval()")
+    if call.arguments.get("training"):
+        raise ExportFailed("cannot export BN in training mode", hint="call module.eval() before")
     given = call.arguments
     mean, variance = given["running_mean"], given["running_var"]
     # In the order of PyTorch's own folding, so that the results are the same to the bit.
@@ -808,7 +810,8 @@ def lower(module: nn.Module, input_shape: Shape) -> Graph:
     """Return the graph of `module`, which must be in eval mode, for one input of `input_shape`, NCHW or NC.
 
     Raises:
-        ExportFailed: the module contains something that the graph has no node for.
+        NoNode: the module contains something that the graph has no node for.
+        ExportFailed: its BN is in training mode, or it does not return one tensor made of its input.
     """
     given = torch.zeros(input_shape)
     recorder = _Recorder(module, given)
@@ -826,7 +829,7 @@ def _require_kind(node: Node, shapes: dict[str, Shape]) -> None:
     """Check that a node is one that graphs hold.
 
     Raises:
-        ExportFailed: it is a step of something that no pass knows.
+        NoNode: it is a step of something that no pass knows.
     """
     if isinstance(node, Reshape):
         before, after = shapes[node.input], node.shape
@@ -838,7 +841,7 @@ def _require_kind(node: Node, shapes: dict[str, Shape]) -> None:
         return
     else:
         change = f"its {type(node).__name__.strip('_').lower()}"
-    raise ExportFailed(
+    raise NoNode(
         f"cannot export {node.output}: no graph node for {change} in this place",
         hint="export this model with its own framework and time the file: latbench measure MODEL",
     )

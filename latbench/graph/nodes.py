@@ -22,6 +22,10 @@ Shape = tuple[int, ...]
 Pair = tuple[int, int]
 
 
+class NoNode(ExportFailed):
+    """A module contains something that no node holds."""
+
+
 class Activation(StrEnum):
     """The functions of one value that nodes may end with, or `Activate` is."""
 

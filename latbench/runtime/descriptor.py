@@ -14,6 +14,8 @@ from latbench.errors import BadRequest
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from latbench.graph.nodes import Graph
     from latbench.graph.quantize import Quantization
     from latbench.runtime.base import LoadedModel, TensorInfo
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 #: Operating systems as the device catalogue names them, and as sentences do. "any" is a host's.
 _SYSTEMS = {"android": "Android", "ios": "iOS", "linux": "Linux", "any": "this machine"}
 EVERYWHERE = tuple(_SYSTEMS)
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class RuntimeDescriptor:
             machine cannot run it.
         extra: the extra of latbench that installs it; None if latbench's own dependencies do.
         runner_engine: its engine in latbench's runner in C; None if there is none.
+        module_exporter: what `write_module` writes with; None if it cannot.
         notices: pattern of lines that its engine prints to stderr when it loads a model, to be dropped.
         file_overhead: by precision, bytes of an exported file besides weights and biases: per node of the
             graph, and per output channel of a convolution or linear layer (fp16's is negative: its biases
@@ -105,6 +110,7 @@ class RuntimeDescriptor:
     distributions: tuple[Distribution, ...] = ()
     extra: str | None = None
     runner_engine: RunnerEngine | None = None
+    module_exporter: str | None = None
     notices: bytes | None = None
     file_overhead: ClassVar[Mapping[Precision, tuple[float, float]]] = {}
 
@@ -203,8 +209,24 @@ class RuntimeDescriptor:
         """
         raise NotImplementedError
 
-    def check_structure(self, path: Path, graph: "Graph") -> None:
+    def write_module(self, module: "nn.Module", shape: Shape, metadata: dict[str, Any]) -> bytes:
+        """Return the bytes of an fp32 artifact of a module without a graph, by the ecosystem's exporter.
+
+        Args:
+            module: in eval mode.
+            shape: that of its input, NCHW or NC; the artifact's is in this runtime's layout.
+            metadata: stored in the file as JSON, for `read_metadata`.
+
+        Raises:
+            ExportFailed: the exporter is not installed, or cannot export the module.
+        """
+        raise NotImplementedError
+
+    def check_structure(self, path: Path, graph: "Graph | None") -> None:
         """Check what can be checked of an artifact without running it.
+
+        Args:
+            graph: what it was written of; None if `write_module` wrote it.
 
         Raises:
             ExportFailed: the file does not hold what `graph` does.

@@ -41,7 +41,7 @@ def test_every_field_and_method_is_explained() -> None:
     own |= {name for name in RuntimeDescriptor.__annotations__ if not name.startswith("_")}
     # What follows from the fields, and needs no override.
     derived = {
-        *("suffix", "shape", "from_nchw", "to_nchw", "io_dtype", "require_format"),
+        *("suffix", "shape", "from_nchw", "to_nchw", "io_dtype", "computes_in", "require_format"),
         *("runs_on", "runs_here", "install_command", "import_engine"),
     }
     explained = set(re.findall(r"`(\w+)`", PAGE))

@@ -1,5 +1,6 @@
 """Export: every format computes what PyTorch computes, says what it is, and is made once."""
 
+import importlib.util
 import json
 import re
 from dataclasses import fields, replace
@@ -27,6 +28,7 @@ from latbench.export.check import (
     Bound,
     output_error,
 )
+from latbench.export.exporter import prepare, write
 from latbench.export.metadata import read_metadata
 from latbench.export.store import Recipe
 from latbench.graph.lowering import GraphModule, lower
@@ -302,6 +304,55 @@ def test_a_trained_network_keeps_its_weights(tmp_path: Path) -> None:
         error = export_module(network, architecture, runtime, Precision.FP32, path, samples=images)
         assert error < FP32_RELATIVE_ERROR
         assert read_metadata(path)["ops"] == [op.key for op in architecture.ops]
+
+
+#: What the ecosystem's exporters need besides what the tests have.
+EXTRAS = {
+    Runtime.TFLITE: "litert_torch",
+    Runtime.ONNX: "onnxscript",
+    Runtime.NCNN: "ncnn",
+    Runtime.EXECUTORCH: "executorch",
+}
+
+
+@pytest.mark.parametrize(
+    "runtime", [one for one in Runtime if descriptor(one).module_exporter is not None]
+)
+def test_what_has_no_node_is_written_by_the_ecosystem(runtime: Runtime, tmp_path: Path) -> None:
+    architecture = read_architecture("fbnet_a", SPACE)
+    network = build_network(architecture)
+    images = [torch.randn(1, 3, SPACE.input_size, SPACE.input_size) for _ in range(2)]
+    initialise(network, torch.cat(images), seed=3)
+    module = nn.Sequential(network, nn.Softmax(1))
+    path = tmp_path / f"network{descriptor(runtime).suffix}"
+
+    def export(precision: Precision) -> float | None:
+        return export_module(module, architecture, runtime, precision, path, samples=images)
+
+    extra = EXTRAS.get(runtime)
+    if extra is not None and importlib.util.find_spec(extra) is None:
+        with pytest.raises(ExportFailed, match="which is not installed") as raised:
+            export(Precision.FP32)
+        assert "pip install latbench[" in str(raised.value.hint)
+        return
+    error = export(Precision.FP32)
+    assert error is not None
+    assert error < FP32_RELATIVE_ERROR
+    written = read_metadata(path)
+    assert written["written_by"] == descriptor(runtime).module_exporter
+    model = load_model(runtime, path)
+    assert list(model.inputs[0].shape) == written["inputs"][0]["shape"]
+    if Precision.INT8 in descriptor(runtime).precisions:
+        with pytest.raises(ExportFailed, match=r"aten\._softmax"):
+            export(Precision.INT8)
+
+
+def test_core_ml_refuses_what_has_no_node(tmp_path: Path) -> None:
+    """A file that no machine here runs must be checked by its nodes."""
+    prepared = prepare(nn.Sequential(nn.Softmax(1)), [torch.randn(1, 3, 4, 4)])
+    recipe = Recipe("softmax", ("softmax",), Runtime.COREML, Precision.FP32, 0, "exporter 1")
+    with pytest.raises(ExportFailed, match=r"aten\._softmax"):
+        write(prepared, recipe)
 
 
 def test_metadata_of_others_are_none(tmp_path: Path) -> None:

@@ -47,10 +47,11 @@ class CoremlRuntime(RuntimeDescriptor):
 
         return write_coreml(graph, metadata, half=half)
 
-    def check_structure(self, path: Path, graph: "Graph") -> None:
+    def check_structure(self, path: Path, graph: "Graph | None") -> None:
         from latbench.runtime.coreml.writer import check_package
 
-        check_package(path, graph)
+        if graph is not None:
+            check_package(path, graph)
 
 
 DESCRIPTOR = CoremlRuntime()

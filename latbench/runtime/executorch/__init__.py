@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.runtime.descriptor import Distribution, RuntimeDescriptor
+from latbench.runtime.descriptor import Distribution, RuntimeDescriptor, Shape
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from latbench.graph.nodes import Graph
     from latbench.graph.quantize import Quantization
     from latbench.runtime.base import LoadedModel, TensorInfo
@@ -17,6 +19,7 @@ class ExecutorchRuntime(RuntimeDescriptor):
     """ExecuTorch; what XNNPACK does not take whole is refused when it is exported."""
 
     runtime = Runtime.EXECUTORCH
+    module_exporter = "torch.export"
     title = "ExecuTorch"
     files = "ExecuTorch programs"
     suffixes = (".pte",)
@@ -53,7 +56,12 @@ class ExecutorchRuntime(RuntimeDescriptor):
 
         return write_executorch(graph, metadata)
 
-    def check_structure(self, path: Path, graph: "Graph") -> None:
+    def write_module(self, module: "nn.Module", shape: Shape, metadata: dict[str, Any]) -> bytes:
+        from latbench.runtime.executorch.writer import write_module
+
+        return write_module(module, shape, metadata)
+
+    def check_structure(self, path: Path, graph: "Graph | None") -> None:
         from latbench.runtime.executorch.writer import require_delegated
 
         require_delegated(path)

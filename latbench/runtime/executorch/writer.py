@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from latbench.errors import ExportFailed
 from latbench.graph.lowering import GraphModule
-from latbench.graph.nodes import Activate, Activation, GlobalPool, Graph, Node, Pool
+from latbench.graph.nodes import Activate, Activation, GlobalPool, Graph, Node, Pool, Shape
 from latbench.quiet import without_notices
 from latbench.runtime.executorch.program import METADATA_METHOD, read_pte
 
@@ -75,8 +75,13 @@ def write_executorch(graph: Graph, metadata: dict[str, Any]) -> bytes:
     Raises:
         ExportFailed: executorch is not installed, or not for this PyTorch.
     """
+    return write_module(_ProgramModule(graph).eval(), graph.shapes[graph.input], metadata)
+
+
+def write_module(module: nn.Module, shape: Shape, metadata: dict[str, Any]) -> bytes:
+    """The same for a module."""
     require_executorch()
-    sample = torch.zeros(graph.shapes[graph.input])
+    sample = torch.zeros(shape)
     # It prints which optional libraries are missing, and PyTorch warns of deprecations.
     with without_notices(lambda line: True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -91,7 +96,7 @@ def write_executorch(graph: Graph, metadata: dict[str, Any]) -> bytes:
                 hint="pip install --upgrade latbench[executorch]",
             ) from None
         lowered = exir.to_edge_transform_and_lower(
-            torch.export.export(_ProgramModule(graph).eval(), (sample,)),
+            torch.export.export(module, (sample,)),
             partitioner=[xnnpack.XnnpackPartitioner()],
             constant_methods={METADATA_METHOD: json.dumps(metadata, sort_keys=True)},
         )

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from latbench.errors import BadRequest
-from latbench.runtime.descriptor import Distribution, RuntimeDescriptor
+from latbench.runtime.descriptor import Distribution, RuntimeDescriptor, Shape
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from latbench.graph.nodes import Graph
     from latbench.graph.quantize import Quantization
     from latbench.runtime.base import LoadedModel
@@ -18,6 +20,7 @@ class NcnnRuntime(RuntimeDescriptor):
     """ncnn on this machine's CPU, in fp32. PyPI's packages contain no tool that writes its int8 models."""
 
     runtime = Runtime.NCNN
+    module_exporter = "pnnx"
     title = "ncnn"
     files = "ncnn models"
     suffixes = (".ncnn.zip", ".param")
@@ -68,6 +71,11 @@ class NcnnRuntime(RuntimeDescriptor):
         from latbench.runtime.ncnn.writer import write_ncnn
 
         return write_ncnn(graph, metadata)
+
+    def write_module(self, module: "nn.Module", shape: Shape, metadata: dict[str, Any]) -> bytes:
+        from latbench.runtime.ncnn.writer import write_module
+
+        return write_module(module, shape, metadata)
 
     def load(
         self, path: Path, *, threads: int, input_shapes: Sequence[tuple[int, ...]] | None

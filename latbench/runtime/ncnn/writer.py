@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from latbench.errors import ExportFailed
 from latbench.graph.lowering import GraphModule
-from latbench.graph.nodes import GlobalPool, Graph, Node
+from latbench.graph.nodes import GlobalPool, Graph, Node, Shape
 from latbench.runtime.ncnn.files import packed
 from latbench.runtime.torchscript.writer import trace
 
@@ -54,17 +54,21 @@ def write_ncnn(graph: Graph, metadata: dict[str, Any]) -> bytes:
     Raises:
         ExportFailed: pnnx is not installed, or fails, or the batch is not 1.
     """
+    return write_module(_PoolingModule(graph), graph.shapes[graph.input], metadata)
+
+
+def write_module(module: nn.Module, shape: Shape, metadata: dict[str, Any]) -> bytes:
+    """The same for a module."""
     require_pnnx()
-    if graph.batch != 1:
+    if shape[0] != 1:
         raise ExportFailed(
-            f"ncnn's values have no batch, so a model of batch {graph.batch} cannot be written for it",
+            f"ncnn's values have no batch, so a model of batch {shape[0]} cannot be written for it",
             hint="use a batch of 1, or another --runtime",
         )
-    shape = graph.shapes[graph.input]
     declared = f"inputshape=[{','.join(map(str, shape))}]f32"
     with TemporaryDirectory(prefix="latbench-pnnx-") as name:
         folder = Path(name)
-        (folder / "model.pt").write_bytes(trace(_PoolingModule(graph), shape, {}))
+        (folder / "model.pt").write_bytes(trace(module, shape, {}))
         program = importlib.import_module("pnnx").EXEC_PATH
         done = subprocess.run(
             [program, "model.pt", declared, "fp16=0"],

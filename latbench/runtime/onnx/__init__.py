@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from latbench.runtime.descriptor import Distribution, RunnerEngine, RuntimeDescriptor
+from latbench.runtime.descriptor import Distribution, RunnerEngine, RuntimeDescriptor, Shape
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from latbench.graph.nodes import Graph
     from latbench.graph.quantize import Quantization
     from latbench.runtime.base import LoadedModel
@@ -17,6 +19,7 @@ class OnnxRuntime(RuntimeDescriptor):
     """ONNX Runtime's CPU provider here; on phones also its providers for accelerators."""
 
     runtime = Runtime.ONNX
+    module_exporter = "torch.onnx"
     title = "ONNX Runtime"
     files = "ONNX models"
     suffixes = (".onnx",)
@@ -66,6 +69,11 @@ class OnnxRuntime(RuntimeDescriptor):
         from latbench.runtime.onnx.writer import write_onnx
 
         return write_onnx(graph, metadata, quantization, half=half)
+
+    def write_module(self, module: "nn.Module", shape: Shape, metadata: dict[str, Any]) -> bytes:
+        from latbench.runtime.onnx.writer import write_module
+
+        return write_module(module, shape, metadata)
 
     def load(
         self, path: Path, *, threads: int, input_shapes: Sequence[tuple[int, ...]] | None

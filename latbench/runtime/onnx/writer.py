@@ -4,13 +4,16 @@ Opset 17 is the newest that every ONNX Runtime since 1.12 reads, including those
 """
 
 import json
+import warnings
 from collections.abc import Callable
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from latbench.errors import ExportFailed
 from latbench.graph.nodes import (
     CLAMPS,
     Activate,
@@ -26,16 +29,24 @@ from latbench.graph.nodes import (
     Node,
     Pool,
     Reshape,
+    Shape,
     Shuffle,
     Slice,
     Weighted,
     entry_of,
 )
 from latbench.graph.quantize import Quantization
+from latbench.quiet import without_notices
 from latbench.runtime.onnx import DESCRIPTOR
+
+if TYPE_CHECKING:
+    from torch import nn
 
 OPSET = 17
 IR_VERSION = 8
+
+#: The oldest that PyTorch's exporter writes.
+MODULE_OPSET = 18
 
 
 class _Writer:
@@ -265,6 +276,41 @@ def write_onnx(
         producer_name="latbench",
     )
     return _serialised(model, metadata)
+
+
+def write_module(module: "nn.Module", shape: Shape, metadata: dict[str, Any]) -> bytes:
+    """Return the bytes of an fp32 ONNX model of a module without a graph, as PyTorch's exporter writes it.
+
+    Input, output and metadata are those of `write_onnx`.
+
+    Raises:
+        ExportFailed: onnxscript is not installed, or the exporter refuses the module.
+    """
+    import torch
+
+    if find_spec("onnxscript") is None:
+        raise ExportFailed(
+            "torch.onnx needs onnxscript, which is not installed",
+            hint="pip install latbench[exporters]",
+        )
+    # It reports its progress, and warns of deprecations.
+    with without_notices(lambda line: True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                module,
+                (torch.zeros(shape),),
+                dynamo=True,
+                verbose=False,
+                input_names=["input"],
+                output_names=["output"],
+                opset_version=MODULE_OPSET,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ExportFailed(f"torch.onnx cannot export the module: {reason}") from None
+    assert program is not None
+    return _serialised(program.model_proto, metadata)
 
 
 def _rename(proto: NodeProto, names: dict[str, str]) -> None:

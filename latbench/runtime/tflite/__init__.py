@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from latbench.runtime.descriptor import Distribution, RunnerEngine, RuntimeDescriptor
+from latbench.runtime.descriptor import Distribution, RunnerEngine, RuntimeDescriptor, Shape
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from latbench.graph.nodes import Graph
     from latbench.graph.quantize import Quantization
     from latbench.runtime.base import LoadedModel
@@ -17,6 +19,7 @@ class TfliteRuntime(RuntimeDescriptor):
     """LiteRT with its XNNPACK delegate."""
 
     runtime = Runtime.TFLITE
+    module_exporter = "litert-torch"
     title = "LiteRT"
     files = "TFLite models"
     suffixes = (".tflite",)
@@ -63,6 +66,11 @@ class TfliteRuntime(RuntimeDescriptor):
         from latbench.runtime.tflite.writer import write_tflite
 
         return write_tflite(graph, metadata, quantization, half=half)
+
+    def write_module(self, module: "nn.Module", shape: Shape, metadata: dict[str, Any]) -> bytes:
+        from latbench.runtime.tflite.writer import write_module
+
+        return write_module(module, shape, metadata)
 
     def load(
         self, path: Path, *, threads: int, input_shapes: Sequence[tuple[int, ...]] | None

@@ -7,16 +7,22 @@ of rank 5. What TFLite has no operator for is written as its own converter does:
 relu6(x + 3) / 6, SiLU as x * sigmoid(x).
 """
 
+import importlib
 import json
 import math
+import warnings
 from collections.abc import Callable
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from latbench.errors import ExportFailed
 from latbench.graph.nodes import (
     CLAMPS,
     Activate,
@@ -40,7 +46,11 @@ from latbench.graph.nodes import (
     entry_of,
 )
 from latbench.graph.quantize import GATE, INT8_MAX, INT8_MIN, Quantization, Scale
+from latbench.quiet import without_notices
 from latbench.runtime.tflite import DESCRIPTOR
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
@@ -456,13 +466,20 @@ class _Writer:
         signature.inputs = [_tensor_map(b"input", ends[0])]
         signature.outputs = [_tensor_map(b"output", ends[1])]
         self.model.signatureDefs = [signature]
-        entry = schema.MetadataT()
-        entry.name = b"latbench"
-        entry.buffer = self.buffer(json.dumps(metadata, sort_keys=True).encode())
-        self.model.metadata = [entry]
-        builder = flatbuffers.Builder(1 << 16)
-        builder.Finish(self.model.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return _packed(self.model, metadata)
+
+
+def _packed(model: Any, metadata: dict[str, Any]) -> bytes:
+    """The bytes of a model, with `metadata` added to it."""
+    made = schema.BufferT()
+    made.data = np.frombuffer(json.dumps(metadata, sort_keys=True).encode(), np.uint8)
+    model.buffers.append(made)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = b"latbench", len(model.buffers) - 1
+    model.metadata = [*(model.metadata or ()), entry]
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())
 
 
 _NODES: dict[type[Node], Callable[[_Writer, Any], None]] = {
@@ -502,3 +519,41 @@ def write_tflite(
     for node in graph.nodes:
         writer.make(node)
     return writer.finish(metadata)
+
+
+def write_module(module: "nn.Module", shape: Shape, metadata: dict[str, Any]) -> bytes:
+    """Return the bytes of an fp32 TFLite model of a module without a graph, as LiteRT's exporter writes it.
+
+    Input, output and metadata are those of `write_tflite`.
+
+    Raises:
+        ExportFailed: litert-torch is not installed, or refuses the module.
+    """
+    import torch
+
+    if find_spec("litert_torch") is None:
+        raise ExportFailed(
+            "exporting the module needs litert-torch, which is not installed",
+            hint="pip install latbench[exporters]",
+        )
+    sample = torch.zeros(shape)
+    with torch.inference_mode():
+        flat = module(sample).ndim != 4
+    # It warns of libraries that it would convert from, and reports its progress.
+    with without_notices(lambda line: True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exporter: Any = importlib.import_module("litert_torch")
+        if len(shape) == 4:
+            sample = sample.permute(0, 2, 3, 1).contiguous()
+            outputs = None if flat else [0]
+            module = exporter.to_channel_last_io(module, args=[0], outputs=outputs)
+        try:
+            converted = exporter.convert(module.eval(), (sample,))
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ExportFailed(f"litert-torch cannot export the module: {reason}") from None
+        with TemporaryDirectory(prefix="latbench-litert-") as name:
+            path = Path(name) / "module.tflite"
+            converted.export(str(path))
+            model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    return _packed(model, metadata)

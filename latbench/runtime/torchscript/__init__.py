@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from latbench.runtime.descriptor import Distribution, RunnerEngine, RuntimeDescriptor
+from latbench.runtime.descriptor import Distribution, RunnerEngine, RuntimeDescriptor, Shape
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from latbench.graph.nodes import Graph
     from latbench.graph.quantize import Quantization
     from latbench.runtime.base import LoadedModel
@@ -17,6 +19,7 @@ class TorchscriptRuntime(RuntimeDescriptor):
     """PyTorch's JIT interpreter. int8 models take and return float32 and quantize inside."""
 
     runtime = Runtime.TORCHSCRIPT
+    module_exporter = "torch.jit.trace"
     title = "TorchScript"
     files = "TorchScript models"
     suffixes = (".pt",)
@@ -54,6 +57,11 @@ class TorchscriptRuntime(RuntimeDescriptor):
         from latbench.runtime.torchscript.writer import write_torchscript
 
         return write_torchscript(graph, metadata, quantization)
+
+    def write_module(self, module: "nn.Module", shape: Shape, metadata: dict[str, Any]) -> bytes:
+        from latbench.runtime.torchscript.writer import write_module
+
+        return write_module(module, shape, metadata)
 
     def prepare_process(self) -> None:
         """Keep freed memory, which PyTorch's timings depend on."""

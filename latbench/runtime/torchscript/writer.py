@@ -159,8 +159,12 @@ def write_torchscript(
         module: nn.Module = (
             GraphModule(graph) if quantization is None else _QuantizedModule(graph, quantization)
         )
-    extra = {METADATA_FILE: json.dumps(metadata, sort_keys=True)}
-    return trace(module, graph.shapes[graph.input], extra)
+    return write_module(module, graph.shapes[graph.input], metadata)
+
+
+def write_module(module: nn.Module, shape: Shape, metadata: dict[str, Any]) -> bytes:
+    """The same for a module, traced as it is, in fp32."""
+    return trace(module, shape, {METADATA_FILE: json.dumps(metadata, sort_keys=True)})
 
 
 def trace(module: nn.Module, shape: Shape, extra_files: dict[str, str]) -> bytes:
