@@ -13,7 +13,6 @@ from latbench.space import (
     PUBLISHED,
     RELEASES,
     Architecture,
-    OpKind,
     OpSpec,
     SearchSpace,
     parse_key,
@@ -21,6 +20,10 @@ from latbench.space import (
     read_architecture,
 )
 from latbench.space.architecture import random_architectures
+from latbench.space.families.classifier import Classifier, Pool
+from latbench.space.families.conv import Frame, Head, Projection, Stem
+from latbench.space.families.inverted_residual import DepthwiseSeparable, InvertedResidual
+from latbench.space.opspec import Activation, Gate
 from latbench.space.search_space import scaled_channels
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "fbnet.json").read_text())
@@ -31,26 +34,27 @@ PUBLISHED_COUNTS = [
 ]
 
 sizes = st.integers(1, 512)
-blocks = st.builds(
-    OpSpec,
-    st.sampled_from([OpKind.INVERTED_RESIDUAL, OpKind.DEPTHWISE_SEPARABLE]),
-    sizes,
-    sizes,
-    sizes,
-    sizes,
-    kernel=st.sampled_from([3, 5]),
-    groups=st.sampled_from([1, 2]),
-    stride=st.sampled_from([1, 2]),
-    separable=st.booleans(),
-)
+SHAPE = {"in_channels": sizes, "out_channels": sizes, "height": sizes, "width": sizes}
+BLOCK = SHAPE | {
+    "kernel": st.sampled_from([3, 5, 9]),
+    "groups": st.sampled_from([1, 2]),
+    "stride": st.sampled_from([1, 2]),
+    "separable": st.booleans(),
+    "activation": st.sampled_from(list(Activation)),
+    "se": st.integers(0, 64),
+    "gate": st.sampled_from(list(Gate)),
+    "batch": st.integers(1, 8),
+}
 ops = st.one_of(
-    blocks,
-    st.builds(OpSpec, st.just(OpKind.SKIP), sizes, sizes, sizes, sizes, stride=st.integers(1, 2)),
-    st.builds(OpSpec, st.just(OpKind.HEAD), sizes, sizes, sizes, sizes),
-    st.builds(OpSpec, st.just(OpKind.CLASSIFIER), sizes, sizes),
-    st.builds(
-        OpSpec, st.just(OpKind.STEM), sizes, sizes, sizes, sizes, kernel=st.just(3), stride=sizes
-    ),
+    st.builds(DepthwiseSeparable, **BLOCK),
+    st.builds(InvertedResidual, expansion=st.integers(1, 9), **BLOCK),
+    st.builds(InvertedResidual, width_between=sizes, **BLOCK),
+    st.builds(Projection, **SHAPE, stride=st.integers(1, 2)),
+    st.builds(Head, **SHAPE),
+    st.builds(Classifier, in_channels=sizes, out_channels=sizes),
+    st.builds(Pool, in_channels=sizes, height=sizes, width=sizes),
+    st.builds(Stem, **SHAPE, kernel=st.just(3), stride=sizes),
+    st.builds(Frame, in_channels=sizes, height=sizes, width=sizes, batch=st.integers(1, 8)),
 )
 
 
@@ -99,8 +103,8 @@ def test_the_224_space_has_96_unique_blocks() -> None:
     assert len(CANDIDATES) == 9
     assert len(space.unique_blocks) == 96
     kinds = [op.kind for op in space.unique_ops]
-    assert kinds.count(OpKind.SKIP) == 6
-    assert kinds.count(OpKind.HEAD) == kinds.count(OpKind.CLASSIFIER) == 2
+    assert kinds.count("skip") == 6
+    assert kinds.count("head") == kinds.count("classifier") == 2
     assert len({op.key for op in space.unique_ops}) == len(space.unique_ops)
 
 
@@ -184,7 +188,7 @@ def test_modules_have_the_counted_parameters_and_shapes() -> None:
 def test_channel_shuffle_interleaves_groups() -> None:
     import torch
 
-    from latbench.space.blocks import ChannelShuffle
+    from latbench.space.modules import ChannelShuffle
 
     channels = torch.arange(6.0).view(1, 6, 1, 1)
     assert ChannelShuffle(2)(channels).flatten().tolist() == [0, 3, 1, 4, 2, 5]

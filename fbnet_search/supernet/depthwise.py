@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from latbench.space.blocks import InvertedResidual
+from latbench.space.modules import Block
 
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward
 _MAX_WIDTH = 3  # of oneDNN's depthwise kernel for the weight gradient
@@ -44,7 +44,7 @@ class _Depthwise(torch.autograd.Function):
 def forward_for_training(network: nn.Sequential, x: Tensor) -> Tensor:
     """Apply `network`, from `build_network`, to `x` (N, 3, S, S); on a CPU with these fast gradients."""
     for module in network:
-        if not isinstance(module, InvertedResidual) or x.device.type != "cpu":
+        if not isinstance(module, Block) or x.device.type != "cpu":
             x = module(x)
             continue
         y = x

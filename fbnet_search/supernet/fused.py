@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fbnet_search.supernet.depthwise import input_gradient, weight_gradient
-from latbench.space.blocks import ChannelShuffle, InvertedResidual
+from latbench.space.modules import Block, ChannelShuffle
 
 _NATIVE_NORM = torch.ops.aten.native_batch_norm
 _NATIVE_NORM_BACKWARD = torch.ops.aten.native_batch_norm_backward
@@ -43,7 +43,7 @@ class _Unit:
     taken: Tensor | None = None
 
 
-def units_of(block: InvertedResidual) -> tuple[_Unit, ...]:
+def units_of(block: Block) -> tuple[_Unit, ...]:
     """The block's convolutions with their BNs; a ReLU follows all but the last."""
     units: list[_Unit] = []
     taken = None

@@ -6,6 +6,7 @@ serves w-steps, θ-steps and tests. No weights are shared between candidates or 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from fbnet_search.supernet.fused import fused_block, units_of
 from fbnet_search.supernet.relaxation import keep_paths
-from latbench.space import CANDIDATES, OpKind, OpSpec, SearchSpace
-from latbench.space.blocks import InvertedResidual, build_op
+from latbench.space import CANDIDATES, OpSpec, SearchSpace
+from latbench.space.blocks import build_op
+from latbench.space.modules import Block
 
 
 class MixedLayer(nn.Module):
@@ -26,7 +28,7 @@ class MixedLayer(nn.Module):
         self.fused = True
         self.candidates = nn.ModuleList(nn.Identity() if op is None else build_op(op) for op in ops)
         self._units = [
-            units_of(candidate) if isinstance(candidate, InvertedResidual) else None
+            units_of(candidate) if isinstance(candidate, Block) else None
             for candidate in self.candidates
         ]
 
@@ -83,7 +85,7 @@ class Supernet(nn.Module):
         self.head = nn.Sequential(
             build_op(head),
             build_op(pool),
-            build_op(OpSpec(OpKind.CLASSIFIER, classifier.in_channels, classes)),
+            build_op(replace(classifier, out_channels=classes)),
         )
         start_as_identity(self)
 
@@ -181,9 +183,7 @@ def start_as_identity(module: nn.Module) -> None:
     Minibatch SGD", 2017, section 5.1).
     """
     for block in module.modules():
-        if isinstance(block, InvertedResidual) and block.residual:
-            last = block.layers[-1]
-            assert isinstance(last, nn.BatchNorm2d)
+        if isinstance(block, Block) and (last := block.last_norm) is not None:
             nn.init.zeros_(last.weight)
 
 

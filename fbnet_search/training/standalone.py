@@ -4,8 +4,10 @@ The file lists the network's layers and builds them from its own modules, under 
 so that the weights load strictly.
 """
 
+from dataclasses import replace
+
 from fbnet_search.result import versions
-from latbench.space import Architecture, OpKind, OpSpec
+from latbench.space import Architecture, OpSpec
 
 _TEMPLATE = '''"""{title}
 
@@ -92,7 +94,7 @@ def standalone_source(architecture: Architecture, class_names: tuple[str, ...]) 
     """Return the Python source of a network with a class for each name."""
     *body, classifier = architecture.ops
     classes = len(class_names)
-    ops = [*body, OpSpec(OpKind.CLASSIFIER, classifier.in_channels, classes)]
+    ops = [*body, replace(classifier, out_channels=classes)]
     return _TEMPLATE.format(
         title=f"FBNet {architecture.notation}\n\n{architecture.space}, head {architecture.head}.",
         version=versions()["latbench"],
@@ -106,12 +108,12 @@ def standalone_source(architecture: Architecture, class_names: tuple[str, ...]) 
 def _row(number: int, op: OpSpec) -> tuple[object, ...]:
     return (
         f"{number}_{op.key}",
-        op.kind.value,
+        op.kind,
         op.in_channels,
         op.out_channels,
         op.kernel,
         op.stride,
-        op.expansion,
+        getattr(op, "expansion", 1),
         op.groups,
-        op.separable,
+        getattr(op, "separable", False),
     )

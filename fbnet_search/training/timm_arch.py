@@ -10,9 +10,7 @@ import json
 from typing import Any
 
 from latbench.errors import BadRequest
-from latbench.space import Architecture, OpKind, OpSpec
-
-_KINDS = {OpKind.INVERTED_RESIDUAL: "ir", OpKind.DEPTHWISE_SEPARABLE: "ds", OpKind.SKIP: "cn"}
+from latbench.space import Architecture, OpSpec
 
 
 def timm_arch_def(architecture: Architecture) -> list[list[str]]:
@@ -23,17 +21,15 @@ def timm_arch_def(architecture: Architecture) -> list[list[str]]:
     """
     space = architecture.space
     lacking = [
-        f"layer {number} is {choice}: 1x1 convolutions in groups"
-        for number, choice in enumerate(architecture.choices, 1)
-        if choice.groups > 1
+        f"layer {number} is {choice}: {what}"
+        for number, (choice, op) in enumerate(
+            zip(architecture.choices, architecture.layer_ops, strict=True), 1
+        )
+        if op is not None
+        for what in op.timm.lacking
     ]
-    lacking += [
-        f"layer {number} is {choice}: two depthwise convolutions"
-        for number, choice in enumerate(architecture.choices, 1)
-        if choice.separable
-    ]
-    if space.macro.stem_stride != 2:
-        lacking.append(f"a stem of stride {space.macro.stem_stride}")
+    if space.stem.stride != 2:
+        lacking.append(f"a stem of stride {space.stem.stride}")
     if lacking:
         raise BadRequest("timm's block strings cannot express this network:", details=lacking)
     stages: dict[int, list[OpSpec]] = {}
@@ -66,7 +62,7 @@ def _strings(ops: list[OpSpec]) -> list[str]:
     """One string for each run of equal blocks; only the first block of a run has the stride."""
     runs: list[tuple[OpSpec, int]] = []
     for op in ops:
-        if runs and op.stride == 1 and _kind(op) == _kind(runs[-1][0]):
+        if runs and op.stride == 1 and op.timm == runs[-1][0].timm:
             runs[-1] = (runs[-1][0], runs[-1][1] + 1)
         else:
             runs.append((op, 1))
@@ -74,9 +70,5 @@ def _strings(ops: list[OpSpec]) -> list[str]:
 
 
 def _string(op: OpSpec, count: int) -> str:
-    expansion = "" if op.kind is OpKind.SKIP else f"_e{op.expansion}"
-    return f"{_KINDS[op.kind]}_r{count}_k{op.kernel}_s{op.stride}{expansion}_c{op.out_channels}"
-
-
-def _kind(op: OpSpec) -> tuple[OpKind, int, int, int]:
-    return op.kind, op.kernel, op.expansion, op.out_channels
+    words = op.timm
+    return f"{words.kind}_r{count}_{words.kernel}_s{op.stride}{words.rest}"

@@ -41,7 +41,7 @@ def show(list_ops: bool, as_json: bool, **chosen: Any) -> None:
                 "unique_blocks": len(space.unique_blocks),
                 "heads": list(space.heads),
                 "ops": [
-                    {"key": op.key, "kind": op.kind.value, "macs": op.macs, "params": op.params}
+                    {"key": op.key, "kind": op.kind, "macs": op.macs, "params": op.params}
                     for op in space.unique_ops
                 ],
             }

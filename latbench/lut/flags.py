@@ -16,7 +16,8 @@ other than arithmetic and memory traffic limits the op.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 
 from latbench.lut.schema import Entry, Lut
 from latbench.space.opspec import OpSpec, parse_key
@@ -44,9 +45,6 @@ FLAGS: dict[str, str] = {
     "divided": "some ops of the run changed their speed at one moment, and others did not",
     "unsteady": "the device was more than 5 % faster at some moments of the run",
 }
-
-#: A block must not be faster than the same block with less of one of these.
-_SMALLER_KERNEL, _LESS_EXPANSION = {7: 5, 5: 3}, {6: 3, 3: 1}
 
 
 @dataclass(frozen=True)
@@ -120,22 +118,13 @@ def _flags(lut: Lut, op: OpSpec, entry: Entry) -> tuple[str, ...]:
         flags.append(f"tainted {entry.tainted} of {entry.tainted + entry.rounds}")
     if lut.provenance != "measured":
         flags.append(lut.provenance)
-    for name, smaller in _smaller(op):
+    for reduced in op.lesser:
+        known = ((name, other) for name, other in reduced if other.key in lut.entries)
         # Beyond noise: the intervals do not overlap.
-        if smaller.key in lut.entries and entry.ci95[1] < lut[smaller].ci95[0]:
-            flags.append(f"faster than {name}")
+        for name, other in islice(known, 1):
+            if entry.ci95[1] < lut[other].ci95[0]:
+                flags.append(f"faster than {name}")
     return (*flags, *entry.warnings)
-
-
-def _smaller(op: OpSpec) -> Iterator[tuple[str, OpSpec]]:
-    if not op.is_block:
-        return
-    if op.kernel in _SMALLER_KERNEL:
-        kernel = _SMALLER_KERNEL[op.kernel]
-        yield f"k{kernel}", replace(op, kernel=kernel)
-    if op.expansion in _LESS_EXPANSION:
-        expansion = _LESS_EXPANSION[op.expansion]
-        yield f"e{expansion}", replace(op, expansion=expansion)
 
 
 def _parsed(lut: Lut) -> Iterator[tuple[OpSpec, Entry]]:

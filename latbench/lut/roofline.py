@@ -19,12 +19,11 @@ exist: `ENTRY_DEVIATION`, by `python bench/estimate_error.py`.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.space.opspec import BLOCK_KINDS, OpKind, OpSpec
+from latbench.space.opspec import OpSpec, Work
 from latbench.target import Precision
 
 #: The deviation of a single entry, as a standard deviation of the logarithm.
@@ -45,56 +44,21 @@ _OVERHEAD_MS, _OVERHEAD_SPREAD = 0.003, 0.8
 Vector = NDArray[np.float64]
 
 
-class Work(IntEnum):
-    """Which rate limits a part's arithmetic."""
-
-    DENSE = 0
-    DEPTHWISE = 1
-    MOVE = 2
-
-
 @dataclass(frozen=True)
-class Part:
-    """One convolution, or one pass over values: its multiply-accumulates, and the bytes it moves."""
+class Counted:
+    """One part of an op: what limits its arithmetic, its multiply-accumulates, and the bytes it moves."""
 
     work: Work
     macs: int
     bytes: int
 
 
-def parts_of(op: OpSpec, precision: Precision) -> tuple[Part, ...]:
+def parts_of(op: OpSpec, precision: Precision) -> tuple[Counted, ...]:
     """The parts of `op` in order."""
-    size = precision.bytes
-    before, after = op.height * op.width, math.prod(op.output_shape[2:])
-
-    def convolution(work: Work, weights: int, read: int, channels: int, pixels: int) -> Part:
-        return Part(work, weights * pixels, size * (read + weights + channels * pixels))
-
-    def moved(values: int) -> Part:
-        return Part(Work.MOVE, 0, size * values)
-
-    inputs, outputs = op.in_channels, op.out_channels
-    if op.kind is OpKind.POOL:
-        return (moved(inputs * before + outputs),)
-    if op.kind not in BLOCK_KINDS:
-        weights = inputs * outputs * op.kernel**2
-        return (convolution(Work.DENSE, weights, inputs * before, outputs, after),)
-    middle, parts = inputs * op.expansion, []
-    if op.kind is OpKind.INVERTED_RESIDUAL:
-        first = inputs * middle // op.groups
-        parts.append(convolution(Work.DENSE, first, inputs * before, middle, before))
-        if op.groups > 1:
-            parts.append(moved(2 * middle * before))
-    pixels = before
-    for _ in range(2 if op.separable else 1):
-        weights = middle * op.kernel**2
-        parts.append(convolution(Work.DEPTHWISE, weights, middle * pixels, middle, after))
-        pixels = after
-    last = middle * outputs // op.groups
-    parts.append(convolution(Work.DENSE, last, middle * after, outputs, after))
-    if op.residual:
-        parts.append(moved(3 * outputs * after))
-    return tuple(parts)
+    return tuple(
+        Counted(part.work, part.macs, precision.bytes * (part.read + part.weights + part.written))
+        for part in op.parts
+    )
 
 
 @dataclass(frozen=True)

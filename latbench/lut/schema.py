@@ -428,7 +428,7 @@ class Lut(Record):
             values = entry.model_dump(exclude={"warnings"}) | {"warnings": " ".join(entry.warnings)}
             low, high = values.pop("ci95")
             rows.append(
-                {"key": key, "kind": op.kind.value, "ci95_low": low, "ci95_high": high}
+                {"key": key, "kind": op.kind, "ci95_low": low, "ci95_high": high}
                 | values
                 | {"params": op.params}
             )

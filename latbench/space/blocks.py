@@ -1,95 +1,20 @@
-"""The blocks as PyTorch modules, the reference that exported models are checked against.
-
-Modules are registered in the order their layers run, so parameters line up with other FBNet
-implementations that do the same (timm's fbnetc_100, for one).
-"""
+"""Ops and networks as PyTorch modules, the reference that exported models are checked against."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from latbench.space.architecture import Architecture
-from latbench.space.opspec import OpKind, OpSpec
-
-
-class ChannelShuffle(nn.Module):
-    """Interleave the channels of `groups` groups (Zhang et al., ShuffleNet, CVPR 2018).
-
-    Maps (N, C, H, W) to (N, C, H, W); C must be a multiple of `groups`.
-    """
-
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` with channel g * (C / groups) + c moved to c * groups + g."""
-        n, c, h, w = x.shape
-        return x.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
-
-
-def _conv_bn(
-    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
-) -> list[nn.Module]:
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-    )
-    return [conv, nn.BatchNorm2d(out_channels)]
-
-
-def _conv_bn_relu(
-    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
-) -> list[nn.Module]:
-    return [*_conv_bn(in_channels, out_channels, kernel, stride, groups), nn.ReLU(inplace=True)]
-
-
-class InvertedResidual(nn.Module):
-    """FBNet's block (Wu et al., CVPR 2019, figure 3).
-
-    1x1 conv (groups g), BN, ReLU, channel shuffle if g > 1, depthwise kxk conv with stride, BN, ReLU,
-    1x1 conv (groups g), BN; plus the input where stride is 1 and channels match. The
-    depthwise-separable kind lacks the first 1x1.
-    """
-
-    def __init__(self, op: OpSpec) -> None:
-        super().__init__()
-        middle = op.in_channels * op.expansion
-        layers: list[nn.Module] = []
-        if op.kind is OpKind.INVERTED_RESIDUAL:
-            layers += _conv_bn_relu(op.in_channels, middle, groups=op.groups)
-        if op.groups > 1:
-            layers.append(ChannelShuffle(op.groups))
-        kernels = [3, 3] if op.separable else [op.kernel]
-        for number, kernel in enumerate(kernels):
-            stride = op.stride if number == 0 else 1
-            layers += _conv_bn_relu(middle, middle, kernel, stride, groups=middle)
-        layers += _conv_bn(middle, op.out_channels, groups=op.groups)
-        self.layers = nn.Sequential(*layers)
-        self.residual = op.residual
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        y: Tensor = self.layers(x)
-        return x + y if self.residual else y
+from latbench.space.modules import Block
+from latbench.space.opspec import OpSpec
 
 
 def build_op(op: OpSpec) -> nn.Module:
     """Return the module of one op, with PyTorch's default initialisation."""
-    match op.kind:
-        case OpKind.INVERTED_RESIDUAL | OpKind.DEPTHWISE_SEPARABLE:
-            return InvertedResidual(op)
-        case OpKind.STEM | OpKind.SKIP | OpKind.HEAD:
-            return nn.Sequential(
-                *_conv_bn_relu(op.in_channels, op.out_channels, op.kernel, op.stride)
-            )
-        case OpKind.FRAME:
-            return nn.Sequential(*_conv_bn(op.in_channels, op.out_channels))
-        case OpKind.POOL:
-            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        case OpKind.CLASSIFIER:
-            return nn.Linear(op.in_channels, op.out_channels)
+    return op.build()
 
 
 def build_ops(ops: Iterable[OpSpec]) -> nn.Sequential:
@@ -106,7 +31,7 @@ def build_network(architecture: Architecture, *, classes: int | None = None) -> 
     """
     *body, classifier = architecture.ops
     if classes is not None:
-        classifier = OpSpec(OpKind.CLASSIFIER, classifier.in_channels, classes)
+        classifier = replace(classifier, out_channels=classes)
     return build_ops([*body, classifier])
 
 
@@ -135,9 +60,7 @@ def initialise(module: nn.Module, sample: Tensor, *, seed: int) -> None:
             layer.weight.uniform_(0.8, 1.2, generator=generator)
             layer.bias.normal_(0.0, 0.1, generator=generator)
     for block in module.modules():
-        if isinstance(block, InvertedResidual) and block.residual:
-            last = block.layers[-1]
-            assert isinstance(last, nn.BatchNorm2d)
+        if isinstance(block, Block) and (last := block.last_norm) is not None:
             last.weight.mul_(_RESIDUAL_GAIN)
             last.bias.mul_(_RESIDUAL_GAIN)
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]

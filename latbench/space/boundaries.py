@@ -31,7 +31,7 @@ def boundary_between(from_grouped: bool, to_grouped: bool) -> Boundary | None:
 
 
 def boundary_values(ops: Sequence[OpSpec]) -> Counter[Boundary]:
-    """How many values cross each kind of boundary, at batch 1, when `ops` run in sequence."""
+    """How many values cross each kind of boundary, when `ops` run in sequence."""
     counts: Counter[Boundary] = Counter()
     for before, op in pairwise(ops):
         boundary = boundary_between(before.groups > 1, op.groups > 1)

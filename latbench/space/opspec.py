@@ -1,163 +1,334 @@
 """Ops and their keys; a LUT has one entry for each.
 
-An `OpSpec` is one unique op with its shape. Its key is canonical, readable and parses back:
+An `OpSpec` is one unique op with its shape. Each family of ops is a subclass in a file of
+`latbench.space.families`. Its key is canonical, readable and parses back; it opens with the name of its kind:
 
     ir_k5_e6_g1_s2_i24_o32_h56_w56       inverted residual
-    ir_k3sep_e6_g1_s1_i32_o32_h28_w28    the same with two depthwise 3x3 in place of one 5x5
-    ds_k3_g1_s1_i16_o16_h112_w112        an e1 block without its first 1x1 (depthwise-separable)
-    skip_s2_i16_o24_h112_w112            the projection of a skip where the shape changes
-    stem_k3_s2_i3_o16_h224_w224          the first convolution
-    head_i352_o1984_h7_w7                the last 1x1 convolution
-    pool_i1984_h7_w7                     global average pool
-    classifier_i1984_o1000               fully connected layer with bias
-    frame_i16_h112_w112                  a 1x1 convolution next to an op in its sandwich
+    conv_k3_g1_s1_i32_o32_h28_w28_none   convolution and BN without an activation
 
-In a block k is the kernel, e the expansion, g the groups and s the stride; i and o are channels, and
-h and w the size of the input. Shapes are at batch 1.
+k is a kernel, e an expansion, g groups and s a stride; i and o are channels, and h and w the size of the
+input. What most ops of a kind have in common is left out: batch 1, the activation ReLU.
 """
 
 import re
-from dataclasses import dataclass
-from enum import StrEnum
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from enum import IntEnum, StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from latbench.errors import BadNotation
 
-
-class OpKind(StrEnum):
-    """The kinds of op; the value opens the key."""
-
-    STEM = "stem"
-    INVERTED_RESIDUAL = "ir"
-    DEPTHWISE_SEPARABLE = "ds"
-    SKIP = "skip"
-    HEAD = "head"
-    POOL = "pool"
-    CLASSIFIER = "classifier"
-    FRAME = "frame"
+if TYPE_CHECKING:
+    from torch import nn
 
 
-BLOCK_KINDS = frozenset({OpKind.INVERTED_RESIDUAL, OpKind.DEPTHWISE_SEPARABLE})
+class Activation(StrEnum):
+    """What follows a convolution and its BN; keys and space files use the values."""
+
+    RELU = "relu"
+    RELU6 = "relu6"
+    HARD_SWISH = "hswish"
+    SILU = "silu"
+    NONE = "none"
 
 
-@dataclass(frozen=True, order=True)
-class OpSpec:
-    """One unique op with its shape. Fields that do not apply to a kind keep their defaults."""
+class Gate(StrEnum):
+    """What turns the values of squeeze-and-excitation into factors."""
 
-    kind: OpKind
+    HARD_SIGMOID = "hsigmoid"
+    SIGMOID = "sigmoid"
+
+
+#: Activations in the words of timm's block strings.
+TIMM_ACTIVATIONS = {
+    Activation.RELU: "",
+    Activation.RELU6: "_nr6",
+    Activation.HARD_SWISH: "_nhs",
+    Activation.SILU: "_nsw",
+}
+
+
+class Work(IntEnum):
+    """What a part does: dense or grouped convolutions, depthwise ones, or only moves of values."""
+
+    DENSE = 0
+    DEPTHWISE = 1
+    MOVE = 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """One convolution or linear layer, or one pass over values, for a whole batch.
+
+    Attributes:
+        work: what it does.
+        weights: how many weights it has; no bias, no BN.
+        read, written: how many values it reads and writes, weights apart.
+        pixels: output positions, at each of which every weight is used once.
+    """
+
+    work: Work
+    weights: int
+    read: int
+    written: int
+    pixels: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.weights * self.pixels
+
+    def for_batch(self, batch: int) -> "Part":
+        """The same part for `batch` images."""
+        return Part(
+            self.work, self.weights, batch * self.read, batch * self.written, batch * self.pixels
+        )
+
+
+def dense(weights: int, read: int, channels: int, pixels: int = 1) -> Part:
+    """A convolution that is not depthwise, or a linear layer, of one image."""
+    return Part(Work.DENSE, weights, read, channels * pixels, pixels)
+
+
+def depthwise(kernel: int, channels: int, pixels_in: int, pixels_out: int) -> Part:
+    """A depthwise convolution of one image."""
+    size = channels * pixels_in, channels * pixels_out
+    return Part(Work.DEPTHWISE, channels * kernel**2, *size, pixels_out)
+
+
+def moved(read: int, written: int) -> Part:
+    """A pass over values without weights: an add, a shuffle, a pool."""
+    return Part(Work.MOVE, 0, read, written, 0)
+
+
+@dataclass(frozen=True)
+class TimmWords:
+    """How timm's block strings say an op: `kind_r1_kernel_s1` and the `rest`.
+
+    `lacking`: what they cannot say.
+    """
+
+    kind: str
+    kernel: str
+    rest: str
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpSpec(ABC):
+    """One unique op with its shape. Fields that do not apply to a kind keep their defaults.
+
+    A family is a subclass: a frozen dataclass with a `kind`, the `form` of its keys, and its methods.
+
+    Attributes:
+        in_channels, out_channels: channels of input and output; 0 out_channels means as many as in.
+        height, width: size of the input, pixels.
+        kernel, groups, stride: of its largest convolution, of its grouped one, and of the whole op.
+        batch: the number of images that run together.
+    """
+
+    kind: ClassVar[str]
+    #: What the key holds, in order: `{field}`, and in brackets what is left out at the field's default;
+    #: `[word?field]` is the word where a field is true.
+    form: ClassVar[str]
+    #: Whether it may be a choice at a layer.
+    is_block: ClassVar[bool] = False
+    #: Whether it has a frame before and after it in its sandwich.
+    framed: ClassVar[tuple[bool, bool]] = (True, True)
+
     in_channels: int
-    out_channels: int
+    out_channels: int = 0
     height: int = 1
     width: int = 1
     kernel: int = 1
-    expansion: int = 1
     groups: int = 1
     stride: int = 1
-    separable: bool = False
+    batch: int = 1
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if "kind" in cls.__dict__:
+            KINDS[cls.kind] = cls
+
+    def __post_init__(self) -> None:
+        if not self.out_channels:
+            object.__setattr__(self, "out_channels", self.in_channels)
 
     def __str__(self) -> str:
         return self.key
 
-    @property
-    def key(self) -> str:
-        """The canonical key (see the module's docstring)."""
-        i, o, size = (
-            f"i{self.in_channels}",
-            f"o{self.out_channels}",
-            f"h{self.height}_w{self.width}",
-        )
-        kernel = f"k{self.kernel}" + ("sep" if self.separable else "")
-        match self.kind:
-            case OpKind.INVERTED_RESIDUAL:
-                return f"ir_{kernel}_e{self.expansion}_g{self.groups}_s{self.stride}_{i}_{o}_{size}"
-            case OpKind.DEPTHWISE_SEPARABLE:
-                return f"ds_{kernel}_g{self.groups}_s{self.stride}_{i}_{o}_{size}"
-            case OpKind.SKIP:
-                return f"skip_s{self.stride}_{i}_{o}_{size}"
-            case OpKind.STEM:
-                return f"stem_{kernel}_s{self.stride}_{i}_{o}_{size}"
-            case OpKind.HEAD:
-                return f"head_{i}_{o}_{size}"
-            case OpKind.POOL:
-                return f"pool_{i}_{size}"
-            case OpKind.CLASSIFIER:
-                return f"classifier_{i}_{o}"
-            case OpKind.FRAME:
-                return f"frame_{i}_{size}"
+    # What a family says
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input, NCHW at batch 1 (NC for the classifier)."""
-        if self.kind is OpKind.CLASSIFIER:
-            return (1, self.in_channels)
-        return (1, self.in_channels, self.height, self.width)
+    @abstractmethod
+    def _parts(self) -> tuple[Part, ...]:
+        """The parts for one image, in order."""
 
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the output, NCHW at batch 1 (NC after the pool)."""
-        if self.kind in (OpKind.POOL, OpKind.CLASSIFIER):
-            return (1, self.out_channels)
-        return (1, self.out_channels, self._after(self.height), self._after(self.width))
+    @abstractmethod
+    def build(self) -> "nn.Module":
+        """The PyTorch module, with PyTorch's default initialisation."""
 
     @property
     def residual(self) -> bool:
-        """Whether the input is added to the output (stride 1 and equal channels, blocks only)."""
-        return (
-            self.kind in BLOCK_KINDS and self.stride == 1 and self.in_channels == self.out_channels
-        )
+        """Whether the input is added to the output."""
+        return False
 
     @property
-    def is_block(self) -> bool:
-        """Whether this is a searchable block (an inverted residual, or one without its first 1x1)."""
-        return self.kind in BLOCK_KINDS
+    def traits(self) -> dict[str, tuple[Any, ...]]:
+        """What ops have in common that deviate alike in a network (`latbench.space.traits`), by trait."""
+        return {
+            "resolution": (self.height, self.width),
+            "expansion": (self.kind, 1),
+            "kernel": (self.kernel, False),
+            "groups": (self.groups,),
+        }
 
-    def _after(self, size: int) -> int:
-        return -(-size // self.stride)  # 'same' padding k//2 with odd k
+    @property
+    def lesser(self) -> tuple[tuple[tuple[str, "OpSpec"], ...], ...]:
+        """Ops that should not be slower than this one, by name: "k3" for kernel 3.
+
+        Each inner tuple reduces one thing, the least reduction first.
+        """
+        return ()
+
+    @property
+    def timm(self) -> TimmWords:
+        """The op in the words of timm's block strings."""
+        return TimmWords("", "", "", lacking=(f"blocks like {self.key}",))
+
+    # What follows
+
+    @property
+    def key(self) -> str:
+        """The canonical key (see the module's docstring)."""
+        return "".join(token.text_of(self) for token in self._tokens())
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input, NCHW (NC for linear layers)."""
+        return (self.batch, self.in_channels, self.height, self.width)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output, NCHW (NC after a pool or a linear layer)."""
+        return (self.batch, self.out_channels, self.height_after, self.width_after)
+
+    @property
+    def height_after(self) -> int:
+        """Height of the output, pixels, with 'same' padding."""
+        return after_stride(self.height, self.stride)
+
+    @property
+    def width_after(self) -> int:
+        """Width of the output, pixels, with 'same' padding."""
+        return after_stride(self.width, self.stride)
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Positions of one image before and after the op."""
+        return self.height * self.width, self.height_after * self.width_after
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The convolutions, linear layers and passes over values, in order, for the whole batch."""
+        return tuple(part.for_batch(self.batch) for part in self._parts())
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the convolutions and the linear layer; no bias, BN, ReLU, add or pool."""
-        return sum(weights * pixels for weights, _, pixels in self._layers())
+        """Multiply-accumulates of convolutions and linear layers; no bias, BN, activation, add or pool."""
+        return sum(part.macs for part in self.parts)
 
     @property
     def params(self) -> int:
         """Convolution and linear weights; no bias, no BN."""
-        return sum(weights for weights, _, _ in self._layers())
+        return sum(part.weights for part in self._parts())
 
     @property
     def activations(self) -> int:
-        """The number of values in the input and in every layer's output: memory traffic without weights."""
-        written = sum(channels * pixels for _, channels, pixels in self._layers())
-        return self.in_channels * self.height * self.width + written
+        """The values in the input and in the output of every layer with weights: traffic without weights."""
+        written = sum(part.written for part in self.parts if part.work is not Work.MOVE)
+        return self.batch * self.in_channels * self.height * self.width + written
 
-    def _layers(self) -> list[tuple[int, int, int]]:
-        """(weights, output channels, output pixels) of each convolution or linear layer."""
-        pixels_in = self.height * self.width
-        pixels_out = self._after(self.height) * self._after(self.width)
-        outputs, dense = self.out_channels, self.in_channels * self.out_channels
-        match self.kind:
-            case OpKind.STEM:
-                return [(dense * self.kernel**2, outputs, pixels_out)]
-            case OpKind.SKIP | OpKind.HEAD | OpKind.FRAME:
-                return [(dense, outputs, pixels_out)]
-            case OpKind.CLASSIFIER:
-                return [(dense, outputs, 1)]
-            case OpKind.POOL:
-                return []
-            case OpKind.INVERTED_RESIDUAL | OpKind.DEPTHWISE_SEPARABLE:
-                middle = self.in_channels * self.expansion
-                depthwise = (middle * self.kernel**2, middle, pixels_out)
-                layers = [depthwise] * (2 if self.separable else 1)
-                layers.append((middle * outputs // self.groups, outputs, pixels_out))
-                if self.kind is OpKind.INVERTED_RESIDUAL:
-                    first = self.in_channels * middle // self.groups
-                    layers.insert(0, (first, middle, pixels_in))
-                return layers
+    @classmethod
+    @cache
+    def _tokens(cls) -> tuple["_Token", ...]:
+        types = {field.name: (field.type, field.default) for field in fields(cls)}
+        found = []
+        for match in _FORM.finditer(f"{cls.form}[_n{{batch}}]"):
+            literal, name, opening, flag, inner, closing = match.groups()
+            if literal:
+                found.append(_Token(literal))
+            elif name:
+                found.append(_Token("", name, types[name][0]))
+            elif flag:
+                found.append(_Token(opening, flag, bool, optional=True))
+            else:
+                of_type, default = types[inner]
+                found.append(_Token(opening, inner, of_type, closing, True, default))
+        return tuple(found)
+
+    @classmethod
+    def of_key(cls, key: str) -> Self | None:
+        """The op of this family with that key; None if `key` has another form."""
+        tokens = cls._tokens()
+        match = re.fullmatch("".join(token.pattern for token in tokens), key)
+        if match is None:
+            return None
+        texts = iter(match.groups())
+        given = {}
+        for token in tokens:
+            if token.field and (text := next(texts)) is not None:
+                given[token.field] = token.value_of(text)
+        return cls(**given)
 
 
-_FIELD = {
-    "k": "kernel", "e": "expansion", "g": "groups", "s": "stride",
-    "i": "in_channels", "o": "out_channels", "h": "height", "w": "width",
-}  # fmt: skip
+#: Every kind of op by the word that opens its keys; families enter themselves.
+KINDS: dict[str, type[OpSpec]] = {}
+
+_FORM = re.compile(r"([^\[\]{}]+)|\{(\w+)\}|\[([^\[\]{}?]*)(?:\?(\w+)|\{(\w+)\}([^\[\]{}]*))\]")
+
+
+@dataclass(frozen=True)
+class _Token:
+    """A piece of a key: a literal, or a field between literals, which is left out at its default."""
+
+    before: str
+    field: str = ""
+    of_type: Any = str
+    behind: str = ""
+    optional: bool = False
+    default: Any = None
+
+    def text_of(self, op: OpSpec) -> str:
+        if not self.field:
+            return self.before
+        value = getattr(op, self.field)
+        if self.of_type is bool:
+            return self.before if value else ""
+        if self.optional and value == self.default:
+            return ""
+        return f"{self.before}{value}{self.behind}"
+
+    @property
+    def pattern(self) -> str:
+        before, behind = re.escape(self.before), re.escape(self.behind)
+        if not self.field:
+            return before
+        if self.of_type is bool:
+            return f"({before})?"
+        if self.of_type is int:
+            value = "[1-9][0-9]{0,5}"
+        else:
+            value = "|".join(re.escape(one.value) for one in self.of_type)
+        return f"(?:{before}({value}){behind})?" if self.optional else f"({value})"
+
+    def value_of(self, text: str) -> Any:
+        return True if self.of_type is bool else self.of_type(text)
+
+
+def after_stride(size: int, stride: int) -> int:
+    """The size after a convolution with 'same' padding, k // 2 with odd k."""
+    return -(-size // stride)
 
 
 def parse_key(key: str) -> OpSpec:
@@ -166,21 +337,19 @@ def parse_key(key: str) -> OpSpec:
     Raises:
         BadNotation: `key` is not the canonical key of any op.
     """
-    kind, *tokens = key.split("_")
-    fields: dict[str, int] = {}
-    separable = False
-    for token in tokens:
-        match = re.fullmatch(r"([kegsiohw])([1-9][0-9]{0,5})(sep)?", token)
-        if match is None:
-            raise BadNotation(f"{key!r} is not an op key: unknown field {token!r}")
-        fields[_FIELD[match[1]]] = int(match[2])
-        separable = separable or match[3] is not None
-    if kind in (OpKind.POOL, OpKind.FRAME):
-        fields.setdefault("out_channels", fields.get("in_channels", 0))
+    kind = key.partition("_")[0]
+    family = KINDS.get(kind)
+    if family is None:
+        raise BadNotation(
+            f"{key!r} is not an op key: {kind!r} is no kind of op",
+            hint=f"kinds are {', '.join(sorted(KINDS))}",
+        )
     try:
-        spec = OpSpec(OpKind(kind), separable=separable, **fields)
-    except (ValueError, TypeError):
-        raise BadNotation(f"{key!r} is not an op key") from None
+        spec = family.of_key(key)
+    except ValueError as error:
+        raise BadNotation(f"{key!r} is not an op key: {error}") from None
+    if spec is None:
+        raise BadNotation(f"{key!r} is not an op key", hint=f"its form is {family.form}")
     if spec.key != key:
         raise BadNotation(f"{key!r} is not a canonical op key", hint=f"did you mean {spec.key}?")
     return spec

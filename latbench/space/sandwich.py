@@ -10,29 +10,23 @@ The stem has no frame before it, the head none after it. Pool and classifier hav
 channels as the head has, a frame would cost many times what they do.
 """
 
-from latbench.space.opspec import OpKind, OpSpec
-
-_NONE_BEFORE = frozenset({OpKind.STEM, OpKind.POOL, OpKind.CLASSIFIER, OpKind.FRAME})
-_NONE_AFTER = frozenset({OpKind.HEAD, OpKind.POOL, OpKind.CLASSIFIER, OpKind.FRAME})
+from latbench.space.families.conv import Frame
+from latbench.space.opspec import OpSpec
 
 
 def frames_of(op: OpSpec) -> tuple[OpSpec, ...]:
     """The frames of `op`: before it and after it, as far as it has them."""
-    frames = []
-    if op.kind not in _NONE_BEFORE:
-        frames.append(_frame(op.input_shape))
-    if op.kind not in _NONE_AFTER:
-        frames.append(_frame(op.output_shape))
-    return tuple(frames)
+    return tuple(one for one in sandwich_of(op) if one is not op)
 
 
 def sandwich_of(op: OpSpec) -> tuple[OpSpec, ...]:
     """The ops that are timed for `op`, in sequence: the op between its frames."""
-    before = () if op.kind in _NONE_BEFORE else (_frame(op.input_shape),)
-    after = () if op.kind in _NONE_AFTER else (_frame(op.output_shape),)
+    framed_before, framed_after = op.framed
+    before = (_frame(op.input_shape),) if framed_before else ()
+    after = (_frame(op.output_shape),) if framed_after else ()
     return (*before, op, *after)
 
 
 def _frame(shape: tuple[int, ...]) -> OpSpec:
-    _, channels, height, width = shape
-    return OpSpec(OpKind.FRAME, channels, channels, height, width)
+    batch, channels, height, width = shape
+    return Frame(in_channels=channels, height=height, width=width, batch=batch)

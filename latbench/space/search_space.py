@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from latbench.errors import BadRequest, UnknownName
+from latbench.space.families.classifier import Classifier, Pool
+from latbench.space.families.conv import Head, Projection, Stem
+from latbench.space.families.inverted_residual import DepthwiseSeparable, InvertedResidual
 from latbench.space.macro import SKIP, Candidate, MacroArchitecture
-from latbench.space.opspec import OpKind, OpSpec
+from latbench.space.opspec import OpSpec
 from latbench.space.shipped import CANDIDATES, DEFAULT_SPACE, MACRO_ARCHITECTURES
 
 #: Width multipliers of the literature; any in (0, 2] is accepted.
@@ -158,14 +162,13 @@ class SearchSpace:
         return tuple(scaled_channels(head, max(1.0, self.width)) for head in self.macro.heads)
 
     @property
-    def stem(self) -> OpSpec:
+    def stem(self) -> Stem:
         """The first convolution."""
-        return OpSpec(
-            OpKind.STEM,
-            3,
-            scaled_channels(self.macro.stem_channels, self.width),
-            self.input_size,
-            self.input_size,
+        return Stem(
+            in_channels=3,
+            out_channels=scaled_channels(self.macro.stem_channels, self.width),
+            height=self.input_size,
+            width=self.input_size,
             kernel=3,
             stride=self.macro.stem_stride,
         )
@@ -189,36 +192,35 @@ class SearchSpace:
         if candidate == SKIP:
             if layer.stride == 1 and layer.in_channels == layer.out_channels:
                 return None
-            return OpSpec(
-                OpKind.SKIP,
-                layer.in_channels,
-                layer.out_channels,
-                layer.size,
-                layer.size,
+            return Projection(
+                in_channels=layer.in_channels,
+                out_channels=layer.out_channels,
+                height=layer.size,
+                width=layer.size,
                 stride=layer.stride,
             )
-        first_1x1 = candidate.expansion > 1 or self.keeps_first_1x1
-        return OpSpec(
-            OpKind.INVERTED_RESIDUAL if first_1x1 else OpKind.DEPTHWISE_SEPARABLE,
-            layer.in_channels,
-            layer.out_channels,
-            layer.size,
-            layer.size,
-            kernel=candidate.kernel,
-            expansion=candidate.expansion,
-            groups=candidate.groups,
-            stride=layer.stride,
-            separable=candidate.separable,
-        )
+        shape: dict[str, Any] = {
+            "kernel": candidate.kernel,
+            "groups": candidate.groups,
+            "separable": candidate.separable,
+            "stride": layer.stride,
+            "in_channels": layer.in_channels,
+            "out_channels": layer.out_channels,
+            "height": layer.size,
+            "width": layer.size,
+        }
+        if candidate.expansion > 1 or self.keeps_first_1x1:
+            return InvertedResidual(expansion=candidate.expansion, **shape)
+        return DepthwiseSeparable(**shape)
 
-    def head_ops(self, head: int | None = None) -> tuple[OpSpec, OpSpec, OpSpec]:
+    def head_ops(self, head: int | None = None) -> tuple[Head, Pool, Classifier]:
         """The head convolution, pool and classifier of a network with a head of `head` channels."""
         width = self.heads[0] if head is None else head
         channels, size = self.layers[-1].out_channels, self._final_size
         return (
-            OpSpec(OpKind.HEAD, channels, width, size, size),
-            OpSpec(OpKind.POOL, width, width, size, size),
-            OpSpec(OpKind.CLASSIFIER, width, self.classes),
+            Head(in_channels=channels, out_channels=width, height=size, width=size),
+            Pool(in_channels=width, height=size, width=size),
+            Classifier(in_channels=width, out_channels=self.classes),
         )
 
     @property
@@ -229,7 +231,7 @@ class SearchSpace:
     @cached_property
     def unique_ops(self) -> tuple[OpSpec, ...]:
         """Every op that a network of this space can contain, once, in network order."""
-        ops = [self.stem]
+        ops: list[OpSpec] = [self.stem]
         for layer in self.layers:
             ops += [op for candidate in CANDIDATES if (op := self.op(layer, candidate))]
         for head in self.heads:

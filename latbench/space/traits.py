@@ -20,12 +20,4 @@ class Trait(StrEnum):
 
     def of(self, op: OpSpec) -> Hashable:
         """The value of this trait for `op`; ops with equal values share a deviation."""
-        match self:
-            case Trait.RESOLUTION:
-                return (op.height, op.width)
-            case Trait.EXPANSION:
-                return (op.kind, op.expansion)
-            case Trait.KERNEL:
-                return (op.kernel, op.separable)
-            case Trait.GROUPS:
-                return (op.groups,)
+        return op.traits[self.value]

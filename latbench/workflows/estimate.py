@@ -24,7 +24,10 @@ from latbench.lut.schema import Correction, Entry, Lut
 from latbench.quantiles import Z975
 from latbench.record import Integer, PositiveNumber, Record
 from latbench.runtime.registry import descriptor
-from latbench.space import PUBLISHED, OpKind, OpSpec, SearchSpace, published
+from latbench.space import PUBLISHED, OpSpec, SearchSpace, published
+from latbench.space.families.classifier import Classifier, Pool
+from latbench.space.families.conv import Head, Stem
+from latbench.space.families.inverted_residual import DepthwiseSeparable, InvertedResidual
 from latbench.target import Precision, Runtime, Target
 
 #: What the model does not include; stored in every modelled LUT.
@@ -292,34 +295,38 @@ def network_ops(name: str, release: str = "2019") -> tuple[OpSpec, ...]:
 def _mobilenet_v1() -> tuple[OpSpec, ...]:
     """MobileNet (Howard et al., arXiv:1704.04861, Table 1) at 224."""
     rows = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5]
-    ops = [OpSpec(OpKind.STEM, 3, 32, 224, 224, kernel=3, stride=2)]
+    ops: list[OpSpec] = [_stem()]
     channels, size = 32, 112
     for outputs, stride in [*rows, (1024, 2), (1024, 1)]:
-        kind = OpKind.DEPTHWISE_SEPARABLE
-        ops.append(OpSpec(kind, channels, outputs, size, size, kernel=3, stride=stride))
+        ops.append(DepthwiseSeparable(**_shape(channels, outputs, size), kernel=3, stride=stride))
         channels, size = outputs, size // stride
     return (*ops, *_end(channels, size))
 
 
 def _mobilenet_v2() -> tuple[OpSpec, ...]:
     """MobileNetV2 (Sandler et al., CVPR 2018, Table 2) at 224."""
-    ops = [OpSpec(OpKind.STEM, 3, 32, 224, 224, kernel=3, stride=2)]
-    ops.append(OpSpec(OpKind.DEPTHWISE_SEPARABLE, 32, 16, 112, 112, kernel=3))
+    ops: list[OpSpec] = [_stem(), DepthwiseSeparable(**_shape(32, 16, 112), kernel=3)]
     channels, size = 16, 112
     table = [(24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)]
     for outputs, repeats, first in table:
         for number in range(repeats):
-            stride = 1 if number else first
-            kind = OpKind.INVERTED_RESIDUAL
-            op = OpSpec(kind, channels, outputs, size, size, kernel=3, expansion=6, stride=stride)
-            ops.append(op)
+            stride, shape = 1 if number else first, _shape(channels, outputs, size)
+            ops.append(InvertedResidual(**shape, kernel=3, expansion=6, stride=stride))
             channels, size = outputs, size // stride
-    ops.append(OpSpec(OpKind.HEAD, channels, 1280, size, size))
+    ops.append(Head(**_shape(channels, 1280, size)))
     return (*ops, *_end(1280, size))
+
+
+def _stem() -> OpSpec:
+    return Stem(**_shape(3, 32, 224), kernel=3, stride=2)
+
+
+def _shape(inputs: int, outputs: int, size: int) -> dict[str, Any]:
+    return {"in_channels": inputs, "out_channels": outputs, "height": size, "width": size}
 
 
 def _end(channels: int, size: int) -> tuple[OpSpec, OpSpec]:
     return (
-        OpSpec(OpKind.POOL, channels, channels, size, size),
-        OpSpec(OpKind.CLASSIFIER, channels, 1000),
+        Pool(in_channels=channels, height=size, width=size),
+        Classifier(in_channels=channels, out_channels=1000),
     )

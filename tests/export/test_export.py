@@ -37,7 +37,8 @@ from latbench.graph.quantize import calibrate
 from latbench.runtime.registry import HOST_RUNTIMES, descriptor, load_model
 from latbench.runtime.torchscript.writer import write_torchscript
 from latbench.space import SearchSpace, parse_key, published, read_architecture
-from latbench.space.blocks import ChannelShuffle, build_network, build_op, build_ops, initialise
+from latbench.space.blocks import build_network, build_op, build_ops, initialise
+from latbench.space.modules import ChannelShuffle
 from latbench.target import Precision, Runtime
 
 SPACE = SearchSpace.named("fbnet-cifar", width=0.5)

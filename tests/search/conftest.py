@@ -12,7 +12,7 @@ from PIL import Image
 from fbnet_search.data.datasets import open_data
 from fbnet_search.data.images import Box, ImageData, Split
 from latbench.lut import Correction, Entry, Lut
-from latbench.space import OpKind, OpSpec, SearchSpace
+from latbench.space import OpSpec, SearchSpace
 from latbench.target import Precision, Runtime, Target
 from tests.search import tiny
 
@@ -23,7 +23,7 @@ def modelled_lut(
     space: SearchSpace,
     *,
     correction: Correction | None = None,
-    without: frozenset[OpKind] = frozenset(),
+    without: frozenset[str] = frozenset(),
     runtime: Runtime = Runtime.TFLITE,
     factor: Callable[[OpSpec], float] = lambda op: (
         (1.3 if op.kernel == 5 else 1.0) * (1.4 if op.groups > 1 else 1.0)

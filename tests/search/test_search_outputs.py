@@ -19,7 +19,7 @@ from fbnet_search.data.images import ImageData
 from fbnet_search.training.timm_arch import timm_arch_def, timm_file
 from latbench.errors import BadRequest, DeviceUnavailable
 from latbench.lut import Lut, predict_latency
-from latbench.space import CANDIDATES, Architecture, OpKind, SearchSpace
+from latbench.space import CANDIDATES, Architecture, SearchSpace
 from latbench.space.architecture import random_architectures
 from latbench.space.blocks import build_network
 from latbench.target import Runtime, Target
@@ -150,11 +150,16 @@ def test_timms_words_mean_the_architecture(first_1x1: bool, width: float) -> Non
     space = replace(
         SearchSpace.named("fbnet", input_size=64, width=width), keeps_first_1x1=first_1x1
     )
-    words = {OpKind.INVERTED_RESIDUAL: "ir", OpKind.DEPTHWISE_SEPARABLE: "ds", OpKind.SKIP: "cn"}
+    words = {"ir": "ir", "ds": "ds", "skip": "cn"}
     for network in random_sayable(space, 100, seed=3):
         wanted = [
             Block(
-                words[op.kind], op.kernel, op.stride, op.expansion, op.in_channels, op.out_channels
+                words[op.kind],
+                op.kernel,
+                op.stride,
+                getattr(op, "expansion", 1),
+                op.in_channels,
+                op.out_channels,
             )
             for op in network.layer_ops
             if op is not None

@@ -10,7 +10,7 @@ from latbench.lut import Entry, Lut, predict_ops
 from latbench.lut.flags import best_rates, bytes_of, flagged_entries
 from latbench.lut.provenance import provenance_note
 from latbench.report.html.page import Chart, Figure, Section, Table
-from latbench.space import CANDIDATES, Architecture, OpKind, OpSpec, SearchSpace, parse_key
+from latbench.space import CANDIDATES, Architecture, OpSpec, SearchSpace, parse_key
 from latbench.wording import count_of, milliseconds, percent
 
 #: The kinds of ops by colour, in the order `--s0` … of the style sheet.
@@ -27,7 +27,7 @@ def series_of(op: OpSpec) -> int:
     """The number of an op's kind in `SERIES`."""
     if op.is_block:
         return 0 if op.kernel == 3 else 1
-    others = {OpKind.SKIP: 2, OpKind.STEM: 3, OpKind.HEAD: 3}
+    others = {"skip": 2, "stem": 3, "head": 3}
     return others.get(op.kind, 4)
 
 

@@ -1,0 +1,204 @@
+"""Inverted residuals (Sandler et al., "MobileNetV2", CVPR 2018), as FBNet has them (Wu et al., CVPR 2019).
+
+    ir_k5_e6_g1_s2_i24_o32_h56_w56       1x1, depthwise and 1x1 convolution, plus the input where it fits
+    ir_k3sep_e6_g1_s1_i32_o32_h28_w28    the same with two depthwise 3x3 in place of one 5x5
+    ds_k3_g1_s1_i16_o16_h112_w112        without the first 1x1 (depthwise-separable)
+
+e is the expansion: the depthwise convolution has e times the input's channels. `_m72` in its place gives
+them directly. `_se24` is squeeze-and-excitation (Hu et al., CVPR 2018) of 24 channels after the depthwise
+convolution, with a hard sigmoid unless `_sigmoid` follows.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from latbench.space.opspec import (
+    TIMM_ACTIVATIONS,
+    Activation,
+    Gate,
+    OpSpec,
+    Part,
+    TimmWords,
+    dense,
+    depthwise,
+    moved,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseSeparable(OpSpec):
+    """A depthwise and a 1x1 convolution (groups g), plus the input where stride is 1 and channels match.
+
+    With groups, the channels are shuffled before the depthwise convolution.
+    """
+
+    kind: ClassVar[str] = "ds"
+    form: ClassVar[str] = (
+        "ds_k{kernel}[sep?separable]_g{groups}_s{stride}_i{in_channels}_o{out_channels}_h{height}_w{width}"
+        "[_se{se}][_{gate}][_{activation}]"
+    )
+    is_block: ClassVar[bool] = True
+
+    separable: bool = False
+    se: int = 0
+    gate: Gate = Gate.HARD_SIGMOID
+    activation: Activation = Activation.RELU
+
+    @property
+    def middle(self) -> int:
+        """Channels of the depthwise convolution."""
+        return self.in_channels
+
+    @property
+    def residual(self) -> bool:
+        """Whether the input is added to the output: stride 1 and equal channels."""
+        return self.stride == 1 and self.in_channels == self.out_channels
+
+    @property
+    def traits(self) -> dict[str, tuple[Any, ...]]:
+        """See `OpSpec.traits`."""
+        return super().traits | {"kernel": (self.kernel, self.separable)}
+
+    @property
+    def lesser(self) -> tuple[tuple[tuple[str, OpSpec], ...], ...]:
+        """See `OpSpec.lesser`."""
+        kernels = range(self.kernel - 2, 1, -2)
+        return (tuple((f"k{kernel}", replace(self, kernel=kernel)) for kernel in kernels),)
+
+    @property
+    def timm(self) -> TimmWords:
+        """See `OpSpec.timm`."""
+        rest = f"{self._timm_expansion}_c{self.out_channels}"
+        lacking = {
+            "1x1 convolutions in groups": self.groups > 1,
+            "two depthwise convolutions": self.separable,
+            "a block without an activation": self.activation not in TIMM_ACTIVATIONS,
+            "squeeze-and-excitation of so many channels": self.se > 0,
+            "an expansion that is no whole number": "?" in rest,
+        }
+        return TimmWords(
+            self.kind,
+            f"k{self.kernel}",
+            rest + TIMM_ACTIVATIONS.get(self.activation, ""),
+            tuple(what for what, lacks in lacking.items() if lacks),
+        )
+
+    @property
+    def _timm_expansion(self) -> str:
+        return "_e1"
+
+    def _first(self) -> tuple[Part, ...]:
+        """What is before the depthwise convolution."""
+        return ()
+
+    def _parts(self) -> tuple[Part, ...]:
+        before, after = self.pixels
+        middle, outputs = self.middle, self.out_channels
+        parts = [*self._first()]
+        pixels = before
+        for kernel in self._kernels:
+            parts.append(depthwise(kernel, middle, pixels, after))
+            pixels = after
+        if self.se:
+            parts.append(moved(middle * after, middle))
+            parts.append(dense(middle * self.se, middle, self.se))
+            parts.append(dense(middle * self.se, self.se, middle))
+            parts.append(moved(middle * after + middle, middle * after))
+        parts.append(dense(middle * outputs // self.groups, middle * after, outputs, after))
+        if self.residual:
+            parts.append(moved(2 * outputs * after, outputs * after))
+        return tuple(parts)
+
+    @property
+    def _kernels(self) -> tuple[int, ...]:
+        return (3, 3) if self.separable else (self.kernel,)
+
+    def build(self) -> "nn.Module":
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        from latbench.space import modules
+
+        layers = self._first_layers()
+        if self.groups > 1:
+            layers.append(modules.ChannelShuffle(self.groups))
+        for number, kernel in enumerate(self._kernels):
+            stride = 1 if number else self.stride
+            layers += modules.conv_bn(
+                self.middle, self.middle, kernel, stride, self.middle, self.activation
+            )
+        if self.se:
+            layers.append(modules.SqueezeExcite(self.middle, self.se, self.gate))
+        layers += modules.conv_bn(self.middle, self.out_channels, groups=self.groups)
+        return modules.Block(layers, residual=self.residual)
+
+    def _first_layers(self) -> "list[nn.Module]":
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvertedResidual(DepthwiseSeparable):
+    """A 1x1 (groups g), a depthwise and a 1x1 convolution (groups g), plus the input where it fits.
+
+    `expansion` is 0 where `width_between` gives the channels between the 1x1 convolutions. A multiple of the
+    input's channels becomes an expansion.
+    """
+
+    kind: ClassVar[str] = "ir"
+    form: ClassVar[str] = (
+        "ir_k{kernel}[sep?separable][_e{expansion}][_m{width_between}]_g{groups}_s{stride}_i{in_channels}"
+        "_o{out_channels}_h{height}_w{width}[_se{se}][_{gate}][_{activation}]"
+    )
+
+    expansion: int = 0
+    width_between: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.expansion > 0) == (self.width_between > 0):
+            raise ValueError("it must have either an expansion or a width between its convolutions")
+        if self.width_between and self.width_between % self.in_channels == 0:
+            object.__setattr__(self, "expansion", self.width_between // self.in_channels)
+            object.__setattr__(self, "width_between", 0)
+
+    @property
+    def middle(self) -> int:
+        """Channels of the depthwise convolution."""
+        return self.width_between or self.in_channels * self.expansion
+
+    @property
+    def traits(self) -> dict[str, tuple[Any, ...]]:
+        """See `OpSpec.traits`; a width that is no multiple counts as the nearest expansion."""
+        expansion = self.expansion or round(self.middle / self.in_channels)
+        return super().traits | {"expansion": (self.kind, expansion)}
+
+    @property
+    def lesser(self) -> tuple[tuple[tuple[str, OpSpec], ...], ...]:
+        """See `OpSpec.lesser`."""
+        expansions = range(self.expansion - 1, 0, -1)
+        return (
+            *super().lesser,
+            tuple(
+                (f"e{expansion}", replace(self, expansion=expansion)) for expansion in expansions
+            ),
+        )
+
+    @property
+    def _timm_expansion(self) -> str:
+        return f"_e{self.expansion or '?'}"
+
+    def _first(self) -> tuple[Part, ...]:
+        before, _ = self.pixels
+        weights = self.in_channels * self.middle // self.groups
+        first = dense(weights, self.in_channels * before, self.middle, before)
+        if self.groups == 1:
+            return (first,)
+        return first, moved(self.middle * before, self.middle * before)
+
+    def _first_layers(self) -> "list[nn.Module]":
+        from latbench.space import modules
+
+        return modules.conv_bn(
+            self.in_channels, self.middle, groups=self.groups, activation=self.activation
+        )

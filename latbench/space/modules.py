@@ -1,0 +1,97 @@
+"""The PyTorch modules that families of ops are built from.
+
+Modules are registered in the order their layers run, so parameters line up with other FBNet
+implementations that do the same (timm's fbnetc_100, for one).
+"""
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from latbench.space.opspec import Activation, Gate
+
+
+class ChannelShuffle(nn.Module):
+    """Interleave the channels of `groups` groups (Zhang et al., ShuffleNet, CVPR 2018).
+
+    Maps (N, C, H, W) to (N, C, H, W); C must be a multiple of `groups`.
+    """
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` with channel g * (C / groups) + c moved to c * groups + g."""
+        n, c, h, w = x.shape
+        return x.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    activation: Activation = Activation.NONE,
+) -> list[nn.Module]:
+    """The modules of a convolution with 'same' padding, its BN, and its activation."""
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+    )
+    return [conv, nn.BatchNorm2d(out_channels), *activation_of(activation)]
+
+
+def activation_of(activation: Activation) -> list[nn.Module]:
+    """The module of an activation; none for `Activation.NONE`."""
+    match activation:
+        case Activation.RELU:
+            return [nn.ReLU(inplace=True)]
+        case Activation.RELU6:
+            return [nn.ReLU6(inplace=True)]
+        case Activation.HARD_SWISH:
+            return [nn.Hardswish(inplace=True)]
+        case Activation.SILU:
+            return [nn.SiLU(inplace=True)]
+        case Activation.NONE:
+            return []
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a factor from the means of all channels (Hu et al., CVPR 2018).
+
+    Maps (N, C, H, W) to (N, C, H, W).
+    """
+
+    def __init__(self, channels: int, squeezed: int, gate: Gate) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.gate = nn.Sigmoid() if gate is Gate.SIGMOID else nn.Hardsigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` times the factors."""
+        factors: Tensor = self.gate(self.expand(self.relu(self.reduce(self.pool(x)))))
+        return x * factors
+
+
+class Block(nn.Module):
+    """Layers in sequence, plus the input if `residual`."""
+
+    def __init__(self, layers: Iterable[nn.Module], *, residual: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to what the layers make of it, plus `x` if `residual`."""
+        y: Tensor = self.layers(x)
+        return x + y if self.residual else y
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d | None:
+        """The BN that ends the layers before the input is added; None where nothing is added."""
+        last = self.layers[-1]
+        return last if self.residual and isinstance(last, nn.BatchNorm2d) else None
