@@ -104,7 +104,6 @@ class Journal:
 
 def _started() -> None:
     torch.set_num_threads(1)
-    space()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

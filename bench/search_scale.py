@@ -22,17 +22,28 @@ import torch
 from torch.nn import functional
 
 from fbnet_search.supernet.network import Supernet
-from latbench.space import CANDIDATES, SearchSpace
-from latbench.space.macro import MacroArchitecture, Stage
+from latbench.space import SearchSpace
+from latbench.space.definition import SpaceDefinition
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 SIZE, CHANNELS = 16, 32
 
 
 def of_layers(layers: int) -> SearchSpace:
     """A space of that many equal layers."""
-    stages = (Stage(CHANNELS, layers, 1),)
-    macro = MacroArchitecture("even", (SIZE,), 8, CHANNELS, 1, stages, (64,), 10)
-    return SearchSpace(macro, SIZE, 1.0, 10)
+    definition = SpaceDefinition.model_validate(
+        {
+            "name": "even",
+            "classes": 10,
+            "input": SIZE,
+            "stem": {"channels": CHANNELS},
+            "stages": [{"channels": CHANNELS, "layers": layers}],
+            "candidates": list(map(str, CANDIDATES)),
+            "head": 64,
+        }
+    )
+    return SearchSpace.of(definition)
 
 
 class Timed:

@@ -7,12 +7,20 @@ from typing import Any
 from fbnet_search.choose.finalists import require_device
 from fbnet_search.choose.program import Budget
 from fbnet_search.choose.select import Chosen, Selection
+from fbnet_search.cost.choices import choices_of
 from fbnet_search.cost.latency import latency_model
 from fbnet_search.data.datasets import open_or_check
 from fbnet_search.data.images import ImageData, some_classes
 from fbnet_search.loop import SearchLoop
 from fbnet_search.output import result_files, write_results
-from fbnet_search.request import Luts, budgets_of, load_luts, require_compute, resolve_recipe
+from fbnet_search.request import (
+    Luts,
+    budgets_of,
+    load_luts,
+    require_compute,
+    require_searchable,
+    resolve_recipe,
+)
 from fbnet_search.result import Limit, SearchResult
 from fbnet_search.run.distributed import is_first, joined
 from fbnet_search.run.events import EventLog
@@ -20,7 +28,6 @@ from fbnet_search.run.passes import threads
 from fbnet_search.run.recipe import OnProgress, Progress, Recipe
 from fbnet_search.supernet.network import probabilities
 from latbench.errors import BadRequest
-from latbench.space import CANDIDATES
 
 
 def search(
@@ -99,6 +106,7 @@ def search_front(
     """
     luts, out = load_luts(lut), Path(out)
     space = luts[0].search_space
+    require_searchable(space)
     recipe = resolve_recipe(recipe, epochs, data if isinstance(data, str) else data.name)
     latencies = [latency_model(one) for one in luts]
     budgets = budgets_of(targets_ms, dict(constraints or {}), recipe, luts, latencies)
@@ -107,7 +115,7 @@ def search_front(
     if verify and is_first():
         require_device(luts)
     require_compute(compute)
-    images = open_or_check(data, image_size, space.input_size, space.macro.input_multiple)
+    images = open_or_check(data, image_size, space.input_size, space.definition.input.multiple)
     images = some_classes(images, recipe.classes)
     with threads(recipe.threads), joined(compute) as peers:
         loop = SearchLoop(luts, latencies, images, recipe, seed, budgets, out, peers)
@@ -158,18 +166,18 @@ def _begin(loop: SearchLoop, out: Path, seed: int, resume: bool) -> EventLog:
 
 
 def _chosen(loop: SearchLoop, selection: Selection, number: int, log: EventLog) -> Chosen:
-    theta, budget = loop.supernet.thetas[number], loop.budgets[number]
+    theta, budget = loop.supernet.logits(number), loop.budgets[number]
     return selection.choose(theta, budget, log, lambda doing: loop.report(Progress(0, None, doing)))
 
 
 def _result(loop: SearchLoop, number: int, chosen: Chosen, seed: int, out: Path) -> SearchResult:
     budget = loop.budgets[number]
-    choices = [CANDIDATES.index(choice) for choice in chosen.architecture.choices]
+    choices = choices_of(chosen.architecture)
     return SearchResult(
         architecture=chosen.architecture,
         latencies=chosen.latencies,
         target_ms=budget.target_ms,
-        expected_ms=float(loop.steps.latency_of(probabilities(loop.supernet.thetas[number]))),
+        expected_ms=float(loop.steps.latency_of(probabilities(loop.supernet.logits(number)))),
         data=loop.data.to_dict(),
         image_size=loop.data.image_size,
         recipe=loop.recipe,

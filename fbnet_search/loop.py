@@ -135,7 +135,7 @@ class SearchLoop(Run):
         for number in range(len(self.budgets)):
             metrics |= self._theta_metrics(number)
             most_probable |= self._most_probable(number)
-            chances = probabilities(self.supernet.thetas[number]).numpy()
+            chances = probabilities(self.supernet.logits(number)).numpy()
             log.heat_map(self.epoch + 1, self._tagged(("theta",), number)[0], chances)
         self.epoch, self.phase, self.current, self.metrics = self.epoch + 1, "w", None, {}
         log.scalars(self.epoch, metrics)
@@ -151,14 +151,14 @@ class SearchLoop(Run):
 
     def _theta_metrics(self, number: int) -> dict[str, float]:
         """Expected latency, ms, and mean entropy of a layer, nats, of one search's θ."""
-        chances = probabilities(self.supernet.thetas[number])
+        chances = probabilities(self.supernet.logits(number))
         entropy = float(torch.special.entr(chances).sum(1).mean())
         values = float(self.steps.latency_of(chances)), entropy
         return dict(zip(self._tagged(("expected_ms", "entropy"), number), values, strict=True))
 
     def _most_probable(self, number: int) -> dict[str, str | float]:
         """The most probable network of one search within its budget, and its predicted latency, ms."""
-        theta, budget = self.supernet.thetas[number], self.budgets[number]
+        theta, budget = self.supernet.logits(number), self.budgets[number]
         one = finalists_on_all(theta, self.latencies, self.luts, budget, 1)[0]
         predicted_ms = max(predict_latency(lut, one).ms for lut in self.luts)
         tags = self._tagged(("layers", "predicted_ms"), number)

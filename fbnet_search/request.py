@@ -8,11 +8,13 @@ import torch
 
 from fbnet_search.choose.derive import finalists_on_all, require_reachable
 from fbnet_search.choose.program import Budget
+from fbnet_search.cost.choices import allowed_choices, only_allowed
 from fbnet_search.cost.constraints import KINDS, in_formats, require_affordable
 from fbnet_search.cost.latency import LatencyModel
 from fbnet_search.run.recipe import Recipe
 from latbench.errors import BadRequest, UnknownName
 from latbench.lut import Lut
+from latbench.space import SearchSpace
 
 Luts = Lut | str | Path | Sequence[Lut | str | Path]
 
@@ -86,10 +88,24 @@ def budgets_of(
                 require_reachable(target_ms, latency)
         least_ms = (target_ms or 0.0) * recipe.target_share
         budgets.append(Budget(target_ms, least_ms, limits, costs))
-    uniform = torch.zeros_like(latencies[0].layer_ms)
+    allowed = allowed_choices(luts[0].search_space)
+    uniform = only_allowed(torch.zeros_like(latencies[0].layer_ms), allowed)
     for budget in budgets:  # raises if no network keeps all limits together
         finalists_on_all(uniform, latencies, luts, budget, 1)
     return budgets
+
+
+def require_searchable(space: SearchSpace) -> None:
+    """Check that networks of `space` can be trained on the data that a search takes.
+
+    Raises:
+        BadRequest: its input is not a square RGB image, one at a time.
+    """
+    if space.input_height != space.input_width or space.input_channels != 3 or space.batch > 1:
+        raise BadRequest(
+            f"a search trains on square RGB images, one in a batch of the LUT, but its space is {space}",
+            hint="search with a LUT of: latbench profile --input N --channels 3 --batch 1",
+        )
 
 
 def require_compute(compute: str) -> None:

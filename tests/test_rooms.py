@@ -124,7 +124,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "fbnet_search.request": (
         "fbnet_search.choose",
-        *("fbnet_search.cost", "fbnet_search.run", "latbench.lut"),
+        *("fbnet_search.cost", "fbnet_search.run", "latbench.lut", "latbench.space"),
     ),
     "fbnet_search.loop": (
         *("fbnet_search.choose", "fbnet_search.cost", "fbnet_search.data", "fbnet_search.run"),

@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 
 from latbench.errors import BadNotation, BadRequest, UnknownName
 from latbench.space import (
-    CANDIDATES,
-    PUBLISHED,
-    RELEASES,
     Architecture,
     OpSpec,
     SearchSpace,
@@ -19,12 +16,16 @@ from latbench.space import (
     published,
     read_architecture,
 )
-from latbench.space.architecture import random_architectures
+from latbench.space.architecture import random_architectures, release_named
+from latbench.space.channels import scaled_channels
 from latbench.space.families.classifier import Classifier, Pool
-from latbench.space.families.conv import Frame, Head, Projection, Stem
+from latbench.space.families.conv import Convolution, Frame, Head, Stem
 from latbench.space.families.inverted_residual import DepthwiseSeparable, InvertedResidual
+from latbench.space.families.skip import Projection
 from latbench.space.opspec import Activation, Gate
-from latbench.space.search_space import scaled_channels
+from latbench.space.shipped import published_networks, space_file
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "fbnet.json").read_text())
 PUBLISHED_COUNTS = [
@@ -51,6 +52,13 @@ ops = st.one_of(
     st.builds(InvertedResidual, width_between=sizes, **BLOCK),
     st.builds(Projection, **SHAPE, stride=st.integers(1, 2)),
     st.builds(Head, **SHAPE),
+    st.builds(
+        Convolution,
+        **SHAPE,
+        kernel=st.sampled_from([1, 3, 11]),
+        stride=st.integers(1, 4),
+        activation=st.sampled_from(list(Activation)),
+    ),
     st.builds(Classifier, in_channels=sizes, out_channels=sizes),
     st.builds(Pool, in_channels=sizes, height=sizes, width=sizes),
     st.builds(Stem, **SHAPE, kernel=st.just(3), stride=sizes),
@@ -111,10 +119,11 @@ def test_the_224_space_has_96_unique_blocks() -> None:
 @pytest.mark.parametrize("name", ["fbnet", "fbnet-cifar"])
 @pytest.mark.parametrize("width", [1.0, 0.75, 0.5, 0.35])
 def test_shapes_fit_from_layer_to_layer(name: str, width: float) -> None:
-    for size in SearchSpace.named(name).macro.input_sizes:
+    of_input = SearchSpace.named(name).definition.input
+    for size in (of_input.size, *of_input.others):
         space = SearchSpace.named(name, input_size=size, width=width)
         for architecture in random_architectures(space, 20):
-            shape = (1, 3, size, size)
+            shape = (1, 3, *size)
             for op in architecture.ops:
                 assert op.input_shape == shape
                 shape = op.output_shape
@@ -124,8 +133,8 @@ def test_shapes_fit_from_layer_to_layer(name: str, width: float) -> None:
 def test_cifar_variant_has_the_layout_of_hw_nas_bench() -> None:
     space = SearchSpace.named("fbnet-cifar")
     assert (space.input_size, space.stem.stride, space.heads) == (32, 1, (1504,))
-    assert [stage.stride for stage in space.macro.stages] == [1, 1, 2, 2, 1, 2, 1]
-    assert space.layers[-1].size == 4
+    assert [stage.stride for stage in space.definition.stages] == [1, 1, 2, 2, 1, 2, 1]
+    assert space.layers[-1].height == 4
 
 
 @given(st.integers(8, 2048), st.floats(0.1, 2.0))
@@ -144,14 +153,14 @@ def test_published_counts_are_reproduced_to_the_digit(
     architecture = published(name, release=release)
     assert architecture.notation == network["layers"]
     assert architecture.head == network["head"]
-    assert architecture.macs_by(RELEASES[release]) == round(network["macs_M"] * 1e6)
+    assert architecture.macs_by(release_named(release)) == round(network["macs_M"] * 1e6)
     assert architecture.params == round(network["params_M"] * 1e6)
 
 
 @pytest.mark.parametrize(("name", "layers"), GOLDEN["device_specific_nets"]["layers"].items())
 def test_transcribed_networks_are_known_and_flagged(name: str, layers: str) -> None:
     assert published(name).notation == layers
-    assert PUBLISHED[name].transcription
+    assert published_networks()[name].network.transcription
 
 
 def test_fbnet_c_has_the_parameter_shapes_of_timm() -> None:
@@ -180,7 +189,7 @@ def test_modules_have_the_counted_parameters_and_shapes() -> None:
         weights = sum(p.numel() for p in module.parameters() if p.ndim > 1)
         assert weights == op.params, op.key
         assert module(torch.zeros(op.input_shape)).shape == op.output_shape, op.key
-    for release in RELEASES:
+    for release in space_file("fbnet").releases:
         network = build_network(published("fbnet_b", release=release)).eval()
         assert network(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from fbnet_search.choose.program import ROUNDING, Budget, most_probable_first
+from fbnet_search.cost.choices import architecture_of, choices_of
 from fbnet_search.cost.latency import LatencyModel
 from fbnet_search.supernet.network import probabilities
 from latbench.errors import BadRequest
 from latbench.lut import Lut, predict_latency
-from latbench.space import CANDIDATES, Architecture, SearchSpace
+from latbench.space import Architecture
 
 #: The largest number of samples from θ to find some within a budget, and how many are drawn at a time.
 _MAX_SAMPLES, _SAMPLE_BATCH = 100_000, 1000
@@ -54,10 +55,11 @@ def finalists(
     space = lut.search_space
     if budget.target_ms is not None:
         require_reachable(budget.target_ms, latency)
-    logits = probabilities(theta).clamp_min(1e-300).log().numpy()
+    logits = probabilities(theta).clamp_min(1e-300).log()
+    logits[torch.isneginf(theta.detach().cpu())] = -torch.inf
     for least_ms in dict.fromkeys((budget.least_ms, 0.0)):
         found: list[Architecture] = []
-        for choices in most_probable_first(logits, latency, budget, least_ms):
+        for choices in most_probable_first(logits.numpy(), latency, budget, least_ms):
             architecture = architecture_of(space, choices)
             # HiGHS keeps limits to a tolerance; here they are checked exactly.
             if _within(architecture, choices, lut, budget):
@@ -112,7 +114,7 @@ def finalists_on_all(
         costs = {**budget.costs, **others}
         own = Budget(budget.target_ms, budget.least_ms, limits, costs)
         for one in finalists(theta, latency, lut, own, count):
-            choices = [CANDIDATES.index(choice) for choice in one.choices]
+            choices = choices_of(one)
             slowest_ms = max(model.of_choices(choices) for model in latencies)
             log_probability = float(
                 sum(logits[layer, choice] for layer, choice in enumerate(choices))
@@ -173,8 +175,3 @@ def sampled_on_all(
                 if all(_within(architecture, choices, lut, budget) for lut in luts):
                     found.append(architecture)
     return found[:count]
-
-
-def architecture_of(space: SearchSpace, choices: Sequence[int]) -> Architecture:
-    """Return the architecture with these candidate indices, one for each layer, and the default head."""
-    return Architecture(space, tuple(CANDIDATES[choice] for choice in choices), space.heads[0])

@@ -60,7 +60,7 @@ def most_probable_first(
     """Yield networks within `budget`, each the most probable of those not yielded before.
 
     Args:
-        logits: log-probabilities, shape (layers, candidates).
+        logits: log-probabilities, shape (layers, candidates); -inf where a layer lacks a candidate.
         least_ms: the least latency, in place of the budget's.
 
     Yields:
@@ -71,6 +71,8 @@ def most_probable_first(
         LatbenchError: the solver reached its limit of nodes.
     """
     layers, candidates = logits.shape
+    possible = np.isfinite(logits)
+    logits = np.where(possible, logits, 0.0)
     limited = [(budget.costs[kind], limit, 0.0) for kind, limit in budget.limits.items()]
     if budget.target_ms is not None:
         limited.insert(0, (latency.cost, budget.target_ms, least_ms))
@@ -86,6 +88,7 @@ def most_probable_first(
     rows = [row(np.repeat(np.eye(layers), candidates, axis=1), 1, 1)]
     rows += program.constraints() if program else []
     allowed = np.ones(count)
+    allowed[: logits.size] = possible.ravel()
     for cost, limit, floor in limited:
         if cost.peak:
             allowed[: logits.size][cost.layers.ravel() > limit] = 0

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fbnet_search.cost.choices import choices_of
 from fbnet_search.data.batches import batches
 from fbnet_search.data.images import Split
 from fbnet_search.supernet.network import Supernet
-from latbench.space import CANDIDATES, Architecture
+from latbench.space import Architecture
 
 _IMAGES = 2000  # the difference of two equally good networks is then below 1.5 %, mostly
 _FIRST_IMAGES = 500
@@ -68,7 +69,7 @@ def shared_weight_accuracies(
     # Shuffled, since the images of a folder are ordered by class, which would bias BN statistics.
     generator = torch.Generator().manual_seed(0)
     subset = numbers[torch.randperm(len(numbers), generator=generator)[:images]]
-    choices = [[CANDIDATES.index(choice) for choice in one.choices] for one in networks]
+    choices = [choices_of(one) for one in networks]
     right = [0] * len(networks)
     with torch.no_grad():
         for pixels, labels in batches(split, subset, _BATCH):

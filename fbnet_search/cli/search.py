@@ -199,7 +199,7 @@ def _note_assumptions(
         )
     if out is None:
         note(f"writing to {folder}; choose another folder with --out DIR")
-    size = default_image_size(data or EMBEDDED, space.input_size, space.macro.input_multiple)
+    size = default_image_size(data or EMBEDDED, space.input_size, space.definition.input.multiple)
     if image_size is None and size != space.input_size:
         note(
             f"training on images of {size}x{size}, while latencies are for {space.input_size}x"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint
 from torch import Tensor
 
+from fbnet_search.cost.choices import op_table
 from latbench.lut import Lut
-from latbench.space import CANDIDATES
 from latbench.space.boundaries import Boundary, boundary_between
 
 Floats = NDArray[np.float64]
@@ -105,7 +105,7 @@ def boundary_costs(lut: Lut) -> BoundaryCosts | None:
     if lut.correction is None or not any(lut.correction.boundary_costs.values()):
         return None
     space = lut.search_space
-    table = [[space.op(layer, candidate) for candidate in CANDIDATES] for layer in space.layers]
+    table = op_table(space)
     inputs = [next(op.input_shape for op in row if op) for row in table]
     inputs.append(space.head_ops()[0].input_shape)
     costs = [[lut.boundary_ms(kind, math.prod(shape)) for kind in Boundary] for shape in inputs]

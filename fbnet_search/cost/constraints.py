@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbnet_search.cost.boundaries import BoundaryCosts
+from fbnet_search.cost.choices import op_table
 from latbench.errors import BadRequest, UnknownName
 from latbench.graph.lowering import lower
 from latbench.graph.nodes import Graph, Weighted
 from latbench.runtime.registry import descriptor
-from latbench.space import CANDIDATES, OpSpec, SearchSpace
+from latbench.space import OpSpec, SearchSpace
 from latbench.space.blocks import build_ops
 from latbench.target import Precision, Runtime
 
@@ -152,7 +153,7 @@ def _cost(kind: str, space: SearchSpace, runtime: Runtime, precision: Precision)
             known[op] = _of_op(kind, op, runtime, precision)
         return known[op]
 
-    rows = [[of(space.op(layer, choice)) for choice in CANDIDATES] for layer in space.layers]
+    rows = [[of(op) for op in row] for row in op_table(space)]
     around = [of(space.stem), *map(of, space.head_ops())]
     peak = kind == "activations"
     return Cost(np.array(rows), float(max(around) if peak else sum(around)), peak)

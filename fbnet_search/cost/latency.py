@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from fbnet_search.cost.boundaries import BoundaryCosts, boundary_costs
+from fbnet_search.cost.choices import op_table
 from fbnet_search.cost.constraints import Cost
 from latbench.errors import LutRefused
 from latbench.lut import Lut
-from latbench.space import CANDIDATES
 
 _MICROSECOND = 1e-3  # in milliseconds
 
@@ -69,7 +69,7 @@ def latency_model(lut: Lut) -> LatencyModel:
         LutRefused: it predicts at most a microsecond for the fastest network.
     """
     space = lut.search_space
-    table = [[space.op(layer, candidate) for candidate in CANDIDATES] for layer in space.layers]
+    table = op_table(space)
     around = [space.stem, *space.head_ops()]
     ops = [space.stem, *(op for row in table for op in row if op), *space.head_ops()]
     lut.require(ops, f"the search space {space}")

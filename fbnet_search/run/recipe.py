@@ -83,9 +83,9 @@ class Recipe:
         if not 0 < self.weight_share < 1:
             raise BadRequest(f"weight_share must be above 0 and below 1, got {self.weight_share:g}")
         for name in ("paths", "last_paths", "warmup_paths", "changing_paths"):
-            if not 1 <= getattr(self, name) <= 9:
+            if getattr(self, name) < 1:
                 raise BadRequest(
-                    f"{name} must be from 1 to 9, the candidates of a layer, got {getattr(self, name)}"
+                    f"{name} must be at least 1 candidate of a layer, got {getattr(self, name)}"
                 )
         if self.judged < 1:
             raise BadRequest(f"judged must be at least 1, got {self.judged}")

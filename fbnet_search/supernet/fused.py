@@ -12,10 +12,11 @@ The plain mixture is sum over candidates i of m[i] * candidate_i(x). The differe
 For frozen weights no gradients are computed and nothing is stored.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,15 @@ class _Unit:
     norm: nn.BatchNorm2d
     order: Tensor | None = None
     taken: Tensor | None = None
+
+
+def is_fusible(module: nn.Module) -> TypeGuard[Block]:
+    """Whether `fused_block` can compute it: convolutions with BN, ReLUs between them, and shuffles."""
+    if not isinstance(module, Block):
+        return False
+    known = {nn.Conv2d: "c", nn.BatchNorm2d: "n", nn.ReLU: "r", ChannelShuffle: "s"}
+    word = "".join(known.get(type(layer), "?") for layer in module.layers)
+    return re.fullmatch("(cnrs?|s)*cn", word) is not None
 
 
 def units_of(block: Block) -> tuple[_Unit, ...]:

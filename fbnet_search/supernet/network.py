@@ -12,24 +12,33 @@ from itertools import takewhile
 import torch
 from torch import Tensor, nn
 
-from fbnet_search.supernet.fused import fused_block, units_of
+from fbnet_search.cost.choices import allowed_choices, only_allowed, op_table
+from fbnet_search.supernet.fused import fused_block, is_fusible, units_of
 from fbnet_search.supernet.relaxation import keep_paths
-from latbench.space import CANDIDATES, OpSpec, SearchSpace
+from latbench.space import OpSpec, SearchSpace
 from latbench.space.blocks import build_op
 from latbench.space.modules import Block
 
 
 class MixedLayer(nn.Module):
-    """One searchable layer: the weighted sum of its candidates."""
+    """One searchable layer: the weighted sum of its candidates.
 
-    def __init__(self, ops: list[OpSpec | None]) -> None:
+    Args:
+        ops: of all candidates of the space; None for an identity.
+        allowed: which of them this layer has; the weight of the others is always 0.
+    """
+
+    def __init__(self, ops: Sequence[OpSpec | None], allowed: Sequence[bool]) -> None:
         super().__init__()
-        self.has_identity = None in ops
+        own = [op for op, has in zip(ops, allowed, strict=True) if has]
+        self.has_identity = None in own
         self.fused = True
-        self.candidates = nn.ModuleList(nn.Identity() if op is None else build_op(op) for op in ops)
+        self.candidates = nn.ModuleList(
+            nn.Identity() if op is None or not has else build_op(op)
+            for op, has in zip(ops, allowed, strict=True)
+        )
         self._units = [
-            units_of(candidate) if isinstance(candidate, Block) else None
-            for candidate in self.candidates
+            units_of(candidate) if is_fusible(candidate) else None for candidate in self.candidates
         ]
 
     def forward(self, x: Tensor, weights: Tensor, kept: Sequence[int] | None = None) -> Tensor:
@@ -74,17 +83,18 @@ class Supernet(nn.Module):
 
     def __init__(self, space: SearchSpace, classes: int, searches: int = 1) -> None:
         super().__init__()
-        head, pool, classifier = space.head_ops()
-        shape = len(space.layers), len(CANDIDATES)
-        self.thetas = nn.ParameterList(torch.zeros(shape) for _ in range(searches))
+        *features, classifier = space.head_ops()
+        self.allowed = allowed_choices(space)
+        self.thetas = nn.ParameterList(
+            torch.zeros(tuple(self.allowed.shape)) for _ in range(searches)
+        )
         self.stem = build_op(space.stem)
         self.layers = nn.ModuleList(
-            MixedLayer([space.op(layer, candidate) for candidate in CANDIDATES])
-            for layer in space.layers
+            MixedLayer(row, has.tolist())
+            for row, has in zip(op_table(space), self.allowed, strict=True)
         )
         self.head = nn.Sequential(
-            build_op(head),
-            build_op(pool),
+            *map(build_op, features),
             build_op(replace(classifier, out_channels=classes)),
         )
         start_as_identity(self)
@@ -129,7 +139,7 @@ class Supernet(nn.Module):
             images: (N, 3, S, S).
             networks: one candidate index for each layer.
         """
-        whole = torch.ones(len(CANDIDATES), device=images.device)
+        whole = torch.ones(self.allowed.shape[1], device=images.device)
         inputs = [self.stem(images)]  # of each layer and the head, for the network before
         before: Sequence[int] = ()
         for number in sorted(range(len(networks)), key=lambda number: tuple(networks[number])):
@@ -147,6 +157,10 @@ class Supernet(nn.Module):
         for part in (self.stem, self.layers, self.head):
             part.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
+
+    def logits(self, number: int) -> Tensor:
+        """θ of a search, with -inf where a layer lacks the candidate; shape (layers, candidates)."""
+        return only_allowed(self.thetas[number], self.allowed)
 
     @property
     def theta(self) -> nn.Parameter:

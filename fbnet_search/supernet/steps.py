@@ -81,7 +81,7 @@ class Steps:
             Diverged: the cross-entropy is not finite or out of range.
         """
         set_rate(self.weight_optimizer, rate)
-        theta = self.supernet.thetas[number % len(self.supernet.thetas)]
+        theta = self.supernet.logits(number % len(self.supernet.thetas))
         with torch.no_grad():
             mix = gumbel_softmax(theta, self.recipe.temperature_in(epoch), self._generator)
         share, count = self.peers.share(len(labels))
@@ -111,7 +111,8 @@ class Steps:
         share, count = self.peers.share(len(labels))
         self.theta_optimizer.zero_grad()
         metrics = []
-        for theta, target_ms in zip(self.supernet.thetas, self._targets, strict=True):
+        for number, target_ms in enumerate(self._targets):
+            theta = self.supernet.logits(number)
             mix = gumbel_softmax(theta, self.recipe.temperature_in(epoch), self._generator)
             logits, cross_entropy = self._cross_entropy(self.supernet, images, labels, mix, epoch)
             [of_all, accuracy] = self._means(share, cross_entropy, correct(logits, labels))

@@ -41,7 +41,7 @@ def write_network(
 
 def deployed(architecture: Architecture, data: ImageData) -> Architecture:
     """The trained network: `architecture` with the input size and the classes of the data."""
-    space = replace(architecture.space, input_size=data.image_size, classes=len(data.classes))
+    space = architecture.space.at(input_size=data.image_size, classes=len(data.classes))
     return replace(architecture, space=space)
 
 

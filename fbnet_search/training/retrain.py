@@ -114,14 +114,14 @@ def training_size(data: str, found: Found) -> int:
     """The image size for a data set where none is given, pixels: the search's if it was of these data."""
     space = found.architecture.space
     searched = found.image_size if data == found.data else None
-    return searched or default_image_size(data, space.input_size, space.macro.input_multiple)
+    return searched or default_image_size(data, space.input_size, space.definition.input.multiple)
 
 
 def _images(data: str | ImageData, image_size: int | None, found: Found) -> ImageData:
     space = found.architecture.space
     if image_size is None and isinstance(data, str):
         image_size = training_size(data, found)
-    return open_or_check(data, image_size, space.input_size, space.macro.input_multiple)
+    return open_or_check(data, image_size, space.input_size, space.definition.input.multiple)
 
 
 def _write_card(result: TrainResult, found: Found, network: Architecture) -> None:

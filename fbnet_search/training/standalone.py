@@ -1,13 +1,20 @@
 """A found network as one Python file that needs PyTorch only.
 
-The file lists the network's layers and builds them from its own modules, under the names in `weights.pth`,
-so that the weights load strictly.
+The file builds the network from the expressions of its modules, under the names in `weights.pth`, so that the
+weights load strictly. The classes that PyTorch lacks are copied into it from `latbench.space.modules`.
 """
 
+import inspect
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import nn
 
 from fbnet_search.result import versions
-from latbench.space import Architecture, OpSpec
+from latbench.space import Architecture
+from latbench.space.blocks import build_ops
 
 _TEMPLATE = '''"""{title}
 
@@ -21,69 +28,20 @@ Written by fbnet-train (latbench {version}); needs PyTorch only. With weights.pt
 from collections import OrderedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-# name, kind, input and output channels, kernel, stride, expansion, groups, two depthwise convolutions
-LAYERS = [
-{layers}
-]
 CLASSES = {names}
 
 
-class ChannelShuffle(nn.Module):
-    """Interleave the channels of the groups."""
-
-    def __init__(self, groups):
-        super().__init__()
-        self.groups = groups
-
-    def forward(self, x):
-        n, c, h, w = x.shape
-        return x.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
-
-
-def conv_bn(inputs, outputs, kernel=1, stride=1, groups=1, relu=True):
-    layers = [
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-    ]
-    return [*layers, nn.ReLU(inplace=True)] if relu else layers
-
-
-class Block(nn.Module):
-    """FBNet's block: 1x1, depthwise, 1x1 convolutions; plus the input where shapes allow."""
-
-    def __init__(self, kind, inputs, outputs, kernel, stride, expansion, groups, separable):
-        super().__init__()
-        middle = inputs * expansion
-        layers = conv_bn(inputs, middle, groups=groups) if kind == "ir" else []
-        if groups > 1:
-            layers.append(ChannelShuffle(groups))
-        layers += conv_bn(middle, middle, 3 if separable else kernel, stride, middle)
-        if separable:
-            layers += conv_bn(middle, middle, 3, 1, middle)
-        layers += conv_bn(middle, outputs, groups=groups, relu=False)
-        self.layers = nn.Sequential(*layers)
-        self.residual = stride == 1 and inputs == outputs
-
-    def forward(self, x):
-        y = self.layers(x)
-        return x + y if self.residual else y
-
-
-def layer(kind, inputs, outputs, kernel, stride, expansion, groups, separable):
-    if kind in ("ir", "ds"):
-        return Block(kind, inputs, outputs, kernel, stride, expansion, groups, separable)
-    if kind == "pool":
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    if kind == "classifier":
-        return nn.Linear(inputs, outputs)
-    return nn.Sequential(*conv_bn(inputs, outputs, kernel, stride))
-
-
-def network(weights=None):
+{sources}def network(weights=None):
     """The network, with the weights of a file or with PyTorch's random ones."""
-    model = nn.Sequential(OrderedDict((name, layer(*rest)) for name, *rest in LAYERS))
+    model = nn.Sequential(
+        OrderedDict(
+            [
+{layers}
+            ]
+        )
+    )
     if weights is not None:
         model.load_state_dict(torch.load(weights, weights_only=True))
     return model
@@ -94,26 +52,53 @@ def standalone_source(architecture: Architecture, class_names: tuple[str, ...]) 
     """Return the Python source of a network with a class for each name."""
     *body, classifier = architecture.ops
     classes = len(class_names)
-    ops = [*body, replace(classifier, out_channels=classes)]
+    with torch.device("meta"):
+        modules = build_ops([*body, replace(classifier, out_channels=classes)])
+    own = dict.fromkeys(type(one) for one in modules.modules() if not _is_of_torch(one))
+    space = architecture.space
     return _TEMPLATE.format(
-        title=f"FBNet {architecture.notation}\n\n{architecture.space}, head {architecture.head}.",
+        title=f"{space.name} {architecture.notation}\n\n{space}, head {architecture.head}.",
         version=versions()["latbench"],
-        size=architecture.space.input_size,
+        size=space.input_size,
         classes=classes,
-        layers="\n".join(f"    {_row(number, op)}," for number, op in enumerate(ops)),
         names=list(class_names),
+        sources="".join(f"{inspect.getsource(one)}\n\n" for one in own),
+        layers="\n".join(
+            line
+            for name, module in modules.named_children()
+            for line in (
+                f"{_INDENT}(",
+                f'{_INDENT}    "{name}",',
+                *_lines(module, 5),
+                f"{_INDENT}),",
+            )
+        ),
     )
 
 
-def _row(number: int, op: OpSpec) -> tuple[object, ...]:
-    return (
-        f"{number}_{op.key}",
-        op.kind,
-        op.in_channels,
-        op.out_channels,
-        op.kernel,
-        op.stride,
-        getattr(op, "expansion", 1),
-        op.groups,
-        getattr(op, "separable", False),
-    )
+_INDENT = " " * 16
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.")
+
+
+def _lines(module: nn.Module, depth: int) -> Iterator[str]:
+    """The lines of the expression that builds `module`, with a comma at the end."""
+    margin, name = "    " * depth, type(module).__name__
+    if isinstance(module, nn.Sequential):
+        yield f"{margin}nn.Sequential("
+        for one in module:
+            yield from _lines(one, depth + 1)
+        yield f"{margin}),"
+    elif _is_of_torch(module):
+        yield f"{margin}nn.{module!r},"  # of a leaf that is the call that builds it
+    else:
+        yield f"{margin}{name}("
+        arguments: tuple[object, ...] = cast(Any, module).arguments
+        for argument in arguments:
+            if isinstance(argument, nn.Module):
+                yield from _lines(argument, depth + 1)
+            else:
+                yield f"{margin}    {argument!r},"
+        yield f"{margin}),"

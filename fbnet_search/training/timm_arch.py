@@ -11,6 +11,7 @@ from typing import Any
 
 from latbench.errors import BadRequest
 from latbench.space import Architecture, OpSpec
+from latbench.space.opspec import Activation
 
 
 def timm_arch_def(architecture: Architecture) -> list[list[str]]:
@@ -30,6 +31,14 @@ def timm_arch_def(architecture: Architecture) -> list[list[str]]:
     ]
     if space.stem.stride != 2:
         lacking.append(f"a stem of stride {space.stem.stride}")
+    if space.stem.kernel != 3:
+        lacking.append(f"a stem of kernel {space.stem.kernel}")
+    for what, activation in (
+        ("stem", space.stem.activation),
+        ("head", space.definition.head.activation),
+    ):
+        if activation is not Activation.RELU:
+            lacking.append(f"a {what} with {activation}, where blocks say their own activations")
     if lacking:
         raise BadRequest("timm's block strings cannot express this network:", details=lacking)
     stages: dict[int, list[OpSpec]] = {}

@@ -8,7 +8,7 @@ __all__ = ["COMMANDS", "interrupt", "main"]
 #: Command -> its module, and its line in `latbench --help`.
 COMMANDS = {
     "devices": ("latbench.cli.devices", "List the device catalogue and the attached devices."),
-    "space": ("latbench.cli.space", "Show search spaces."),
+    "space": ("latbench.cli.space", "List, show and check search spaces."),
     "arch": ("latbench.cli.arch", "Show architectures."),
     "export": ("latbench.cli.export", "Export ops or a network as model files."),
     "profile": ("latbench.cli.profile", "Time every op of a search space on a device."),

@@ -1,8 +1,11 @@
 """latbench arch show: layers, MACs and parameters of an architecture."""
 
+from typing import Any
+
 import click
 
 from latbench.cli.completion import complete_architectures
+from latbench.cli.options import input_size as input_size_type
 from latbench.cli.options import json_option
 from latbench.cli.output import emit_facts, emit_json, emit_table
 
@@ -17,8 +20,8 @@ def command() -> None:
 @click.option(
     "--release",
     metavar="YEAR",
-    help="Release of the published networks: sets layers, e1 blocks and the counting of MACs; 2019 or 2020.  "
-    "[default: 2020]",
+    help="Release of published networks that have several: sets layers, e1 blocks and the counting of MACs, "
+    "like 2019.  [default: the last]",
 )
 @click.option(
     "--head",
@@ -29,8 +32,8 @@ def command() -> None:
 @click.option(
     "--input",
     "input_size",
-    type=int,
-    metavar="PIXELS",
+    type=input_size_type,
+    metavar="PIXELS|HxW",
     help="Input height and width.  [default: the published one]",
 )
 @click.option(
@@ -44,7 +47,7 @@ def show(
     architecture_text: str,
     release: str | None,
     head: int | None,
-    input_size: int | None,
+    input_size: Any,
     width: float | None,
     as_json: bool,
 ) -> None:
@@ -54,16 +57,17 @@ def show(
     architecture.json.
     """
     from latbench.space.architecture import read_architecture, release_named
-    from latbench.space.shipped import DEFAULT_RELEASE, PUBLISHED
+    from latbench.space.shipped import DEFAULT_SPACE, published_networks, space_file
 
-    release = release or DEFAULT_RELEASE
-
+    found = published_networks().get(architecture_text)
+    file = space_file(DEFAULT_SPACE) if found is None else found.file
+    release = release or file.release
     architecture = read_architecture(
         architecture_text, release=release, head=head, input_size=input_size, width=width
     )
-    macs, params = architecture.macs_by(release_named(release)), architecture.params
-    network = PUBLISHED.get(architecture.name or "")
-    transcription = network is not None and network.transcription
+    macs, params = architecture.macs_by(release_named(release, file)), architecture.params
+    network = published_networks().get(architecture.name or "")
+    transcription = network is not None and network.network.transcription
     if as_json:
         emit_json(
             architecture.to_dict()
@@ -86,11 +90,12 @@ def show(
         ],
         title=f"{architecture} · {architecture.space}",
     )
+    by_release = f" (by the counting rule of the {release} release)" if release else ""
     emit_facts(
         [
             ("notation", architecture.notation),
             ("head", architecture.head),
-            ("macs", f"{macs:,} (by the counting rule of the {release} release)"),
+            ("macs", f"{macs:,}{by_release}"),
             ("params", f"{params:,} (weights; no bias, no BN)"),
         ]
     )

@@ -28,10 +28,19 @@ def complete_architectures(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete published networks, or files if no network matches."""
-    from latbench.space.shipped import PUBLISHED
+    from latbench.space.shipped import published_networks
 
-    named = _starting(PUBLISHED, incomplete)
+    named = _starting(published_networks(), incomplete)
     return named or complete_files(context, parameter, incomplete)
+
+
+def complete_spaces(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete shipped search spaces, or files if no space matches."""
+    from latbench.space.shipped import space_names
+
+    return _starting(space_names(), incomplete) or complete_files(context, parameter, incomplete)
 
 
 def complete_devices(

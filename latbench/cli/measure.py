@@ -104,7 +104,8 @@ def command(
 
 
 def _read_architecture(text: str, lut: "Lut | None", chosen: dict[str, Any]) -> "Architecture":
-    from latbench.space import MACRO_ARCHITECTURES, read_architecture
+    from latbench.space import read_architecture
+    from latbench.space.shipped import DEFAULT_SPACE
 
     if lut is not None:
         if any(chosen.values()) and read_space(**chosen) != lut.search_space:
@@ -115,9 +116,11 @@ def _read_architecture(text: str, lut: "Lut | None", chosen: dict[str, Any]) -> 
         return read_architecture(text, lut.search_space)
     if text.endswith(".json"):
         return read_architecture(text)
-    plain = chosen["space_name"] in (None, next(iter(MACRO_ARCHITECTURES)))
-    if plain and chosen["classes"] is None and not chosen["drop_first_1x1"]:
-        return read_architecture(text, input_size=chosen["input_size"], width=chosen["width"])
+    shape = {name: chosen[name] for name in ("input_size", "width")}
+    others = {name: value for name, value in chosen.items() if name not in shape}
+    others["space_name"] = others["space_name"] not in (None, DEFAULT_SPACE)
+    if not any(others.values()):
+        return read_architecture(text, **shape)
     return read_architecture(text, read_space(**chosen))
 
 

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from latbench.cli.completion import complete_devices, complete_precisions, complete_runtimes
+from latbench.cli.completion import (
+    complete_devices,
+    complete_precisions,
+    complete_runtimes,
+    complete_spaces,
+)
 from latbench.errors import BadRequest
 from latbench.runtime.formats import Precision, Runtime
 
 if TYPE_CHECKING:
     from latbench.lut import Lut
     from latbench.space import SearchSpace
+    from latbench.space.search_space import InputSize
 
     _ParamType = click.ParamType[Any]
 else:
@@ -84,6 +90,11 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, _matched(r"[1-9]\d{0,5}(?:x[1-9]\d{0,5})*", text)[0].split("x")))
 
 
+def _input_size(text: str) -> "InputSize":
+    match = _matched(r"(\d{1,6})(?:x(\d{1,6}))?", text)
+    return (int(match[1]), int(match[2])) if match[2] else int(match[1])
+
+
 def _path(text: str) -> Path:
     if not text.strip():
         raise ValueError
@@ -94,6 +105,7 @@ percentage = Parsed("percentage", _share, "between 0 and 100 %, like 1%")
 duration = Parsed("duration", _seconds, "a duration like 90s, 10m or 1h")
 core_list = Parsed("cores", _cores, "CPU numbers like 4,5 or 4-7")
 shape = Parsed("shape", _sizes, "a shape like 1x3x224x224")
+input_size = Parsed("size", _input_size, "one number or height x width, like 224 or 48x160")
 output_path = Parsed("path", _path, "a file or folder to write")
 
 
@@ -144,10 +156,15 @@ def json_option(command: F) -> F:
 def space_options(command: F) -> F:
     """Add the options that select a search space; `read_space` builds it."""
     options = (
-        click.option("--space", "space_name", metavar="NAME",
-                     help="Search space: fbnet or fbnet-cifar.  [default: fbnet]"),
-        click.option("--input", "input_size", type=int, metavar="PIXELS",
-                     help="Input height and width.  [default: the space's own]"),
+        click.option("--space", "space_name", metavar="NAME|FILE", shell_complete=complete_spaces,
+                     help="Search space: a name of latbench space list, a space file (.toml), or a LUT of "
+                     "the space.  [default: fbnet]"),
+        click.option("--input", "input_size", type=input_size, metavar="PIXELS|HxW",
+                     help="Input height and width, like 224 or 48x160.  [default: the space's own]"),
+        click.option("--channels", type=click.IntRange(1), metavar="N",
+                     help="Channels of the input.  [default: the space's own]"),
+        click.option("--batch", type=click.IntRange(1), metavar="N",
+                     help="Number of images that run together.  [default: 1]"),
         click.option("--width", type=float, metavar="FACTOR",
                      help="Channel multiplier.  [default: 1.0]"),
         click.option("--classes", type=int, metavar="N",
@@ -163,17 +180,22 @@ def space_options(command: F) -> F:
 
 def read_space(
     space_name: str | None,
-    input_size: int | None,
+    input_size: "InputSize | None",
+    channels: int | None,
+    batch: int | None,
     width: float | None,
     classes: int | None,
     drop_first_1x1: bool,
 ) -> "SearchSpace":
     """Return the search space that `space_options` selected."""
     from latbench.space import SearchSpace
+    from latbench.space.shipped import DEFAULT_SPACE
 
     return SearchSpace.named(
-        space_name or "fbnet",
+        space_name or DEFAULT_SPACE,
         input_size=input_size,
+        channels=channels,
+        batch=1 if batch is None else batch,
         width=1.0 if width is None else width,
         classes=classes,
         keeps_first_1x1=not drop_first_1x1,

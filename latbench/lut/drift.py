@@ -64,9 +64,8 @@ from latbench.lut.ratios import (
     p_value,
 )
 from latbench.lut.schema import Lut
-from latbench.space.architecture import published
+from latbench.space.design import landmark_networks
 from latbench.space.opspec import parse_key
-from latbench.space.shipped import PUBLISHED
 
 #: The expected share of false discoveries among the reported ops.
 FDR = 0.005
@@ -79,9 +78,6 @@ NETWORK_ALPHA = 0.001
 
 #: The overall change is estimated from the ops if both LUTs have at least this many.
 MIN_OPS = 16
-
-#: The published networks whose predictions are compared: those with an official file.
-NETWORKS = tuple(name for name, network in PUBLISHED.items() if not network.transcription)
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,8 @@ class DriftReport:
         machine: the change of the reference: what the machine explains; None if the references differ.
         beyond: the overall change with that of the machine divided out; None without a reference.
         entries: one per op, by key.
-        networks: those of `NETWORKS` that both LUTs can predict, and those that both runs timed.
+        networks: the landmark networks (`latbench.space.design`) that both LUTs can predict, and those that
+            both runs timed.
     """
 
     baseline: LutSummary
@@ -437,7 +434,7 @@ def _predicted_networks(
     alone: float,
     noise: Noise,
 ) -> list[_Network]:
-    """The published networks whose ops are in both LUTs; what the machine explains is divided out.
+    """The landmark networks whose ops are in both LUTs; what the machine explains is divided out.
 
     The error is that of the ops, and how well they follow the reference; `alone` without one. The
     correction's residual is left out: it is the same in both predictions.
@@ -447,8 +444,8 @@ def _predicted_networks(
         removed, deviation = explained[0], math.hypot(explained[1], noise.ops_sd)
     errors = dict(zip(pairs.keys, pairs.errors.tolist(), strict=True))
     found = []
-    for name in NETWORKS:
-        ops = published(name, space=baseline.search_space).ops
+    for name, network in landmark_networks(baseline.search_space).items():
+        ops = network.ops
         counts = Counter(ops)
         if any(op.key not in errors for op in counts):
             continue

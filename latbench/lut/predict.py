@@ -38,7 +38,7 @@ def predict_latency(lut: Lut, architecture: Architecture) -> Prediction:
         MissingOps: the LUT has no entry for some ops; the message lists them and gives the command
             that measures them.
     """
-    return predict_ops(lut, architecture.ops, f"{architecture} at {architecture.space.input_size}")
+    return predict_ops(lut, architecture.ops, f"{architecture} at {architecture.space.size}")
 
 
 def predict_ops(lut: Lut, ops: Sequence[OpSpec], what: str) -> Prediction:

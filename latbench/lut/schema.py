@@ -11,10 +11,13 @@ History of the schema:
                      `transition_deviation`.
     4  (2026-11-30)  a correction has deviations of ops that share a trait, the deviation between runs, and
                      the factor of its intervals.
+    5  (2026-11-30)  the space has its whole definition and the hash of it, the input's channels, and a batch;
+                     the input may be a height and a width.
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -35,13 +38,14 @@ from latbench.space.architecture import Architecture
 from latbench.space.boundaries import Boundary, boundary_values
 from latbench.space.opspec import OpSpec, parse_key
 from latbench.space.search_space import SearchSpace
+from latbench.space.shipped import space_file, space_names
 from latbench.space.traits import Trait
 from latbench.target import Precision, Runtime, Target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 def _update_to_2(content: dict[str, Any]) -> dict[str, Any]:
@@ -59,11 +63,26 @@ def _update_to_4(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"schema": 4}
 
 
+def _update_to_5(content: dict[str, Any]) -> dict[str, Any]:
+    """Schema 4 only named its space, which is one of those that were shipped then."""
+    space = content.get("space")
+    if isinstance(space, dict) and space.get("name") in space_names():
+        definition = space_file(space["name"]).definition
+        space = {
+            "channels": definition.input.channels,
+            "batch": 1,
+            "definition": definition.content(),
+            "sha256": definition.sha256,
+        } | space
+    return content | {"schema": 5, "space": space}
+
+
 #: Schema n -> the function that turns a file of schema n into one of schema n + 1.
 UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _update_to_2,
     2: _update_to_3,
     3: _update_to_4,
+    4: _update_to_5,
 }
 
 Provenance = Literal["measured", "modelled", "imported"]
@@ -188,7 +207,7 @@ class Lut(Record):
 
     schema_number: Integer = Field(default=SCHEMA, alias="schema")
     target: Target
-    space: dict[str, str | bool | int | float]
+    space: dict[str, Any]
     provenance: Provenance
     created: AwareDatetime
     tool: dict[str, str]
@@ -203,11 +222,13 @@ class Lut(Record):
     @model_validator(mode="after")
     def _known_names(self) -> Self:
         try:
-            SearchSpace.from_dict(self.space)
+            known = self.search_space
         except KeyError as error:
             raise ValueError(f"space has no {error}") from None
         except BadRequest as error:
             raise ValueError(error.message) from None
+        if "definition" not in self.space:
+            raise ValueError(f"space has no 'definition' of {known.name}")
         for key in self.entries:
             try:
                 parse_key(key)
@@ -329,7 +350,7 @@ class Lut(Record):
     @property
     def search_space(self) -> SearchSpace:
         """The search space that the entries belong to."""
-        return SearchSpace.from_dict(self.space)
+        return _space_of(json.dumps(self.space, sort_keys=True))
 
     def __contains__(self, op: OpSpec | str) -> bool:
         return str(op) in self.entries
@@ -444,6 +465,12 @@ class Lut(Record):
             "artifact_sha256",
         ]
         return pd.DataFrame(rows, columns=columns).set_index("key")
+
+
+@lru_cache(maxsize=16)
+def _space_of(text: str) -> SearchSpace:
+    """The search space of a LUT, from its JSON; a space keeps what it computed of its layers."""
+    return SearchSpace.from_dict(json.loads(text))
 
 
 def _reason(error: Exception) -> str:

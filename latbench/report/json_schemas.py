@@ -30,13 +30,21 @@ _Verdict = Literal["same", "slower", "faster", "missing", "new"]
 
 
 class Space(Record):
-    """A search space: everything that determines its ops."""
+    """A search space: everything that determines its ops.
+
+    `input` is the side of a square, or height and width. `definition` is what the space's file says, and
+    `sha256` its hash; files of schema 4 and before name a shipped space instead.
+    """
 
     name: str
-    input: int = Field(ge=1)
+    input: int | tuple[int, int]
+    channels: int = Field(default=3, ge=1)
+    batch: int = Field(default=1, ge=1)
     width: float = Field(gt=0)
     classes: int = Field(ge=1)
     keeps_first_1x1: bool
+    definition: dict[str, Any] | None = None
+    sha256: str | None = None
 
 
 class TargetLatencyOutput(Record):

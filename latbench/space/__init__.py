@@ -1,21 +1,15 @@
 """Search spaces, ops and architectures.
 
-`latbench.space.blocks` has the PyTorch modules; it is imported only where PyTorch is needed.
+`latbench.space.blocks` builds PyTorch modules; it is imported only where PyTorch is needed.
 """
 
-from latbench.space import families as families  # so that every kind of op is known
+from latbench.space import families as families  # so that every family is known
 from latbench.space.architecture import Architecture, published, read_architecture
-from latbench.space.macro import SKIP, Candidate
+from latbench.space.candidate import Candidate
 from latbench.space.opspec import OpSpec, parse_key
 from latbench.space.search_space import SearchSpace
-from latbench.space.shipped import CANDIDATES, MACRO_ARCHITECTURES, PUBLISHED, RELEASES
 
 __all__ = [
-    "CANDIDATES",
-    "MACRO_ARCHITECTURES",
-    "PUBLISHED",
-    "RELEASES",
-    "SKIP",
     "Architecture",
     "Candidate",
     "OpSpec",

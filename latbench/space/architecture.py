@@ -8,23 +8,18 @@ Published networks are known by name (`latbench.space.shipped`).
 """
 
 import json
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latbench.errors import BadNotation, BadRequest, CannotRead, UnknownName
-from latbench.space.macro import Candidate, PublishedNetwork, Release
+from latbench.space.candidate import Candidate
+from latbench.space.definition import PublishedNetwork, Release, SpaceFile
 from latbench.space.opspec import OpSpec
-from latbench.space.search_space import SearchSpace
-from latbench.space.shipped import (
-    CANDIDATES,
-    DEFAULT_RELEASE,
-    DEFAULT_SPACE,
-    PUBLISHED,
-    RELEASES,
-    SENTINEL,
-)
+from latbench.space.search_space import InputSize, SearchSpace
+from latbench.space.shipped import DEFAULT_SPACE, Published, published_networks, space_file
 
 
 @dataclass(frozen=True)
@@ -59,15 +54,15 @@ class Architecture:
             BadNotation: a token is not a block, or a stage has too many or too few layers.
         """
         stages = [stage.split() for stage in notation.split("|")]
-        layers = [stage.layers for stage in space.macro.stages]
+        layers = [stage.layers for stage in space.definition.stages]
         if [len(stage) for stage in stages] != layers:
             raise BadNotation(
                 f"{notation!r} has {'+'.join(str(len(stage)) for stage in stages)} layers in its "
                 f"stages, but {space.name} has {'+'.join(map(str, layers))}",
                 hint="write one token for each layer and '|' between stages, "
-                f"or give the name of a published network such as {SENTINEL}",
+                "or give the name of a published network",
             )
-        choices = tuple(Candidate.parse(token) for stage in stages for token in stage)
+        choices = tuple(space.candidate(token) for stage in stages for token in stage)
         return cls(space, choices, space.heads[0] if head is None else head, name)
 
     def __str__(self) -> str:
@@ -78,7 +73,8 @@ class Architecture:
         """The canonical notation; `parse` reads it back."""
         tokens = iter(map(str, self.choices))
         return "|".join(
-            " ".join(next(tokens) for _ in range(stage.layers)) for stage in self.space.macro.stages
+            " ".join(next(tokens) for _ in range(stage.layers))
+            for stage in self.space.definition.stages
         )
 
     @property
@@ -104,9 +100,8 @@ class Architecture:
 
     def macs_by(self, release: Release) -> int:
         """Multiply-accumulates by the counting rule of `release`."""
-        _, pool, _ = self.space.head_ops(self.head)
-        extra = pool.in_channels * pool.height * pool.width if release.counts_pool else 0
-        return self.macs + extra
+        pools = [op for op in self.ops if op.kind == "pool"] if release.counts_pool else []
+        return self.macs + sum(math.prod(op.input_shape) for op in pools)
 
     def to_dict(self) -> dict[str, Any]:
         """The architecture as JSON data; `from_dict` reads it back."""
@@ -143,56 +138,86 @@ class Architecture:
 def published(
     name: str,
     *,
-    release: str = DEFAULT_RELEASE,
+    release: str | None = None,
     space: SearchSpace | None = None,
     head: int | None = None,
 ) -> Architecture:
     """Return a published network.
 
     Args:
-        release: which release's layers to use, and its rule for the first 1x1 of e1 blocks.
-        space: build the network in this space instead of the published one; then the space's rule applies.
+        release: which release's layers to use, and its conventions; by default the space's own.
+        space: build the network in this space, by its conventions, instead of the published one.
         head: a head width in channels instead of the published one.
 
     Raises:
         UnknownName: the network or the release is unknown.
+        BadNotation: it is no network of `space`.
     """
-    if name not in PUBLISHED:
-        raise UnknownName("architecture", name, tuple(PUBLISHED))
-    network, rule = PUBLISHED[name], release_named(release)
+    found = _published(name)
+    file = found.file
+    rule = release_named(release, file)
     if space is None:
-        space = _published_space(network, keeps_first_1x1=rule.keeps_first_1x1)
-    notation = network.layers.get(release, network.layers[DEFAULT_RELEASE])
+        space = _published_space(found, keeps_first_1x1=rule.keeps_first_1x1)
+    network = found.network
+    notation = layers_of(network, file, release)
     if head is None:
         head = network.head if network.head in space.heads else space.heads[0]
-    return Architecture.parse(notation, space, head=head, name=name)
+    try:
+        return Architecture.parse(notation, space, head=head, name=name)
+    except BadNotation:
+        raise BadNotation(
+            f"{name} is a network of the search space {file.name}, not of {space.name}",
+            hint=f"see the layers and candidates with: latbench space show {space.arguments}",
+        ) from None
+
+
+def layers_of(network: PublishedNetwork, file: SpaceFile, release: str | None = None) -> str:
+    """The notation of a network in a release, or else in the default release of its space's file."""
+    if isinstance(network.layers, str):
+        return network.layers
+    default = network.layers[file.release or next(iter(network.layers))]
+    return network.layers.get(release or "", default)
+
+
+def _published(name: str) -> Published:
+    networks = published_networks()
+    if name not in networks:
+        raise UnknownName("architecture", name, tuple(networks))
+    return networks[name]
 
 
 def _published_space(
-    network: PublishedNetwork | None,
+    found: Published | None,
     *,
     keeps_first_1x1: bool,
-    input_size: int | None = None,
+    input_size: InputSize | None = None,
     width: float | None = None,
 ) -> SearchSpace:
-    network = network or PublishedNetwork({})
+    network = found.network if found is not None else None
+    if network is not None:
+        input_size = network.input if input_size is None else input_size
+        width = network.width if width is None else width
     return SearchSpace.named(
-        DEFAULT_SPACE,
-        input_size=network.input_size if input_size is None else input_size,
-        width=network.width if width is None else width,
+        DEFAULT_SPACE if found is None else found.file.name,
+        input_size=input_size,
+        width=1.0 if width is None else width,
         keeps_first_1x1=keeps_first_1x1,
     )
 
 
-def release_named(name: str) -> Release:
-    """Return the release called `name`, such as '2019'.
+def release_named(name: str | None, file: SpaceFile | None = None) -> Release:
+    """Return the release called `name`, such as '2019', of a space's file; by default that file's own.
 
     Raises:
         UnknownName: the release is unknown.
     """
-    if name not in RELEASES:
-        raise UnknownName("release", name, tuple(RELEASES))
-    return RELEASES[name]
+    file = space_file(DEFAULT_SPACE) if file is None else file
+    name = file.release if name is None else name
+    if name is None:
+        return Release()
+    if name not in file.releases:
+        raise UnknownName("release", name, tuple(file.releases))
+    return file.releases[name]
 
 
 def read_architecture(
@@ -201,7 +226,7 @@ def read_architecture(
     *,
     release: str | None = None,
     head: int | None = None,
-    input_size: int | None = None,
+    input_size: InputSize | None = None,
     width: float | None = None,
 ) -> Architecture:
     """Return the architecture that a user named.
@@ -226,13 +251,17 @@ def read_architecture(
             )
         return _read_file(Path(text), space)
     if space is None:
-        keeps = release is None or release_named(release).keeps_first_1x1
+        found = published_networks().get(text)
+        rule = release_named(release, None if found is None else found.file)
         space = _published_space(
-            PUBLISHED.get(text), keeps_first_1x1=keeps, input_size=input_size, width=width
+            found,
+            keeps_first_1x1=release is None or rule.keeps_first_1x1,
+            input_size=input_size,
+            width=width,
         )
     if "|" in text or " " in text:
         return Architecture.parse(text, space, head=head)
-    return published(text, release=release or DEFAULT_RELEASE, space=space, head=head)
+    return published(text, release=release, space=space, head=head)
 
 
 def _read_file(path: Path, space: SearchSpace | None) -> Architecture:
@@ -253,7 +282,11 @@ def _read_file(path: Path, space: SearchSpace | None) -> Architecture:
         differing = [name for name in own if own[name] != expected[name]]
         raise BadRequest(
             f"the architecture in {path} belongs to another search space:",
-            details=[f"{name} is {own[name]}, must be {expected[name]}" for name in differing],
+            details=[
+                f"{name} is {own[name]}, must be {expected[name]}"
+                for name in differing
+                if name != "definition"
+            ],
             hint=f"give its notation instead of the file: {architecture.notation!r}"
             if differing == ["keeps_first_1x1"]
             else f"profile its search space: latbench profile {architecture.space.arguments}",
@@ -266,7 +299,7 @@ def random_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> li
     rng = random.Random(seed)
     return [
         Architecture(
-            space, tuple(rng.choice(CANDIDATES) for _ in space.layers), rng.choice(space.heads)
+            space, tuple(rng.choice(at.candidates) for at in space.layers), rng.choice(space.heads)
         )
         for _ in range(count)
     ]

@@ -1,21 +1,35 @@
 """Which whole networks to time: for calibration, and for validation."""
 
+import functools
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.space.architecture import Architecture, published
+from latbench.space.architecture import Architecture, published, random_architectures
 from latbench.space.boundaries import Boundary, boundary_values
+from latbench.space.candidate import Candidate, Layer
 from latbench.space.search_space import SearchSpace
-from latbench.space.shipped import CANDIDATES, SENTINEL
+from latbench.space.shipped import published_networks
 
-__all__ = ["SENTINEL", "calibration_architectures", "varied_architectures"]
+__all__ = [
+    "calibration_architectures",
+    "landmark_networks",
+    "sentinel_of",
+    "varied_architectures",
+]
 
 _POOL = 400
 _SKEW = 0.7
+
+#: How many random networks the middle one is chosen from.
+_DRAWN = 201
+
+#: How often a network that may be known already is drawn for each that is wanted.
+_DRAWS_FOR_EACH = 20
 
 #: Every so many calibration networks one is designed; the others are drawn.
 _DESIGNED_EVERY = 4
@@ -25,21 +39,68 @@ _DESIGNED_EVERY = 4
 _SHARED, _EACH, _BOUNDARY, _NOISE = 0.2, 0.05, 0.1, 0.008
 
 
+def sentinel_of(space: SearchSpace) -> Architecture:
+    """The network that runs in `space` watch the device with: its definition's, or one of average size."""
+    sentinel = space.definition.sentinel
+    if sentinel is not None:
+        return Architecture.parse(sentinel.layers, space, name=sentinel.name)
+    drawn = random_architectures(space, _DRAWN, seed=-1)
+    drawn.sort(key=lambda one: (one.macs, one.notation))
+    return replace(drawn[_DRAWN // 2], head=space.heads[0], name=f"{space.name}-middle")
+
+
+def landmark_networks(space: SearchSpace) -> dict[str, Architecture]:
+    """Networks of `space` by name, whose predictions show how it changed.
+
+    They are the published networks with an official file; in a space without any, the network with the fewest
+    MACs, the sentinel, and the network with the most.
+    """
+    known = published_networks()
+    official = {
+        name: published(name, space=space)
+        for name, network in space.networks.items()
+        if name in known and not network.transcription
+    }
+    if official:
+        return official
+
+    def macs(layer: Layer, candidate: Candidate) -> int:
+        op = space.op(layer, candidate)
+        return op.macs if op is not None else 0
+
+    found = {}
+    for name, choose in (("smallest", min), ("middle", None), ("largest", max)):
+        if choose is None:
+            found[name] = sentinel_of(space)
+            continue
+        choices = (
+            choose(layer.candidates, key=functools.partial(macs, layer)) for layer in space.layers
+        )
+        found[name] = Architecture(space, tuple(choices), space.heads[0], name)
+    return found
+
+
 def varied_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> list[Architecture]:
-    """Return `count` architectures of widely different latencies, reproducibly.
+    """Return up to `count` different architectures of widely different latencies, reproducibly.
 
     Every other one draws its candidates uniformly. Such networks all have similar latencies, so the rest draw
-    theirs with probabilities from a symmetric Dirichlet distribution.
+    theirs with probabilities from a symmetric Dirichlet distribution. A small space may have fewer.
     """
     rng = random.Random(f"varied:{seed}")
-    found = []
-    for number in range(count):
-        weights = [1.0] * len(CANDIDATES)
+    found: dict[tuple[str, int], Architecture] = {}
+    for number in range(_DRAWS_FOR_EACH * count):
+        weights = dict.fromkeys(space.candidates, 1.0)
         if number % 2:
-            weights = [rng.gammavariate(_SKEW, 1.0) for _ in CANDIDATES]
-        choices = rng.choices(CANDIDATES, weights, k=len(space.layers))
-        found.append(Architecture(space, tuple(choices), rng.choice(space.heads)))
-    return found
+            weights = {one: rng.gammavariate(_SKEW, 1.0) for one in space.candidates}
+        choices = tuple(
+            rng.choices(at.candidates, [weights[one] for one in at.candidates])[0]
+            for at in space.layers
+        )
+        drawn = Architecture(space, choices, rng.choice(space.heads))
+        found.setdefault((drawn.notation, drawn.head), drawn)
+        if len(found) == count:
+            break
+    return list(found.values())
 
 
 def calibration_architectures(space: SearchSpace, count: int) -> list[Architecture]:
@@ -56,7 +117,10 @@ def calibration_architectures(space: SearchSpace, count: int) -> list[Architectu
     (Chaloner and Verdinelli, "Bayesian experimental design: a review", Statistical Science 10, 1995). MACs
     stand in for the latencies, which are not known yet.
     """
-    pool = [published(SENTINEL, space=space), *varied_architectures(space, _POOL, seed=-1)]
+    sentinel = sentinel_of(space)
+    drawn_ones = varied_architectures(space, _POOL, seed=-1)
+    same = sentinel.notation, sentinel.head
+    pool = [sentinel, *(one for one in drawn_ones if (one.notation, one.head) != same)]
     shares = _shares(space, pool)
     covariance = _SHARED**2 * np.outer(shares.sum(1), shares.sum(1))
     covariance += _EACH**2 * shares @ shares.T

@@ -1,10 +1,9 @@
 """The PyTorch modules that families of ops are built from.
 
 Modules are registered in the order their layers run, so parameters line up with other FBNet
-implementations that do the same (timm's fbnetc_100, for one).
+implementations that do the same (timm's fbnetc_100, for one). A class keeps the arguments that build it as
+`arguments`, and needs nothing of latbench: `fbnet_search.training.standalone` copies it.
 """
-
-from collections.abc import Iterable
 
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ class ChannelShuffle(nn.Module):
 
     def __init__(self, groups: int) -> None:
         super().__init__()
+        self.arguments = (groups,)
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,19 +57,25 @@ def activation_of(activation: Activation) -> list[nn.Module]:
             return []
 
 
+def gate_of(gate: Gate) -> nn.Module:
+    """The module of a gate."""
+    return nn.Sigmoid() if gate is Gate.SIGMOID else nn.Hardsigmoid()
+
+
 class SqueezeExcite(nn.Module):
     """Scale each channel by a factor from the means of all channels (Hu et al., CVPR 2018).
 
     Maps (N, C, H, W) to (N, C, H, W).
     """
 
-    def __init__(self, channels: int, squeezed: int, gate: Gate) -> None:
+    def __init__(self, channels: int, squeezed: int, gate: nn.Module) -> None:
         super().__init__()
+        self.arguments = (channels, squeezed, gate)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(channels, squeezed, 1)
         self.relu = nn.ReLU(inplace=True)
         self.expand = nn.Conv2d(squeezed, channels, 1)
-        self.gate = nn.Sigmoid() if gate is Gate.SIGMOID else nn.Hardsigmoid()
+        self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` times the factors."""
@@ -80,9 +86,10 @@ class SqueezeExcite(nn.Module):
 class Block(nn.Module):
     """Layers in sequence, plus the input if `residual`."""
 
-    def __init__(self, layers: Iterable[nn.Module], *, residual: bool) -> None:
+    def __init__(self, layers: nn.Sequential, residual: bool) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*layers)
+        self.arguments = (layers, residual)
+        self.layers = layers
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:

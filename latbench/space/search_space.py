@@ -1,153 +1,268 @@
-"""A search space at one input size, width and number of classes: its layers, and the op of each choice."""
+"""A search space at one input, width and number of classes: its layers, and the op of each choice."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from latbench.errors import BadRequest, UnknownName
+from latbench.errors import BadNotation, BadRequest, CannotRead, UnknownName
+from latbench.space.candidate import Candidate, Layer
+from latbench.space.channels import scaled_channels
+from latbench.space.definition import (
+    LARGEST,
+    MOST_CHANNELS,
+    Problem,
+    PublishedNetwork,
+    SpaceDefinition,
+    SpaceFile,
+    Stage,
+    definition_of,
+    read_definition,
+)
 from latbench.space.families.classifier import Classifier, Pool
-from latbench.space.families.conv import Head, Projection, Stem
-from latbench.space.families.inverted_residual import DepthwiseSeparable, InvertedResidual
-from latbench.space.macro import SKIP, Candidate, MacroArchitecture
-from latbench.space.opspec import OpSpec
-from latbench.space.shipped import CANDIDATES, DEFAULT_SPACE, MACRO_ARCHITECTURES
+from latbench.space.families.conv import Head, Stem
+from latbench.space.families.skip import Skip
+from latbench.space.opspec import OpSpec, after_stride
+from latbench.space.shipped import DEFAULT_SPACE, networks_of, space_file, space_names
 
 #: Width multipliers of the literature; any in (0, 2] is accepted.
 WIDTHS = (1.0, 0.75, 0.5, 0.35)
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One searchable position: its stage, its index there, channels, stride, and input size in pixels."""
-
-    stage: int
-    index: int
-    in_channels: int
-    out_channels: int
-    stride: int
-    size: int
+#: The height and width of an input in pixels; one number is both.
+InputSize = int | tuple[int, int]
 
 
-def scaled_channels(channels: int, width: float) -> int:
-    """`channels` times `width`, rounded to a multiple of 8, and not down by more than a tenth.
-
-    The rule of MobileNetV2 (Sandler et al., CVPR 2018).
-    """
-    scaled = channels * width
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
+def size_text(height: int, width: int) -> str:
+    """A size as it is printed, and as --input takes it: 224x224."""
+    return f"{height}x{width}"
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A search space: a macro-architecture at one input size, width and number of classes.
+    """A search space: its definition at one input, width and number of classes.
 
-    `keeps_first_1x1` is whether a block of expansion 1 keeps its first 1x1 convolution or starts with the
-    depthwise one. `input_size` is in pixels; `width` multiplies the channels.
+    Attributes:
+        definition: what its file says.
+        input_height, input_width, input_channels: of the images, pixels.
+        width: multiplies the channels.
+        classes: the number of outputs.
+        keeps_first_1x1: whether a block of expansion 1 keeps its first 1x1 convolution or starts with the
+            depthwise one.
+        batch: the number of images that run together.
+        networks: published networks of it by name, which are no part of its identity.
+        path: the file it was read from; "" if it is shipped, or came with a LUT or an architecture.
     """
 
-    macro: MacroArchitecture
-    input_size: int
+    definition: SpaceDefinition
+    input_height: int
+    input_width: int
     width: float
     classes: int
     keeps_first_1x1: bool = True
+    input_channels: int = 3
+    batch: int = 1
+    networks: Mapping[str, PublishedNetwork] = field(default_factory=dict, compare=False)
+    path: str = field(default="", compare=False)
 
     @classmethod
     def named(
         cls,
         name: str = DEFAULT_SPACE,
         *,
-        input_size: int | None = None,
+        input_size: InputSize | None = None,
         width: float = 1.0,
         classes: int | None = None,
         keeps_first_1x1: bool = True,
+        channels: int | None = None,
+        batch: int = 1,
     ) -> "SearchSpace":
-        """Return the space called `name`.
+        """Return the shipped space called `name`, or that of a space file.
+
+        Args:
+            name: a name; the path of a .toml file; or that of a LUT or an architecture (.json), whose space's
+                definition is taken.
+            input_size, classes, channels: instead of the space's own; pixels, outputs, input channels.
+            width: multiplier of the channels.
+            keeps_first_1x1: whether blocks of expansion 1 keep their first 1x1 convolution.
+            batch: number of images that run together.
 
         Raises:
-            UnknownName: the space is unknown.
-            BadRequest: the input size, width or number of classes is out of range.
+            UnknownName: no shipped space has this name.
+            CannotRead: the file cannot be read.
+            BadRequest: the file has mistakes, all of which are listed; or an argument is out of range.
         """
-        macro = MACRO_ARCHITECTURES.get(name)
-        if macro is None:
-            raise UnknownName("search space", name, tuple(MACRO_ARCHITECTURES))
-        size = macro.input_sizes[0] if input_size is None else input_size
-        if size < macro.input_multiple or size % macro.input_multiple or size > 1024:
+        options = (input_size, width, classes, keeps_first_1x1, channels, batch)
+        if name.endswith(".toml"):
+            file = read_space_file(Path(name))
+            return cls._of(file.definition, *options, networks=networks_of(file), path=name)
+        if name.endswith(".json"):
+            definition = definition_of(_carried(Path(name)))
+            networks = _known_networks(definition)
+            return cls._of(definition, *options, networks=networks, path=name)
+        try:
+            file = space_file(name)
+        except UnknownName as error:
+            names = " or ".join(error.nearest) if error.nearest else ", ".join(space_names())
+            raise UnknownName(
+                "search space", name, space_names(), hint=f"name {names}, or a file: ./{name}.toml"
+            ) from None
+        return cls._of(file.definition, *options, networks=networks_of(file))
+
+    @classmethod
+    def of(cls, definition: SpaceDefinition, **options: Any) -> "SearchSpace":
+        """Return the space of a definition; `options` as for `named`.
+
+        Raises:
+            BadRequest: an argument is out of range.
+        """
+        names = ("input_size", "width", "classes", "keeps_first_1x1", "channels", "batch")
+        defaults = {"width": 1.0, "keeps_first_1x1": True, "batch": 1}
+        given = [options.pop(name, defaults.get(name)) for name in names]
+        return cls._of(definition, *given, **options)
+
+    @classmethod
+    def _of(
+        cls,
+        definition: SpaceDefinition,
+        input_size: InputSize | None,
+        width: float,
+        classes: int | None,
+        keeps_first_1x1: bool,
+        channels: int | None,
+        batch: int,
+        networks: Mapping[str, PublishedNetwork] | None = None,
+        path: str = "",
+    ) -> "SearchSpace":
+        size = definition.input.size if input_size is None else input_size
+        height, across = (size, size) if isinstance(size, int) else size
+        multiple = definition.input.multiple
+        if any(not multiple <= side <= LARGEST or side % multiple for side in (height, across)):
+            common = (definition.input.size, *definition.input.others)
             raise BadRequest(
-                f"input must be a multiple of {macro.input_multiple} up to 1024 in the space {name}, "
-                f"got {size}",
-                hint=f"common sizes: {', '.join(map(str, macro.input_sizes))}",
+                f"input must be a multiple of {multiple} up to {LARGEST} in the space "
+                f"{definition.name}, got {height if height == across else size_text(height, across)}",
+                hint="common sizes: "
+                + ", ".join(str(h) if h == w else size_text(h, w) for h, w in common),
             )
         if not 0 < width <= 2:
             raise BadRequest(
                 f"width must be above 0 and at most 2, got {width:g}",
                 hint=f"common widths: {', '.join(map(str, WIDTHS))}",
             )
-        count = macro.classes if classes is None else classes
-        if count < 1:
-            raise BadRequest(f"classes must be at least 1, got {count}")
-        return cls(macro, size, width, count, keeps_first_1x1)
+        count = definition.classes if classes is None else classes
+        of_input = definition.input.channels if channels is None else channels
+        for what, number in (("classes", count), ("channels", of_input), ("batch", batch)):
+            if not 1 <= number <= MOST_CHANNELS:
+                raise BadRequest(f"{what} must be at least 1, got {number}")
+        return cls(
+            definition, height, across, width, count, keeps_first_1x1, of_input, batch,
+            networks or {}, path,
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
-        """The name of the macro-architecture."""
-        return self.macro.name
+        """The name of the space."""
+        return self.definition.name
 
     def __str__(self) -> str:
-        return f"{self.name} at {self.input_size}x{self.input_size}, width {self.width:g}"
+        channels = "" if self.input_channels == 3 else f"x{self.input_channels}"
+        batch = f", batch {self.batch}" if self.batch > 1 else ""
+        return f"{self.name} at {self.size}{channels}, width {self.width:g}{batch}"
 
-    def to_dict(self) -> dict[str, str | int | float | bool]:
-        """The space as JSON data; `from_dict` reads it back."""
+    @property
+    def size(self) -> str:
+        """The size of the input as text: 224x224."""
+        return size_text(self.input_height, self.input_width)
+
+    @property
+    def input_size(self) -> int:
+        """The height and width of a square input, pixels.
+
+        Raises:
+            BadRequest: the input is not square.
+        """
+        if self.input_height != self.input_width:
+            raise BadRequest(
+                f"the input of the space {self.name} is {self.size}, and must be square for this"
+            )
+        return self.input_height
+
+    def to_dict(self) -> dict[str, Any]:
+        """The space as JSON data, definition included; `from_dict` reads it back."""
+        square = self.input_height == self.input_width
         return {
             "name": self.name,
-            "input": self.input_size,
+            "input": self.input_height if square else [self.input_height, self.input_width],
+            "channels": self.input_channels,
+            "batch": self.batch,
             "width": self.width,
             "classes": self.classes,
             "keeps_first_1x1": self.keeps_first_1x1,
+            "definition": self.definition.content(),
+            "sha256": self.definition.sha256,
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, str | int | float | bool]) -> "SearchSpace":
-        """Read what `to_dict` wrote.
+    def from_dict(cls, data: Mapping[str, Any]) -> "SearchSpace":
+        """Read what `to_dict` wrote. Without a definition, the shipped space of that name is meant.
 
         Raises:
             KeyError: a field is missing.
-            BadRequest: a field has the wrong type, or as `named`.
+            BadRequest: a field has the wrong type, the hash does not match, or as `named`.
         """
         name, size, width = data["name"], data["input"], data["width"]
         classes, keeps = data["classes"], data["keeps_first_1x1"]
+        channels, batch = data.get("channels"), data.get("batch", 1)
         # Exact types: True is an int, and neither is a number in a file.
         if not isinstance(name, str):
             raise BadRequest(f"space.name must be text, got {name!r}")
-        if type(size) is not int:
+        if isinstance(size, list | tuple) and len(size) == 2 and all(type(s) is int for s in size):
+            size = (size[0], size[1])
+        elif type(size) is not int:
             raise BadRequest(f"space.input must be an integer, got {size!r}")
         if type(width) is not float and type(width) is not int:
             raise BadRequest(f"space.width must be a number, got {width!r}")
         if type(classes) is not int:
             raise BadRequest(f"space.classes must be an integer, got {classes!r}")
+        if type(batch) is not int or (channels is not None and type(channels) is not int):
+            raise BadRequest(
+                f"space.batch and channels must be integers, got {batch!r}, {channels!r}"
+            )
         if type(keeps) is not bool:
             raise BadRequest(f"space.keeps_first_1x1 must be true or false, got {keeps!r}")
-        return cls.named(
-            name,
-            input_size=size,
-            width=float(width),
-            classes=classes,
-            keeps_first_1x1=keeps,
-        )
+        options = (size, float(width), classes, keeps, channels, batch)
+        if "definition" not in data:
+            file = space_file(name)
+            return cls._of(file.definition, *options, networks=networks_of(file))
+        definition = definition_of(data["definition"])
+        if data.get("sha256") != definition.sha256 or name != definition.name:
+            raise BadRequest("space.sha256 or name does not match the definition: it was edited")
+        return cls._of(definition, *options, networks=_known_networks(definition))
+
+    @property
+    def shipped(self) -> bool:
+        """Whether a shipped space has this definition."""
+        return self.name in space_names() and space_file(self.name).definition == self.definition
 
     @property
     def arguments(self) -> str:
         """The command-line options that select this space."""
+        square = self.input_height == self.input_width
         words = [
             "--space",
-            self.name,
+            self.path or (self.name if self.shipped else f"{self.name}.toml"),
             "--input",
-            str(self.input_size),
+            str(self.input_height) if square else self.size,
             "--width",
             f"{self.width:g}",
         ]
-        if self.classes != self.macro.classes:
+        if self.input_channels != self.definition.input.channels:
+            words += ["--channels", str(self.input_channels)]
+        if self.batch > 1:
+            words += ["--batch", str(self.batch)]
+        if self.classes != self.definition.classes:
             words += ["--classes", str(self.classes)]
         if not self.keeps_first_1x1:
             words.append("--drop-first-1x1")
@@ -159,18 +274,25 @@ class SearchSpace:
 
         A width below 1 does not narrow the head, as in MobileNetV2; a width above 1 scales it.
         """
-        return tuple(scaled_channels(head, max(1.0, self.width)) for head in self.macro.heads)
+        factor = max(1.0, self.width)
+        return tuple(self._scaled(head, factor) for head in self.definition.head.channels)
+
+    def _scaled(self, channels: int, factor: float) -> int:
+        return channels if factor == 1 else scaled_channels(channels, factor)
 
     @property
     def stem(self) -> Stem:
         """The first convolution."""
+        stem = self.definition.stem
         return Stem(
-            in_channels=3,
-            out_channels=scaled_channels(self.macro.stem_channels, self.width),
-            height=self.input_size,
-            width=self.input_size,
-            kernel=3,
-            stride=self.macro.stem_stride,
+            in_channels=self.input_channels,
+            out_channels=self._scaled(stem.channels, self.width),
+            height=self.input_height,
+            width=self.input_width,
+            kernel=stem.kernel,
+            stride=stem.stride,
+            activation=stem.activation,
+            batch=self.batch,
         )
 
     @cached_property
@@ -179,61 +301,94 @@ class SearchSpace:
         return tuple(self._walk_layers())
 
     def _walk_layers(self) -> Iterator[Layer]:
-        channels, size = self.stem.out_channels, self.stem.output_shape[2]
-        for number, stage in enumerate(self.macro.stages):
-            out_channels = scaled_channels(stage.channels, self.width)
+        channels, height, width = self.stem.out_channels, *self.stem.output_shape[2:]
+        for number, stage in enumerate(self.definition.stages):
+            out_channels = self._scaled(stage.channels, self.width)
             for index in range(stage.layers):
                 stride = stage.stride if index == 0 else 1
-                yield Layer(number, index, channels, out_channels, stride, size)
-                channels, size = out_channels, -(-size // stride)
+                keeps_shape = stride == 1 and channels == out_channels
+                candidates = self._candidates(stage, index, keeps_shape)
+                yield Layer(
+                    number, index, channels, out_channels, stride, height, width, self.batch,
+                    candidates,
+                )  # fmt: skip
+                channels = out_channels
+                height, width = after_stride(height, stride), after_stride(width, stride)
+
+    def _candidates(self, stage: Stage, index: int, keeps_shape: bool) -> tuple[Candidate, ...]:
+        allowed = map(self.candidate, self.definition.tokens_of(stage, index))
+        projects = keeps_shape or self.definition.skip_projection
+        return tuple(one for one in allowed if projects or not isinstance(one, Skip))
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every candidate of some layer, once, in the order of the definition."""
+        known = dict.fromkeys(map(self.candidate, self.definition.candidates))
+        used = dict.fromkeys(one for layer in self.layers for one in layer.candidates)
+        return (*(one for one in known if one in used), *(one for one in used if one not in known))
+
+    def candidate(self, token: str) -> Candidate:
+        """The candidate that a token of the notation means; it need not be one of a layer's.
+
+        Raises:
+            BadNotation: it means none.
+        """
+        if token not in self._parsed:
+            self._parsed[token] = self.definition.candidate(token)
+        return self._parsed[token]
+
+    @cached_property
+    def _parsed(self) -> dict[str, Candidate]:
+        return {}
+
+    @cached_property
+    def _ops(self) -> dict[tuple[int, int, Candidate], OpSpec | None]:
+        return {}
 
     def op(self, layer: Layer, candidate: Candidate) -> OpSpec | None:
-        """The op of `candidate` at `layer`; None for a skip that is the identity."""
-        if candidate == SKIP:
-            if layer.stride == 1 and layer.in_channels == layer.out_channels:
-                return None
-            return Projection(
-                in_channels=layer.in_channels,
-                out_channels=layer.out_channels,
-                height=layer.size,
-                width=layer.size,
-                stride=layer.stride,
-            )
-        shape: dict[str, Any] = {
-            "kernel": candidate.kernel,
-            "groups": candidate.groups,
-            "separable": candidate.separable,
-            "stride": layer.stride,
-            "in_channels": layer.in_channels,
-            "out_channels": layer.out_channels,
-            "height": layer.size,
-            "width": layer.size,
-        }
-        if candidate.expansion > 1 or self.keeps_first_1x1:
-            return InvertedResidual(expansion=candidate.expansion, **shape)
-        return DepthwiseSeparable(**shape)
+        """The op of `candidate` at `layer`; None for a skip that is the identity.
 
-    def head_ops(self, head: int | None = None) -> tuple[Head, Pool, Classifier]:
-        """The head convolution, pool and classifier of a network with a head of `head` channels."""
-        width = self.heads[0] if head is None else head
-        channels, size = self.layers[-1].out_channels, self._final_size
-        return (
-            Head(in_channels=channels, out_channels=width, height=size, width=size),
-            Pool(in_channels=width, height=size, width=size),
-            Classifier(in_channels=width, out_channels=self.classes),
-        )
+        Raises:
+            BadNotation: it does not fit there.
+        """
+        where = layer.stage, layer.index, candidate
+        if where not in self._ops:
+            settings = {"keeps_first_1x1": self.keeps_first_1x1}
+            settings |= self.definition.stages[layer.stage].settings
+            try:
+                self._ops[where] = candidate.settled(settings).op(layer)
+            except ValueError as error:
+                raise BadNotation(
+                    f"{candidate} does not fit stage {layer.stage + 1} of {self.name}: {error}"
+                ) from None
+        return self._ops[where]
 
-    @property
-    def _final_size(self) -> int:
+    def head_ops(self, head: int | None = None) -> tuple[OpSpec, ...]:
+        """What follows the layers in a network with a head of `head` channels; the classifier is the last."""
+        channels = self.heads[0] if head is None else head
         last = self.layers[-1]
-        return -(-last.size // last.stride)
+        size = {
+            "height": after_stride(last.height, last.stride),
+            "width": after_stride(last.width, last.stride),
+            "batch": self.batch,
+        }
+        return (
+            Head(
+                in_channels=last.out_channels,
+                out_channels=channels,
+                activation=self.definition.head.activation,
+                **size,
+            ),
+            Pool(in_channels=channels, **size),
+            Classifier(in_channels=channels, out_channels=self.classes, batch=self.batch),
+        )
 
     @cached_property
     def unique_ops(self) -> tuple[OpSpec, ...]:
         """Every op that a network of this space can contain, once, in network order."""
         ops: list[OpSpec] = [self.stem]
         for layer in self.layers:
-            ops += [op for candidate in CANDIDATES if (op := self.op(layer, candidate))]
+            ops += [op for one in layer.candidates if (op := self.op(layer, one))]
         for head in self.heads:
             ops += self.head_ops(head)
         return tuple(dict.fromkeys(ops))
@@ -243,6 +398,99 @@ class SearchSpace:
         """The searchable blocks among `unique_ops`; skips are not blocks."""
         return tuple(op for op in self.unique_ops if op.is_block)
 
-    def at(self, *, keeps_first_1x1: bool) -> "SearchSpace":
-        """This space with the other rule for the first 1x1 of e1 blocks."""
-        return replace(self, keeps_first_1x1=keeps_first_1x1)
+    @property
+    def network_count(self) -> int:
+        """The number of networks with the default head."""
+        count = 1
+        for layer in self.layers:
+            count *= len(layer.candidates)
+        return count
+
+    def at(self, **changes: Any) -> "SearchSpace":
+        """This space with other values of its fields; `input_size` sets height and width, pixels."""
+        if "input_size" in changes:
+            size = changes.pop("input_size")
+            changes |= {"input_height": size, "input_width": size}
+        return replace(self, **changes)
+
+
+def _known_networks(definition: SpaceDefinition) -> dict[str, PublishedNetwork]:
+    """The published networks of a definition that came without its file."""
+    if definition.name not in space_names():
+        return {}
+    file = space_file(definition.name)
+    return networks_of(file) if file.definition == definition else {}
+
+
+def _carried(path: Path) -> Any:
+    """The definition of a space in a LUT or an architecture."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CannotRead.because(path, error) from None
+    except ValueError as error:
+        raise BadNotation(f"{path} is not JSON: {error}") from None
+    space = data.get("space") if isinstance(data, dict) else None
+    if not isinstance(space, dict) or "name" not in space:
+        raise BadNotation(
+            f"{path} holds no search space", hint="give a LUT or an architecture.json"
+        )
+    if "definition" not in space:
+        return space_file(str(space["name"])).definition.content()
+    return space["definition"]
+
+
+def check_space_file(path: Path) -> tuple[SpaceFile | None, list[str]]:
+    """Read a space file; return it, None if it has mistakes, and every mistake as a line of text.
+
+    Raises:
+        CannotRead: the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CannotRead.because(path, error) from None
+    except UnicodeDecodeError:
+        raise CannotRead(f"{path} is not a search space: it is not UTF-8 text") from None
+    file, problems, lines = read_definition(text)
+    if file is not None:
+        problems = list(dict.fromkeys(_misfits(file)))
+    problems.sort(key=lambda problem: problem.line(lines))
+    return (None if problems else file), [problem.located(lines) for problem in problems]
+
+
+def _misfits(file: SpaceFile) -> Iterator[Problem]:
+    """Candidates that do not fit where they stand."""
+    if file.networks_of is not None and file.networks_of not in space_names():
+        yield Problem(("networks_of",), "is no shipped space", f"known: {', '.join(space_names())}")
+        return
+    space = SearchSpace.of(file.definition)
+    for layer in space.layers:
+        where = ("stages", layer.stage)
+        if not layer.candidates:
+            what = "has a layer that changes the shape and may only be skipped"
+            remedy = "give it another candidate, or write skip_projection = true"
+            yield Problem(where, what, remedy)
+        for candidate in layer.candidates:
+            try:
+                space.op(layer, candidate)
+            except BadNotation as error:
+                what = f"has a block that does not fit: {error.message}"
+                yield Problem(where, what, "change its channels, or leave the block out")
+
+
+def read_space_file(path: Path) -> SpaceFile:
+    """Read a space file.
+
+    Raises:
+        CannotRead: the file cannot be read.
+        BadRequest: it has mistakes, all of which are listed.
+    """
+    file, mistakes = check_space_file(path)
+    if file is None:
+        raise BadRequest(
+            f"{path} is not a search space:",
+            details=mistakes,
+            hint=f"correct it, then: latbench space check {path}",
+        )
+    return file

@@ -24,10 +24,11 @@ from latbench.lut.schema import Correction, Entry, Lut
 from latbench.quantiles import Z975
 from latbench.record import Integer, PositiveNumber, Record
 from latbench.runtime.registry import descriptor
-from latbench.space import PUBLISHED, OpSpec, SearchSpace, published
+from latbench.space import OpSpec, SearchSpace, published
 from latbench.space.families.classifier import Classifier, Pool
 from latbench.space.families.conv import Head, Stem
 from latbench.space.families.inverted_residual import DepthwiseSeparable, InvertedResidual
+from latbench.space.shipped import published_networks
 from latbench.target import Precision, Runtime, Target
 
 #: What the model does not include; stored in every modelled LUT.
@@ -278,7 +279,7 @@ def modelled_lut(
 
 
 def network_ops(name: str, release: str = "2019") -> tuple[OpSpec, ...]:
-    """The ops of a published network: mobilenet_v1, mobilenet_v2, or one of FBNet's.
+    """The ops of a published network: mobilenet_v1, mobilenet_v2, or one of a shipped space.
 
     Raises:
         BadRequest: the network is unknown.
@@ -287,7 +288,7 @@ def network_ops(name: str, release: str = "2019") -> tuple[OpSpec, ...]:
         return _mobilenet_v1()
     if name == "mobilenet_v2":
         return _mobilenet_v2()
-    if name not in PUBLISHED:
+    if name not in published_networks():
         raise BadRequest(f"unknown network {name!r} in the published figures")
     return published(name, release=release).ops
 

@@ -77,7 +77,7 @@ def profile(
 
     Args:
         target: a request, or the name of a device.
-        space: the search space; FBNet's at 224 x 224 pixels by default.
+        space: the search space; the default one at its own input size, if None.
         calibrate: number of whole networks to time in the same rounds. The LUT learns from them how
             entries add up; ops are then timed in a sandwich (`latbench.space.sandwich`). With 0, ops are
             timed alone and the sentinel alone scales the sums.

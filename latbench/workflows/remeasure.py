@@ -8,9 +8,9 @@ target, in the same context, in the same rounds.
 from latbench.device.registry import ANY_UNIT, UnitSelector
 from latbench.errors import CannotCompare
 from latbench.lut import Lut
-from latbench.lut.drift import NETWORKS
 from latbench.measure import Settings
-from latbench.space import Architecture, parse_key, published
+from latbench.space import Architecture, parse_key
+from latbench.space.design import landmark_networks
 from latbench.space.opspec import OpSpec
 from latbench.workflows import history
 from latbench.workflows.build_lut import build_lut
@@ -54,9 +54,9 @@ def remeasure(
 
 
 def subset_of(lut: Lut) -> tuple[OpSpec, ...]:
-    """The ops that `remeasure` times: those of the published networks in the LUT, or all if it has none."""
+    """The ops that `remeasure` times: those of the landmark networks in the LUT, or all if it has none."""
     space = lut.search_space
-    ops = (op for name in NETWORKS for op in published(name, space=space).ops if op in lut)
+    ops = (op for network in landmark_networks(space).values() for op in network.ops if op in lut)
     return tuple(dict.fromkeys(ops)) or tuple(parse_key(key) for key in lut.entries)
 
 

@@ -25,8 +25,8 @@ from latbench.measure import (
 from latbench.measure import Progress as MeasureProgress
 from latbench.measure.plan import reference_workload
 from latbench.measure.records import NetworkNote
-from latbench.space import Architecture, OpSpec, SearchSpace, published
-from latbench.space.design import SENTINEL
+from latbench.space import Architecture, OpSpec, SearchSpace
+from latbench.space.design import sentinel_of
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.target import Target
 
@@ -75,7 +75,7 @@ def planned(
     Raises:
         ExportFailed, OutputFailed: see `latbench.export`.
     """
-    store, sentinel = ArtifactStore(), published(SENTINEL, space=selection.space)
+    store, sentinel = ArtifactStore(), sentinel_of(selection.space)
     chains, workloads = selection.chains, []
     for key, role, ops in chains:
         made = export_ops(ops, key, target.runtime, target.precision, store)
@@ -201,5 +201,17 @@ def target_stem(entry: CatalogueDevice, target: Target) -> str:
 
 def space_stem(space: SearchSpace) -> str:
     """The name of a search space in file names."""
-    first = "" if space.keeps_first_1x1 else "-drop"
-    return f"{space.name}-{space.input_size}-w{space.width:g}-c{space.classes}{first}"
+    square = space.input_height == space.input_width
+    words = [
+        space.name,
+        str(space.input_height) if square else space.size,
+        f"w{space.width:g}",
+        f"c{space.classes}",
+        "" if space.keeps_first_1x1 else "drop",
+        ""
+        if space.input_channels == space.definition.input.channels
+        else f"i{space.input_channels}",
+        "" if space.batch == 1 else f"n{space.batch}",
+        "" if space.shipped else space.definition.sha256[:8],
+    ]
+    return "-".join(filter(None, words))

@@ -30,7 +30,7 @@ def test_the_json_of_profile_obeys_the_published_schema(
     check("journal-report", json.loads(printed))
 
 
-@pytest.mark.parametrize("page", ["your-model", "reading-a-lut", "search"])
+@pytest.mark.parametrize("page", ["your-model", "your-space", "reading-a-lut", "search"])
 def test_tutorials_after_the_first_work(
     page: str, reader: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

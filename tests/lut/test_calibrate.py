@@ -15,12 +15,15 @@ from latbench.lut.calibrate import calibrate, networks_of, posterior_of
 from latbench.lut.predict import predict_ops
 from latbench.lut.regression import MIN_AFFINE, fit, learn_deviations
 from latbench.lut.schema import TimedNetwork
-from latbench.space import CANDIDATES, Architecture, SearchSpace
+from latbench.space import Architecture, SearchSpace
 from latbench.space.boundaries import Boundary, boundary_values
-from latbench.space.design import SENTINEL, calibration_architectures, varied_architectures
+from latbench.space.design import calibration_architectures, varied_architectures
 from latbench.space.sandwich import frames_of, sandwich_of
 from latbench.space.traits import Trait
 from tests.lut.test_lut import make_lut
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
+SENTINEL = "fbnet_b"
 
 SPACE = SearchSpace.named("fbnet")
 SCALE, OFFSET, NOISE = 1.08, 0.25, 0.005

@@ -17,19 +17,20 @@ import pytest
 from latbench import Lut, SearchSpace, published
 from latbench.lut import Correction, Entry, Reference, Sentinel
 from latbench.lut.calibrate import calibrate
-from latbench.lut.drift import MIN_OPS, NETWORKS, DriftReport, NetworkDrift, compare_luts
+from latbench.lut.drift import MIN_OPS, DriftReport, NetworkDrift, compare_luts
 from latbench.lut.flags import traffic_of
 from latbench.lut.ratios import Noise, Verdict
 from latbench.lut.schema import TimedNetwork
 from latbench.report.drift_text import change_of, remarks_on, verdict_line
 from latbench.space.architecture import Architecture
 from latbench.space.boundaries import Boundary
-from latbench.space.design import calibration_architectures
+from latbench.space.design import calibration_architectures, landmark_networks
 from latbench.target import Precision, Runtime, Target
 from latbench.wording import percent
 from tests.lut.test_lut import SPACE, make_lut
 
 KEYS = tuple(op.key for op in SPACE.unique_ops)
+NETWORKS = tuple(landmark_networks(SPACE))
 FBNET_KEYS = {op.key for name in NETWORKS for op in published(name, space=SPACE).ops}
 
 #: Standard deviations: of a median within a run, of memory's say, and of a level between runs.

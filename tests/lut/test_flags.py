@@ -7,7 +7,6 @@ from latbench.lut import Lut
 from latbench.lut.flags import FLAGS, best_rates, bytes_of, flagged_entries
 from latbench.measure.diagnostics import WARNINGS
 from latbench.space import parse_key
-from latbench.space.macro import Candidate
 from latbench.target import Precision
 from tests.lut.test_lut import SPACE, make_lut
 
@@ -15,7 +14,7 @@ LAYER = next(layer for layer in SPACE.layers if layer.stride == 1)
 
 
 def _key(token: str) -> str:
-    op = SPACE.op(LAYER, Candidate.parse(token))
+    op = SPACE.op(LAYER, SPACE.candidate(token))
     assert op is not None
     return op.key
 

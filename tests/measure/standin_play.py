@@ -29,12 +29,14 @@ from latbench.measure.plan import reference_workload
 from latbench.measure.records import NetworkNote
 from latbench.space import Architecture, OpSpec, SearchSpace, published
 from latbench.space.architecture import random_architectures
-from latbench.space.design import SENTINEL, calibration_architectures
+from latbench.space.design import calibration_architectures
 from latbench.space.opspec import parse_key
-from latbench.space.shipped import CANDIDATES
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.build_lut import lut_of_run
 from latbench.workflows.runs import Selection, network_key
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
+SENTINEL = "fbnet_b"
 
 #: The share of entries, and of networks, that must be covered or named.
 BAR = 0.9

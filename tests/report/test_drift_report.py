@@ -10,12 +10,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from latbench import Lut, SearchSpace, published
+from latbench import Lut, SearchSpace
 from latbench.cli.drift import FORMATS as OFFERED
 from latbench.lut import Entry
-from latbench.lut.drift import NETWORKS, DriftReport, compare_luts
+from latbench.lut.drift import DriftReport, compare_luts
 from latbench.lut.ratios import Verdict
 from latbench.report.drift import FORMATS, render
+from latbench.space.design import landmark_networks
 from latbench.target import Precision, Runtime, Target
 from tests.lut.test_drift import FBNET_KEYS, KEYS, draw
 from tests.lut.test_lut import SPACE, make_lut
@@ -407,7 +408,7 @@ def test_what_cannot_be_compared_is_one_error() -> None:
 def test_slower_and_faster_networks_are_annotated_separately() -> None:
     """A slower network must not be among the warnings because the first network is faster."""
     rng = np.random.default_rng(5)
-    ops = [{op.key for op in published(name, space=SPACE).ops} for name in NETWORKS]
+    ops = [{op.key for op in network.ops} for network in landmark_networks(SPACE).values()]
     changed = dict.fromkeys(ops[0] - ops[1] - ops[2], 0.3) | dict.fromkeys(ops[2] - ops[0], 2.0)
     report = compare_luts(draw(rng), draw(rng, changed))
     verdicts = {network.name: network.change.verdict for network in report.networks}

@@ -1,6 +1,6 @@
 """A modelled LUT with realistic numbers, and settings in which a search takes seconds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,10 +65,9 @@ def space() -> SearchSpace:
 
 
 @pytest.fixture(scope="package")
-def tiny_space() -> Iterator[SearchSpace]:
+def tiny_space() -> SearchSpace:
     """The smallest space, for searches that run in a test: six layers, 8x8 images."""
-    yield tiny.tiny_space()
-    tiny.forget()
+    return tiny.tiny_space()
 
 
 @pytest.fixture(scope="session")

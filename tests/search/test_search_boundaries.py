@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from fbnet_search.choose.derive import architecture_of, derive_architecture, finalists_on_all
+from fbnet_search.choose.derive import derive_architecture, finalists_on_all
 from fbnet_search.choose.program import Budget, most_probable_first
+from fbnet_search.cost.choices import architecture_of
 from fbnet_search.cost.latency import LatencyModel, latency_model
 from latbench.lut import Correction, Lut, predict_latency
-from latbench.space import CANDIDATES, SearchSpace
+from latbench.space import SearchSpace
 from latbench.space.boundaries import Boundary
 from latbench.target import Runtime
 from tests.search.conftest import MakeLut
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 #: Ms a million values; as much as the blocks of the small spaces take.
 TAKEN = dict(zip(Boundary, (9.0, -3.0, -5.0), strict=True))

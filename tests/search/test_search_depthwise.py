@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fbnet_search.choose.derive import architecture_of
+from fbnet_search.cost.choices import architecture_of
 from fbnet_search.supernet.depthwise import (
     forward_for_training,
     input_gradient,
     weight_gradient,
 )
-from latbench.space import CANDIDATES, SearchSpace
+from latbench.space import SearchSpace
 from latbench.space.blocks import build_network
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])

@@ -24,9 +24,12 @@ from latbench.errors import BadRequest
 from latbench.export import ArtifactStore, export_architecture
 from latbench.lut import Lut, predict_latency
 from latbench.runtime.registry import HOST_RUNTIMES, descriptor
-from latbench.space import CANDIDATES, SKIP, Architecture, SearchSpace
+from latbench.space import Architecture, SearchSpace
 from latbench.space.architecture import random_architectures
+from latbench.space.families.skip import SKIP
 from latbench.target import Precision, Runtime
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 MakeLut = Callable[..., Lut]
 
@@ -277,7 +280,7 @@ def test_the_peak_holds_what_a_residual_block_keeps() -> None:
     # 8 -> 48 -> 48 -> 8 channels of 8x8: while the depthwise one runs, 8 + 48 + 48 are alive.
     space = SearchSpace.named("fbnet-cifar", input_size=8, width=0.35)
     layer = space.layers[2]
-    assert (layer.in_channels, layer.out_channels, layer.stride, layer.size) == (8, 8, 1, 8)
+    assert (layer.in_channels, layer.out_channels, layer.stride, layer.height) == (8, 8, 1, 8)
     costs = costs_of(["activations"], space, *FORMAT)["activations"]
     assert costs.layers[2][[str(c) for c in CANDIDATES].index("k3e6")] == (8 + 48 + 48) * 64
 

@@ -7,17 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_search.supernet.network import MixedLayer, Supernet
-from latbench.space import SearchSpace
-from latbench.space.macro import MacroArchitecture, Stage
+from tests.search.tiny import space_of
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["first 1x1", "separable e1"])
 def supernet(request: pytest.FixtureRequest) -> Supernet:
     """A supernet of five layers with scales, shifts and θ as in the middle of a search, float64."""
-    stages = Stage(8, 2, 1), Stage(16, 3, 2)
-    macro = MacroArchitecture("middle", (16,), 8, 8, 1, stages, (32,), 10)
+    space = space_of("middle", [(8, 2, 1), (16, 3, 2)], size=16, head=32)
     torch.manual_seed(0)
-    net = Supernet(SearchSpace(macro, 16, 1.0, 10, request.param), classes=10).double()
+    net = Supernet(space.at(keeps_first_1x1=request.param), classes=10).double()
     for parameter in net.parameters():
         if parameter.ndim == 1:
             nn.init.uniform_(parameter, 0.5, 1.5)

@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from fbnet_search import Recipe, TrainRecipe
-from fbnet_search.choose.derive import architecture_of
+from fbnet_search.cost.choices import architecture_of
 from fbnet_search.cost.latency import latency_model
 from fbnet_search.run.recipe import shipped_recipes, temperature_at
 from fbnet_search.supernet.loss import paper_loss, target_loss
 from fbnet_search.supernet.relaxation import gumbel_noise, gumbel_softmax, keep_paths
 from latbench.errors import BadRequest, LutRefused, MissingOps
 from latbench.lut import Correction, Lut, predict_latency
-from latbench.space import CANDIDATES, Architecture, SearchSpace
+from latbench.space import Architecture, SearchSpace
 from latbench.space.architecture import random_architectures
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 MakeLut = Callable[..., Lut]
 
@@ -191,7 +193,7 @@ def test_a_lut_that_lacks_an_op_is_refused_with_the_command_that_measures_it(
         latency_model(lut)
     assert set(caught.value.missing) == projections
     assert caught.value.command.startswith("latbench profile --device host")
-    assert "--space tiny --input 8" in caught.value.command
+    assert "--space tiny.toml --input 8" in caught.value.command
 
 
 def test_a_correction_that_leaves_no_latency_is_refused(

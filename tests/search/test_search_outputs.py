@@ -19,12 +19,14 @@ from fbnet_search.data.images import ImageData
 from fbnet_search.training.timm_arch import timm_arch_def, timm_file
 from latbench.errors import BadRequest, DeviceUnavailable
 from latbench.lut import Lut, predict_latency
-from latbench.space import CANDIDATES, Architecture, SearchSpace
+from latbench.space import Architecture, SearchSpace
 from latbench.space.architecture import random_architectures
 from latbench.space.blocks import build_network
 from latbench.target import Runtime, Target
 from latbench.workflows.measure import Measurement
 from latbench.workflows.networks import Together
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 ONE_EPOCH = replace(TrainRecipe.named("digits"), epochs=1, batch=20, warmup_epochs=0, threads=1)
 
@@ -36,6 +38,7 @@ import sys
 for name in ("latbench", "fbnet_search"):
     sys.modules[name] = None  # where they are installed too, importing one is an error
 import torch
+
 torch.set_num_threads(1)
 for folder in sys.argv[1:]:
     sys.path.insert(0, folder)
@@ -135,7 +138,7 @@ def read_by_timm(arch_def: Sequence[Sequence[str]], inputs: int) -> list[Block]:
 def random_sayable(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
     """Random architectures without 1x1 convolutions in groups; runs of equal blocks are common."""
     rng = random.Random(seed)
-    sayable = [candidate for candidate in CANDIDATES if candidate.groups == 1]
+    sayable = [candidate for candidate in CANDIDATES if getattr(candidate, "groups", 1) == 1]
     found = []
     for _ in range(count):
         few = rng.sample(sayable, rng.choice((1, 2, len(sayable))))
@@ -174,7 +177,9 @@ def test_timms_words_mean_the_architecture(first_1x1: bool, width: float) -> Non
 def test_what_timm_has_no_words_for_is_named() -> None:
     space = SearchSpace.named("fbnet", input_size=64)
     for network in random_architectures(space, 20, seed=2):
-        grouped = [n for n, choice in enumerate(network.choices, 1) if choice.groups > 1]
+        grouped = [
+            n for n, choice in enumerate(network.choices, 1) if getattr(choice, "groups", 1) > 1
+        ]
         assert grouped
         with pytest.raises(BadRequest) as caught:
             timm_arch_def(network)

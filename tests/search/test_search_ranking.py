@@ -22,7 +22,9 @@ from fbnet_search.run.passes import two_parts
 from fbnet_search.supernet.network import Supernet
 from latbench.errors import BadRequest
 from latbench.lut import Lut
-from latbench.space import CANDIDATES, Architecture
+from latbench.space import Architecture, SearchSpace
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 SHORT = replace(Recipe.named("digits"), epochs=2, warmup_epochs=1, batch=24)
 

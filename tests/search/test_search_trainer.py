@@ -18,7 +18,9 @@ from fbnet_search.run.recipe import Progress
 from fbnet_search.supernet.network import Supernet
 from latbench.errors import BadRequest, LatbenchError
 from latbench.lut import Lut, predict_latency
-from latbench.space import CANDIDATES, SearchSpace, read_architecture
+from latbench.space import SearchSpace, read_architecture
+
+CANDIDATES = SearchSpace.named("fbnet").candidates
 
 SHORT = replace(Recipe.named("digits"), epochs=3, warmup_epochs=1, batch=48)
 ONE_EPOCH = replace(SHORT, epochs=1, warmup_epochs=0)

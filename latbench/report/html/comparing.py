@@ -17,7 +17,7 @@ from latbench.report.drift_text import (
 )
 from latbench.report.html.luts import layer_names
 from latbench.report.html.page import Chart, Figure, Section, Table
-from latbench.space import CANDIDATES, SearchSpace
+from latbench.space import SearchSpace
 from latbench.wording import count_of, milliseconds
 
 #: At most this many ops are drawn; the tables list all.
@@ -116,10 +116,15 @@ def _ranks(lut: Lut, keys: list[str]) -> dict[str, int]:
 
 
 def _relative_cells(space: SearchSpace, relative: Mapping[str, float]) -> dict[str, Any]:
-    names, columns = layer_names(space), [str(candidate) for candidate in CANDIDATES]
-    cells = []
+    names, columns = layer_names(space), [str(candidate) for candidate in space.candidates]
+    cells: list[dict[str, Any]] = []
     for layer, title in zip(space.layers, names, strict=True):
-        for candidate, column in zip(CANDIDATES, columns, strict=True):
+        for candidate, column in zip(space.candidates, columns, strict=True):
+            if candidate not in layer.candidates:
+                cells.append(
+                    {"x": column, "y": title, "v": None, "l": "", "t": "no candidate here"}
+                )
+                continue
             op = space.op(layer, candidate)
             ratio = None if op is None else relative.get(op.key)
             cells.append(

@@ -10,13 +10,13 @@ from latbench.lut import Entry, Lut, predict_ops
 from latbench.lut.flags import best_rates, bytes_of, flagged_entries
 from latbench.lut.provenance import provenance_note
 from latbench.report.html.page import Chart, Figure, Section, Table
-from latbench.space import CANDIDATES, Architecture, OpSpec, SearchSpace, parse_key
+from latbench.space import Architecture, OpSpec, SearchSpace, parse_key
 from latbench.wording import count_of, milliseconds, percent
 
 #: The kinds of ops by colour, in the order `--s0` … of the style sheet.
 SERIES = (
     "blocks with k3",
-    "blocks with k5",
+    "blocks with k5 or more",
     "skip projections",
     "stem and head",
     "pool, classifier",
@@ -26,7 +26,7 @@ SERIES = (
 def series_of(op: OpSpec) -> int:
     """The number of an op's kind in `SERIES`."""
     if op.is_block:
-        return 0 if op.kernel == 3 else 1
+        return 0 if op.kernel <= 3 else 1
     others = {"skip": 2, "stem": 3, "head": 3}
     return others.get(op.kind, 4)
 
@@ -101,7 +101,7 @@ def _flags(lut: Lut) -> str:
 def layer_names(space: SearchSpace) -> list[str]:
     """The searchable layers in order: number, channels, size, stride."""
     return [
-        f"{number} {layer.in_channels}→{layer.out_channels} {layer.size}²"
+        f"{number} {layer.in_channels}→{layer.out_channels} {layer.size}"
         + (f"/{layer.stride}" if layer.stride > 1 else "")
         for number, layer in enumerate(space.layers, 1)
     ]
@@ -121,14 +121,19 @@ def heat_maps(luts: Mapping[str, Lut]) -> Section:
 
 def _heat_map(name: str, lut: Lut) -> Figure:
     space = lut.search_space
-    names, columns = layer_names(space), [str(candidate) for candidate in CANDIDATES]
+    names, columns = layer_names(space), [str(candidate) for candidate in space.candidates]
     cells: list[dict[str, Any]] = []
     rows = []
     for layer, title in zip(space.layers, names, strict=True):
         row = [title]
-        for candidate, column in zip(CANDIDATES, columns, strict=True):
-            op = space.op(layer, candidate)
+        for candidate, column in zip(space.candidates, columns, strict=True):
             cell: dict[str, Any] = {"x": column, "y": title, "v": None, "l": "–"}
+            if candidate not in layer.candidates:
+                cell |= {"l": "", "t": f"{title}\nno candidate here"}
+                row.append("")
+                cells.append(cell)
+                continue
+            op = space.op(layer, candidate)
             if op is None:
                 cell["t"] = f"{title}\nskip: the identity"
                 row.append("0")
@@ -143,7 +148,8 @@ def _heat_map(name: str, lut: Lut) -> Figure:
         rows.append(row)
     around = {op.key: op for op in (space.stem, *_heads(space)) if op in lut}
     rows += [
-        [key, f"{milliseconds(lut[key].ms)} ({plus_minus(lut[key])})", *[""] * 8] for key in around
+        [key, f"{milliseconds(lut[key].ms)} ({plus_minus(lut[key])})", *[""] * (len(columns) - 1)]
+        for key in around
     ]
     return Figure(
         name,

@@ -10,6 +10,7 @@ from latbench.lut import Lut
 from latbench.report.html.luts import series_of
 from latbench.report.html.page import Chart, Figure, Section, Table
 from latbench.space import Architecture, OpSpec, read_architecture
+from latbench.space.search_space import size_text
 from latbench.wording import count_of, milliseconds
 
 
@@ -416,9 +417,7 @@ def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None)
         zip(architecture.choices, architecture.layer_ops, strict=True), 1
     ):
         ops.append((f"{number} {choice}", op))
-    ops += zip(
-        ("head", "pool", "classifier"), architecture.space.head_ops(architecture.head), strict=True
-    )
+    ops += [(op.kind, op) for op in architecture.space.head_ops(architecture.head)]
     known = lut is not None and all(op is None or op in lut[1] for _, op in ops)
     costs = [
         0.0 if op is None else lut[1].corrected_ms(op) if known and lut else float(op.macs)
@@ -428,7 +427,11 @@ def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None)
     what = "latency" if known else "MACs"
     rows, bars = [], []
     for (block, op), cost in zip(ops, costs, strict=True):
-        shape = "" if op is None else f"{op.in_channels}→{op.out_channels}, {op.height}²"
+        shape = (
+            ""
+            if op is None
+            else f"{op.in_channels}→{op.out_channels}, {size_text(op.height, op.width)}"
+        )
         amount = milliseconds(cost) if known else f"{cost / 1e6:.2f} M"
         rows.append((block, "identity" if op is None else op.key, amount, f"{cost / total:.1%}"))
         bars.append(
@@ -453,7 +456,14 @@ def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None)
             "bars",
             f"Share of the {what} of {count_of(len(bars), 'block')} in network order",
             {"rows": bars, "xlabel": f"share of the {what}, %"},
-            ("k3", "k5", "skip projection", "stem and head", "pool, classifier", "identity"),
+            (
+                "k3",
+                "k5 or more",
+                "skip projection",
+                "stem and head",
+                "pool, classifier",
+                "identity",
+            ),
         ),
         by,
     )

@@ -9,9 +9,15 @@ them directly. `_se24` is squeeze-and-excitation (Hu et al., CVPR 2018) of 24 ch
 convolution, with a hard sigmoid unless `_sigmoid` follows.
 """
 
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from pydantic import Field, model_validator
+
+from latbench.record import Integer, Number
+from latbench.space.candidate import Candidate, Layer, OddKernel
+from latbench.space.channels import scaled_channels
 from latbench.space.opspec import (
     TIMM_ACTIVATIONS,
     Activation,
@@ -118,6 +124,8 @@ class DepthwiseSeparable(OpSpec):
 
     def build(self) -> "nn.Module":
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        from torch import nn
+
         from latbench.space import modules
 
         layers = self._first_layers()
@@ -129,9 +137,9 @@ class DepthwiseSeparable(OpSpec):
                 self.middle, self.middle, kernel, stride, self.middle, self.activation
             )
         if self.se:
-            layers.append(modules.SqueezeExcite(self.middle, self.se, self.gate))
+            layers.append(modules.SqueezeExcite(self.middle, self.se, modules.gate_of(self.gate)))
         layers += modules.conv_bn(self.middle, self.out_channels, groups=self.groups)
-        return modules.Block(layers, residual=self.residual)
+        return modules.Block(nn.Sequential(*layers), self.residual)
 
     def _first_layers(self) -> "list[nn.Module]":
         return []
@@ -202,3 +210,90 @@ class InvertedResidual(DepthwiseSeparable):
         return modules.conv_bn(
             self.in_channels, self.middle, groups=self.groups, activation=self.activation
         )
+
+
+class InvertedResidualCandidate(Candidate):
+    """An inverted residual; `k5e3g2` has kernel 5, expansion 3 and two groups, `k3m72` 72 channels between.
+
+    Attributes:
+        kernel: of the depthwise convolution.
+        expansion, middle: how many times the input's channels the depthwise convolution has, rounded to a
+            multiple of 8 if it is no whole number; or its channels.
+        groups: of both 1x1 convolutions.
+        separable: two depthwise 3x3 in place of one convolution.
+        se, se_of: channels of squeeze-and-excitation relative to those in the middle or at the input, rounded
+            to a multiple of 8; 0 leaves it out.
+        gate, activation: what the block uses.
+        keeps_first_1x1: whether a block of expansion 1 keeps its first 1x1 convolution.
+    """
+
+    family: ClassVar[str] = "inverted-residual"
+    example: ClassVar[str] = "k3e6"
+
+    kernel: OddKernel
+    expansion: Number | None = Field(default=None, gt=0, le=99)
+    middle: Integer | None = Field(default=None, ge=1, le=99999)
+    groups: Integer = Field(default=1, ge=1, le=999)
+    separable: bool = False
+    se: Number = Field(default=0.0, ge=0, le=1)
+    se_of: Literal["middle", "input"] = "middle"
+    gate: Gate = Gate.HARD_SIGMOID
+    activation: Activation = Activation.RELU
+    keeps_first_1x1: bool = True
+
+    @model_validator(mode="after")
+    def _one_width(self) -> Self:
+        if (self.expansion is None) == (self.middle is None):
+            raise ValueError("must have either expansion or middle")
+        return self
+
+    @property
+    def token(self) -> str:
+        """k and the kernel; e and the expansion, or m and the width; g and the groups; sep."""
+        width = f"m{self.middle}" if self.expansion is None else f"e{self.expansion:g}"
+        groups = f"g{self.groups}" if self.groups > 1 else ""
+        return f"k{self.kernel}{width}{groups}{'sep' if self.separable else ''}"
+
+    @classmethod
+    def of_token(cls, token: str) -> Self | None:
+        """See `Candidate.of_token`."""
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None
+        given: dict[str, Any] = {"kernel": int(match[1])}
+        if match[2]:
+            given["expansion"] = float(match[2])
+        else:
+            given["middle"] = int(match[3])
+        if match[4]:
+            given["groups"] = int(match[4])
+        if match[5]:
+            given["separable"] = True
+        return cls(**given)
+
+    def op(self, layer: Layer) -> OpSpec:
+        """See `Candidate.op`."""
+        expands = layer.in_channels * (self.expansion or 0)
+        whole = expands == int(expands) and (self.expansion or 0) % 1 == 0
+        middle = self.middle or (int(expands) if whole else scaled_channels(1, expands))
+        for channels in (layer.in_channels, middle, layer.out_channels):
+            if channels % self.groups:
+                raise ValueError(f"{self.groups} groups do not divide {channels} channels")
+        squeezed = middle if self.se_of == "middle" else layer.in_channels
+        given: dict[str, Any] = {
+            **layer.shape,
+            "kernel": self.kernel,
+            "groups": self.groups,
+            "separable": self.separable,
+            "se": scaled_channels(squeezed, self.se) if self.se else 0,
+            "gate": self.gate,
+            "activation": self.activation,
+        }
+        if middle == layer.in_channels and not self.keeps_first_1x1:
+            return DepthwiseSeparable(**given)
+        return InvertedResidual(width_between=middle, **given)
+
+
+_TOKEN = re.compile(
+    r"k([1-9]?[13579])(?:e([1-9]\d?(?:\.\d*[1-9])?)|m([1-9]\d{0,4}))(?:g([2-9]|[1-9]\d))?(sep)?"
+)

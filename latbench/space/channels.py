@@ -1,0 +1,11 @@
+"""Channels under a width multiplier."""
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """`channels` times `width`, rounded to a multiple of 8, and not down by more than a tenth.
+
+    The rule of MobileNetV2 (Sandler et al., CVPR 2018).
+    """
+    scaled = channels * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
