@@ -8,7 +8,7 @@ import pytest
 from latbench.device.host.device import HostDevice
 from latbench.errors import BadRequest, LatbenchError
 from latbench.export import ArtifactStore, export_ops
-from latbench.export.check import FP16_RELATIVE_ERROR, INT8_SNR_NETWORK
+from latbench.export.check import FP16_ERROR_OP, INT8_SNR_NETWORK
 from latbench.space import SearchSpace
 from latbench.space.sandwich import sandwich_of
 from latbench.target import Precision, Runtime, Target
@@ -77,7 +77,7 @@ def test_int8_is_held_to_a_signal_to_noise_ratio() -> None:
 def test_fp16_is_held_to_an_error_of_its_own(runtime: Runtime) -> None:
     target = target_of(runtime, Precision.FP16)
     verified = verify(HostDevice(), target, exported(target, sandwiched=True))
-    assert 1e-4 < max(verified.errors.values()) < FP16_RELATIVE_ERROR
+    assert 1e-4 < max(verified.errors.values()) < FP16_ERROR_OP
 
 
 def test_int8_in_onnx_is_refused() -> None:

@@ -21,7 +21,8 @@ from latbench.export import (
     export_space,
 )
 from latbench.export.check import (
-    FP16_RELATIVE_ERROR,
+    FP16_ERROR_NETWORK,
+    FP16_ERROR_OP,
     FP32_RELATIVE_ERROR,
     INT8_SNR_NETWORK,
     INT8_SNR_OP,
@@ -47,7 +48,7 @@ FORMATS = [
     for runtime in HOST_RUNTIMES
     for precision in descriptor(runtime).precisions
 ]
-FLOAT_ERRORS = {Precision.FP32: FP32_RELATIVE_ERROR, Precision.FP16: FP16_RELATIVE_ERROR}
+OP_ERRORS = {Precision.FP32: FP32_RELATIVE_ERROR, Precision.FP16: FP16_ERROR_OP}
 
 
 @pytest.mark.parametrize(("runtime", "precision"), FORMATS)
@@ -59,7 +60,7 @@ def test_every_op_of_a_space_computes_what_pytorch_computes(
     if precision is Precision.INT8:
         assert min(made.error for made in artifacts) > INT8_SNR_OP
     else:
-        assert max(made.error for made in artifacts) < FLOAT_ERRORS[precision]
+        assert max(made.error for made in artifacts) < OP_ERRORS[precision]
 
 
 @pytest.mark.parametrize(("runtime", "precision"), FORMATS)
@@ -71,7 +72,7 @@ def test_a_whole_network_is_written_by_the_same_code(
     if precision is Precision.INT8:
         assert made.error > INT8_SNR_NETWORK
     else:
-        assert made.error < FLOAT_ERRORS[precision]
+        assert made.error < OP_ERRORS[precision]
 
 
 def test_the_batch_of_ops_is_that_of_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +165,12 @@ def test_errors_are_relative_or_a_signal_to_noise_ratio() -> None:
 
 
 def test_bounds_refuse_what_is_beyond_them_and_nan() -> None:
-    fp32 = Bound.of(Precision.FP32, ops=1)
+    fp32, fp16 = (Bound.of(one, ops=1) for one in (Precision.FP32, Precision.FP16))
+    assert Bound.of(Precision.FP32, ops=3) == fp32
+    assert (fp16.limit, Bound.of(Precision.FP16, ops=3).limit) == (
+        FP16_ERROR_OP,
+        FP16_ERROR_NETWORK,
+    )
     assert fp32.holds(0.99 * FP32_RELATIVE_ERROR)
     assert not fp32.holds(FP32_RELATIVE_ERROR)
     assert fp32.describe(0.1) == "a relative error of 1.0e-01, limit 1e-04"
@@ -173,7 +179,7 @@ def test_bounds_refuse_what_is_beyond_them_and_nan() -> None:
     assert not one.holds(INT8_SNR_OP - 0.1)
     assert many.holds(INT8_SNR_NETWORK)
     assert not many.holds(INT8_SNR_NETWORK - 0.1)
-    assert not any(bound.holds(float("nan")) for bound in (fp32, one, many))
+    assert not any(bound.holds(float("nan")) for bound in (fp32, fp16, one, many))
 
 
 def test_the_graph_folds_bn_and_fuses_relu() -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from latbench.errors import ExportFailed
 from latbench.export.check import (
-    FP16_RELATIVE_ERROR,
+    FP16_ERROR_OP,
     FP32_RELATIVE_ERROR,
     INT8_SNR_OP,
     Bound,
@@ -84,7 +84,7 @@ def test_every_format_computes_what_pytorch_computes(
     if precision is Precision.INT8:
         assert error > INT8_SNR_OP
     else:
-        assert error < (FP16_RELATIVE_ERROR if precision is Precision.FP16 else FP32_RELATIVE_ERROR)
+        assert error < (FP16_ERROR_OP if precision is Precision.FP16 else FP32_RELATIVE_ERROR)
 
 
 @pytest.mark.parametrize("name", CASES)
