@@ -23,7 +23,16 @@ from latbench.export.check import (
 )
 from latbench.export.exporter import Prepared, prepare
 from latbench.graph.lowering import GraphModule, lower
-from latbench.graph.nodes import Activate, Activation, Conv, Weighted, entry_of
+from latbench.graph.nodes import (
+    CLAMPS,
+    KINDS,
+    Activate,
+    Activation,
+    Conv,
+    Ending,
+    Weighted,
+    entry_of,
+)
 from latbench.graph.quantize import GATE, calibrate
 from latbench.runtime.registry import HOST_RUNTIMES, descriptor, is_installed, load_model
 from latbench.space.blocks import initialise
@@ -72,6 +81,17 @@ def written(
     error = check_artifact(path, runtime, graph, made.reference, quantization, bound)
     assert error is not None
     return path, error
+
+
+def test_the_cases_have_every_kind_of_node_and_activation() -> None:
+    """So a kind without an entry in a writer's table fails one of the tests below."""
+    graphs = [lower(case.make().eval(), (1, *case.shape)) for case in CASES.values()]
+    nodes = [node for graph in graphs for node in graph.nodes]
+    assert {type(node) for node in nodes} == set(KINDS)
+    activations = {node.activation for node in nodes if isinstance(node, Activate)}
+    assert activations | {Activation.NONE, Activation.RELU6} == set(Activation)
+    endings = {(type(node), node.activation) for node in nodes if isinstance(node, Ending)}
+    assert endings >= {(Conv, kind) for kind in (Activation.NONE, *CLAMPS)}
 
 
 @pytest.mark.parametrize("name", CASES)
