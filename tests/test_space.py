@@ -18,8 +18,9 @@ from latbench.space import (
 )
 from latbench.space.architecture import random_architectures, release_named
 from latbench.space.channels import scaled_channels
-from latbench.space.families.classifier import Classifier, Pool
+from latbench.space.families.classifier import Classifier, Hidden, Pool
 from latbench.space.families.conv import Convolution, Frame, Head, Stem
+from latbench.space.families.depthwise_separable import SeparableConvolution
 from latbench.space.families.inverted_residual import DepthwiseSeparable, InvertedResidual
 from latbench.space.families.skip import Projection
 from latbench.space.opspec import Activation, Gate
@@ -44,6 +45,7 @@ BLOCK = SHAPE | {
     "activation": st.sampled_from(list(Activation)),
     "se": st.integers(0, 64),
     "gate": st.sampled_from(list(Gate)),
+    "se_activation": st.sampled_from(list(Activation)),
     "batch": st.integers(1, 8),
 }
 ops = st.one_of(
@@ -59,6 +61,8 @@ ops = st.one_of(
         stride=st.integers(1, 4),
         activation=st.sampled_from(list(Activation)),
     ),
+    st.builds(SeparableConvolution, **SHAPE, kernel=st.sampled_from([3, 7])),
+    st.builds(Hidden, in_channels=sizes, activation=st.sampled_from(list(Activation))),
     st.builds(Classifier, in_channels=sizes, out_channels=sizes),
     st.builds(Pool, in_channels=sizes, height=sizes, width=sizes),
     st.builds(Stem, **SHAPE, kernel=st.just(3), stride=sizes),

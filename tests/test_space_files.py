@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from latbench import Lut, SearchSpace, predict_latency, published
 from latbench.cli import main
 from latbench.errors import BadNotation, BadRequest, CannotRead, LutRefused
-from latbench.space import Architecture, read_architecture
+from latbench.space import Architecture, parse_key, read_architecture
 from latbench.space.design import (
     calibration_architectures,
     landmark_networks,
@@ -155,7 +155,8 @@ def test_small_and_large_spaces_have_networks_to_time(tmp_path: Path, layers: in
 
 def test_the_shipped_spaces_are_listed() -> None:
     told = json.loads(latbench("space", "list", "--json").stdout)
-    assert [one["name"] for one in told] == list(space_names())
+    names = ["fbnet", "fbnet-cifar", "ofa-mobilenetv3", "proxyless"]
+    assert [one["name"] for one in told] == names
     fbnet = next(one for one in told if one["name"] == "fbnet")
     assert (fbnet["layers"], len(fbnet["candidates"]), fbnet["unique_blocks"]) == (22, 9, 96)
 
@@ -178,11 +179,69 @@ def test_show_says_what_programs_rely_on(tmp_path: Path) -> None:
     ]
 
 
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "networks.json").read_text())["nets"]
+COUNTED = sorted(GOLDEN.keys() & published_networks().keys())
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_published_networks_have_their_counts_to_the_digit(name: str) -> None:
+    import torch
+
+    from latbench.space.blocks import build_network
+
+    network, counts = published(name), GOLDEN[name]
+    assert (network.macs, network.params) == (counts["macs"], counts["conv_linear_weights"])
+    assert network.parameters == counts["params"]
+    with torch.device("meta"):
+        module = build_network(network)
+    assert sum(one.numel() for one in module.parameters()) == counts["params"]
+    assert module(torch.zeros(1, 3, 224, 224, device="meta")).shape == (1, 1000)
+
+
+def test_the_networks_that_have_counts_are_shipped() -> None:
+    assert len(COUNTED) >= 10
+    told = json.loads(latbench("arch", "show", "mobilenetv3_large_100", "--json").stdout)
+    counts = GOLDEN["mobilenetv3_large_100"]
+    assert (told["macs"], told["params"]) == (counts["macs"], counts["params"])
+    assert told["weights"] == counts["conv_linear_weights"]
+    assert told["layers"].count("|") == 8
+
+
 def test_every_shipped_network_is_one_of_its_space() -> None:
     for name, found in published_networks().items():
         network = published(name)
         assert network.space.name == found.file.name
         assert set(network.ops) <= set(network.space.unique_ops) or found.file.releases
+        assert Architecture.from_dict(json.loads(json.dumps(network.to_dict()))) == network
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_ops_of_every_shipped_space_are_counted_as_their_modules_are(name: str) -> None:
+    import torch
+
+    space = SearchSpace.named(name)
+    with torch.device("meta"):
+        for op in space.unique_ops:
+            module = op.build()
+            assert sum(one.numel() for one in module.parameters()) == op.parameters, op.key
+            assert module(torch.zeros(op.input_shape)).shape == op.output_shape, op.key
+            assert parse_key(op.key) == op
+
+
+def test_the_once_for_all_space_is_as_published() -> None:
+    space = SearchSpace.named("ofa-mobilenetv3")
+    assert [len(layer.candidates) for layer in space.layers] == [9, 9, 10, 10] * 5
+    assert space.stem_ops[-1].key == "ds_k3_g1_s1_i16_o16_h112_w112"
+    key = "ir_k7_e6_g1_s2_i112_o160_h14_w14_se168_hswish"
+    assert space.op(space.layers[16], space.candidate("k7e6")).key == key
+
+
+def test_proxyless_has_21_layers_and_identity_skips_only() -> None:
+    space = SearchSpace.named("proxyless")
+    assert len(space.layers) == 21
+    assert all(
+        ("skip" in map(str, layer.candidates)) == layer.keeps_shape for layer in space.layers
+    )
 
 
 def test_the_sentinel_of_fbnet_is_the_published_network() -> None:

@@ -154,7 +154,7 @@ def _cost(kind: str, space: SearchSpace, runtime: Runtime, precision: Precision)
         return known[op]
 
     rows = [[of(op) for op in row] for row in op_table(space)]
-    around = [of(space.stem), *map(of, space.head_ops())]
+    around = [of(op) for op in (*space.stem_ops, *space.head_ops())]
     peak = kind == "activations"
     return Cost(np.array(rows), float(max(around) if peak else sum(around)), peak)
 

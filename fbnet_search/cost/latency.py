@@ -70,8 +70,8 @@ def latency_model(lut: Lut) -> LatencyModel:
     """
     space = lut.search_space
     table = op_table(space)
-    around = [space.stem, *space.head_ops()]
-    ops = [space.stem, *(op for row in table for op in row if op), *space.head_ops()]
+    around = [*space.stem_ops, *space.head_ops()]
+    ops = [*space.stem_ops, *(op for row in table for op in row if op), *space.head_ops()]
     lut.require(ops, f"the search space {space}")
     # An identity skip is no op and takes no time.
     entries = [[lut.corrected_ms(op) if op else 0.0 for op in row] for row in table]

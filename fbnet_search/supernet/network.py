@@ -88,7 +88,8 @@ class Supernet(nn.Module):
         self.thetas = nn.ParameterList(
             torch.zeros(tuple(self.allowed.shape)) for _ in range(searches)
         )
-        self.stem = build_op(space.stem)
+        first, *fixed = map(build_op, space.stem_ops)
+        self.stem = nn.Sequential(first, *fixed) if fixed else first
         self.layers = nn.ModuleList(
             MixedLayer(row, has.tolist())
             for row, has in zip(op_table(space), self.allowed, strict=True)

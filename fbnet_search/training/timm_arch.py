@@ -33,6 +33,10 @@ def timm_arch_def(architecture: Architecture) -> list[list[str]]:
         lacking.append(f"a stem of stride {space.stem.stride}")
     if space.stem.kernel != 3:
         lacking.append(f"a stem of kernel {space.stem.kernel}")
+    if space.definition.stem.blocks:
+        lacking.append("blocks of the stem")
+    if not space.definition.head.channels or space.definition.head.hidden is not None:
+        lacking.append("a head that is not one convolution")
     for what, activation in (
         ("stem", space.stem.activation),
         ("head", space.definition.head.activation),

@@ -65,7 +65,9 @@ def show(
     architecture = read_architecture(
         architecture_text, release=release, head=head, input_size=input_size, width=width
     )
-    macs, params = architecture.macs_by(release_named(release, file)), architecture.params
+    rule = release_named(release, file)
+    macs = architecture.macs_by(rule)
+    params = architecture.params if rule.counts_weights else architecture.parameters
     network = published_networks().get(architecture.name or "")
     transcription = network is not None and network.network.transcription
     if as_json:
@@ -75,6 +77,7 @@ def show(
                 "release": release,
                 "macs": macs,
                 "params": params,
+                "weights": architecture.params,
                 "transcription": transcription,
                 "ops": [op.key for op in architecture.ops],
             }
@@ -96,7 +99,10 @@ def show(
             ("notation", architecture.notation),
             ("head", architecture.head),
             ("macs", f"{macs:,}{by_release}"),
-            ("params", f"{params:,} (weights; no bias, no BN)"),
+            (
+                "params",
+                f"{params:,}{'' if params > architecture.params else ' (weights; no bias, no BN)'}",
+            ),
         ]
     )
     if transcription:

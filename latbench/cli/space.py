@@ -26,7 +26,9 @@ def list_spaces(as_json: bool) -> None:
     from latbench.space import SearchSpace
     from latbench.space.shipped import space_names
 
-    spaces = [SearchSpace.named(name) for name in space_names()]
+    # A published network alone is a file too, whose layers have one candidate.
+    named = map(SearchSpace.named, space_names())
+    spaces = [space for space in named if space.network_count > 1]
     if as_json:
         emit_json(
             [

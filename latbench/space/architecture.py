@@ -86,12 +86,17 @@ class Architecture:
     def ops(self) -> tuple[OpSpec, ...]:
         """Every op in order, from stem to classifier; identities are not ops."""
         blocks = tuple(op for op in self.layer_ops if op is not None)
-        return (self.space.stem, *blocks, *self.space.head_ops(self.head))
+        return (*self.space.stem_ops, *blocks, *self.space.head_ops(self.head))
 
     @property
     def params(self) -> int:
         """Convolution and linear weights; no bias, no BN."""
         return sum(op.params for op in self.ops)
+
+    @property
+    def parameters(self) -> int:
+        """All parameters: `params`, biases, and scales and shifts of BN."""
+        return sum(op.parameters for op in self.ops)
 
     @property
     def macs(self) -> int:
@@ -173,6 +178,11 @@ def published(
 
 def layers_of(network: PublishedNetwork, file: SpaceFile, release: str | None = None) -> str:
     """The notation of a network in a release, or else in the default release of its space's file."""
+    if network.layers is None:
+        return "|".join(
+            " ".join(file.tokens_of(stage, index)[0] for index in range(stage.layers))
+            for stage in file.stages
+        )
     if isinstance(network.layers, str):
         return network.layers
     default = network.layers[file.release or next(iter(network.layers))]

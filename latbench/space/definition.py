@@ -61,13 +61,29 @@ class Input(Record):
     multiple: Integer = Field(default=1, ge=1, le=1024)
 
 
+class FixedBlock(Record):
+    """A block that every network has; further keys are settings of its family."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    block: str
+    channels: Channels
+    stride: Stride = 1
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the family."""
+        return dict(self.model_extra or {})
+
+
 class StemDefinition(Record):
-    """The first convolution."""
+    """The first convolution, and blocks between it and the layers."""
 
     channels: Channels
     kernel: OddKernel = 3
     stride: Stride = 1
     activation: Activation = Activation.RELU
+    blocks: tuple[FixedBlock, ...] = ()
 
 
 class Stage(Record):
@@ -75,6 +91,7 @@ class Stage(Record):
 
     Attributes:
         candidates: what each layer may be, instead of the space's; `first` is for the first layer only.
+        unskipped: how many layers, from the first, must not be skipped.
 
     Further keys are settings of the candidates' families, such as `activation`.
     """
@@ -86,6 +103,7 @@ class Stage(Record):
     stride: Stride = 1
     candidates: tuple[str, ...] | None = None
     first: tuple[str, ...] | None = None
+    unskipped: Integer = Field(default=0, ge=0, le=99)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -94,12 +112,17 @@ class Stage(Record):
 
 
 class HeadDefinition(Record):
-    """What follows the layers: a 1x1 convolution, the pool and the classifier.
+    """What follows the layers: a 1x1 convolution, the pool, a hidden linear layer, the classifier.
 
-    `channels` are those of the convolution, one of which a network has, the default first.
+    Attributes:
+        channels: of the convolution, one of which a network has, the default first; without any, the pool
+            follows the layers.
+        hidden: channels of the hidden layer; without, the classifier follows the pool.
+        activation: of convolution and hidden layer.
     """
 
-    channels: Annotated[tuple[Channels, ...], BeforeValidator(_several), Field(min_length=1)]
+    channels: Annotated[tuple[Channels, ...], BeforeValidator(_several)] = ()
+    hidden: Channels | None = None
     activation: Activation = Activation.RELU
 
 
@@ -164,24 +187,34 @@ class SpaceDefinition(Record):
 
 
 class Release(Record):
-    """The conventions of one release of published networks."""
+    """The conventions of one release of published networks.
+
+    Attributes:
+        keeps_first_1x1: whether blocks of expansion 1 keep their first 1x1 convolution.
+        counts_pool: whether each input element of the global average pool counts as one MAC.
+        counts_weights: whether parameters are convolution and linear weights alone, without biases and BN.
+    """
 
     keeps_first_1x1: bool = True
     counts_pool: bool = False
+    counts_weights: bool = False
 
 
 class PublishedNetwork(Record):
     """A published network: its layers, for each release where they differ, and its published shape.
 
+    Without `layers`, every layer takes its first candidate. `also` are other names of the network.
+
     `transcription` means that third parties read the layers off a figure of the paper: there is no official
     file, and the head is an assumption.
     """
 
-    layers: str | dict[str, str]
+    layers: str | dict[str, str] | None = None
     head: Channels | None = None
     input: Size | None = None
     width: PositiveNumber = 1.0
     transcription: bool = False
+    also: tuple[str, ...] = ()
 
 
 class SpaceFile(SpaceDefinition):
@@ -322,10 +355,28 @@ def definition_of(content: Any) -> SpaceDefinition:
 
 def _problems(definition: SpaceDefinition) -> Iterator[Problem]:
     yield from _problems_of_blocks(definition)
+    for number, fixed in enumerate(definition.stem.blocks):
+        yield from _problems_of_fixed(definition, fixed, ("stem", "blocks", number))
     yield from _problems_of_tokens(definition)
     if definition.sentinel is not None:
         path: Path = ("sentinel", "layers")
         yield from _problems_of_notation(definition, path, definition.sentinel.layers)
+
+
+def _problems_of_fixed(file: SpaceDefinition, fixed: FixedBlock, path: Path) -> Iterator[Problem]:
+    candidate = _parsed(file, fixed.block)
+    if candidate is None:
+        yield Problem((*path, "block"), f"{fixed.block!r} is no block", 'write block = "k3e1"')
+        return
+    known = (*FixedBlock.model_fields, *type(candidate).model_fields)
+    for name in fixed.settings:
+        if name not in known:
+            yield _unknown_key((*path, name), known)
+    try:
+        candidate.settled(fixed.settings)
+    except ValidationError as error:
+        for wrong in error.errors():
+            yield _problem_of(wrong, path)
 
 
 #: What to write for a key that is missing or wrong.
@@ -481,6 +532,8 @@ def _problems_of_settings(file: SpaceDefinition, stage: Stage, path: Path) -> It
 def _problems_of_networks(file: SpaceFile) -> Iterator[Problem]:
     for name, network in file.networks.items():
         path: Path = ("networks", name, "layers")
+        if network.layers is None:
+            continue
         if isinstance(network.layers, str):
             yield from _problems_of_notation(file, path, network.layers)
             continue

@@ -57,30 +57,34 @@ def activation_of(activation: Activation) -> list[nn.Module]:
             return []
 
 
-def gate_of(gate: Gate) -> nn.Module:
-    """The module of a gate."""
-    return nn.Sigmoid() if gate is Gate.SIGMOID else nn.Hardsigmoid()
-
-
 class SqueezeExcite(nn.Module):
     """Scale each channel by a factor from the means of all channels (Hu et al., CVPR 2018).
 
     Maps (N, C, H, W) to (N, C, H, W).
     """
 
-    def __init__(self, channels: int, squeezed: int, gate: nn.Module) -> None:
+    def __init__(self, channels: int, squeezed: int, between: nn.Module, gate: nn.Module) -> None:
         super().__init__()
-        self.arguments = (channels, squeezed, gate)
+        self.arguments = (channels, squeezed, between, gate)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.relu = nn.ReLU(inplace=True)
+        self.between = between
         self.expand = nn.Conv2d(squeezed, channels, 1)
         self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` times the factors."""
-        factors: Tensor = self.gate(self.expand(self.relu(self.reduce(self.pool(x)))))
+        factors: Tensor = self.gate(self.expand(self.between(self.reduce(self.pool(x)))))
         return x * factors
+
+
+def squeeze_excite(
+    channels: int, squeezed: int, gate: Gate, activation: Activation
+) -> SqueezeExcite:
+    """Squeeze-and-excitation with a gate, and an activation between its layers."""
+    factors = nn.Sigmoid() if gate is Gate.SIGMOID else nn.Hardsigmoid()
+    (between,) = activation_of(activation) or [nn.Identity()]
+    return SqueezeExcite(channels, squeezed, between, factors)
 
 
 class Block(nn.Module):

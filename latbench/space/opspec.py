@@ -12,7 +12,7 @@ input. What most ops of a kind have in common is left out: batch 1, the activati
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum, StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -66,6 +66,7 @@ class Part:
         weights: how many weights it has; no bias, no BN.
         read, written: how many values it reads and writes, weights apart.
         pixels: output positions, at each of which every weight is used once.
+        extras: how many further parameters it has: biases, scales and shifts of BN.
     """
 
     work: Work
@@ -73,6 +74,7 @@ class Part:
     read: int
     written: int
     pixels: int
+    extras: int = 0
 
     @property
     def macs(self) -> int:
@@ -81,20 +83,28 @@ class Part:
 
     def for_batch(self, batch: int) -> "Part":
         """The same part for `batch` images."""
-        return Part(
-            self.work, self.weights, batch * self.read, batch * self.written, batch * self.pixels
+        return replace(
+            self,
+            read=batch * self.read,
+            written=batch * self.written,
+            pixels=batch * self.pixels,
         )
 
 
-def dense(weights: int, read: int, channels: int, pixels: int = 1) -> Part:
-    """A convolution that is not depthwise, or a linear layer, of one image."""
-    return Part(Work.DENSE, weights, read, channels * pixels, pixels)
+def dense(weights: int, read: int, channels: int, pixels: int) -> Part:
+    """A convolution that is not depthwise, with BN, of one image."""
+    return Part(Work.DENSE, weights, read, channels * pixels, pixels, 2 * channels)
+
+
+def linear(inputs: int, outputs: int) -> Part:
+    """A linear layer with bias, or a 1x1 convolution of one position with bias, of one image."""
+    return Part(Work.DENSE, inputs * outputs, inputs, outputs, 1, outputs)
 
 
 def depthwise(kernel: int, channels: int, pixels_in: int, pixels_out: int) -> Part:
-    """A depthwise convolution of one image."""
+    """A depthwise convolution with BN of one image."""
     size = channels * pixels_in, channels * pixels_out
-    return Part(Work.DEPTHWISE, channels * kernel**2, *size, pixels_out)
+    return Part(Work.DEPTHWISE, channels * kernel**2, *size, pixels_out, 2 * channels)
 
 
 def moved(read: int, written: int) -> Part:
@@ -242,6 +252,11 @@ class OpSpec(ABC):
     def params(self) -> int:
         """Convolution and linear weights; no bias, no BN."""
         return sum(part.weights for part in self._parts())
+
+    @property
+    def parameters(self) -> int:
+        """All parameters: `params`, biases, and scales and shifts of BN."""
+        return self.params + sum(part.extras for part in self._parts())
 
     @property
     def activations(self) -> int:

@@ -21,7 +21,7 @@ from latbench.space.definition import (
     definition_of,
     read_definition,
 )
-from latbench.space.families.classifier import Classifier, Pool
+from latbench.space.families.classifier import Classifier, Hidden, Pool
 from latbench.space.families.conv import Head, Stem
 from latbench.space.families.skip import Skip
 from latbench.space.opspec import OpSpec, after_stride
@@ -274,6 +274,8 @@ class SearchSpace:
 
         A width below 1 does not narrow the head, as in MobileNetV2; a width above 1 scales it.
         """
+        if not self.definition.head.channels:
+            return (self.layers[-1].out_channels,)
         factor = max(1.0, self.width)
         return tuple(self._scaled(head, factor) for head in self.definition.head.channels)
 
@@ -296,12 +298,32 @@ class SearchSpace:
         )
 
     @cached_property
+    def stem_ops(self) -> tuple[OpSpec, ...]:
+        """What precedes the layers: the first convolution, and the blocks that every network has.
+
+        Raises:
+            BadNotation: a block does not fit.
+        """
+        ops: list[OpSpec] = [self.stem]
+        for fixed in self.definition.stem.blocks:
+            _, channels, height, width = ops[-1].output_shape
+            out_channels = self._scaled(fixed.channels, self.width)
+            candidate = self.candidate(fixed.block)
+            where = Layer(
+                -1, len(ops) - 1, channels, out_channels, fixed.stride, height, width, self.batch,
+                (candidate,),
+            )  # fmt: skip
+            op = self._op_of(where, fixed.settings, candidate)
+            ops += [op] if op is not None else []
+        return tuple(ops)
+
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The searchable positions, first to last."""
         return tuple(self._walk_layers())
 
     def _walk_layers(self) -> Iterator[Layer]:
-        channels, height, width = self.stem.out_channels, *self.stem.output_shape[2:]
+        _, channels, height, width = self.stem_ops[-1].output_shape
         for number, stage in enumerate(self.definition.stages):
             out_channels = self._scaled(stage.channels, self.width)
             for index in range(stage.layers):
@@ -317,8 +339,9 @@ class SearchSpace:
 
     def _candidates(self, stage: Stage, index: int, keeps_shape: bool) -> tuple[Candidate, ...]:
         allowed = map(self.candidate, self.definition.tokens_of(stage, index))
-        projects = keeps_shape or self.definition.skip_projection
-        return tuple(one for one in allowed if projects or not isinstance(one, Skip))
+        may_skip = keeps_shape or self.definition.skip_projection
+        may_skip = may_skip and index >= stage.unskipped
+        return tuple(one for one in allowed if may_skip or not isinstance(one, Skip))
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -353,15 +376,19 @@ class SearchSpace:
         """
         where = layer.stage, layer.index, candidate
         if where not in self._ops:
-            settings = {"keeps_first_1x1": self.keeps_first_1x1}
-            settings |= self.definition.stages[layer.stage].settings
-            try:
-                self._ops[where] = candidate.settled(settings).op(layer)
-            except ValueError as error:
-                raise BadNotation(
-                    f"{candidate} does not fit stage {layer.stage + 1} of {self.name}: {error}"
-                ) from None
+            settings = self.definition.stages[layer.stage].settings
+            self._ops[where] = self._op_of(layer, settings, candidate)
         return self._ops[where]
+
+    def _op_of(
+        self, layer: Layer, settings: Mapping[str, Any], candidate: Candidate
+    ) -> OpSpec | None:
+        given = {"keeps_first_1x1": self.keeps_first_1x1, **settings}
+        try:
+            return candidate.settled(given).op(layer)
+        except ValueError as error:
+            stage = "the stem" if layer.stage < 0 else f"stage {layer.stage + 1}"
+            raise BadNotation(f"{candidate} does not fit {stage} of {self.name}: {error}") from None
 
     def head_ops(self, head: int | None = None) -> tuple[OpSpec, ...]:
         """What follows the layers in a network with a head of `head` channels; the classifier is the last."""
@@ -372,21 +399,26 @@ class SearchSpace:
             "width": after_stride(last.width, last.stride),
             "batch": self.batch,
         }
-        return (
-            Head(
-                in_channels=last.out_channels,
-                out_channels=channels,
-                activation=self.definition.head.activation,
-                **size,
-            ),
-            Pool(in_channels=channels, **size),
-            Classifier(in_channels=channels, out_channels=self.classes, batch=self.batch),
-        )
+        definition, ops = self.definition.head, list[OpSpec]()
+        if definition.channels:
+            shape = {"in_channels": last.out_channels, "out_channels": channels, **size}
+            ops.append(Head(**shape, activation=definition.activation))
+        ops.append(Pool(in_channels=channels, **size))
+        if definition.hidden is not None:
+            shape = {
+                "in_channels": channels,
+                "out_channels": definition.hidden,
+                "batch": self.batch,
+            }
+            ops.append(Hidden(**shape, activation=definition.activation))
+            channels = definition.hidden
+        ops.append(Classifier(in_channels=channels, out_channels=self.classes, batch=self.batch))
+        return tuple(ops)
 
     @cached_property
     def unique_ops(self) -> tuple[OpSpec, ...]:
         """Every op that a network of this space can contain, once, in network order."""
-        ops: list[OpSpec] = [self.stem]
+        ops: list[OpSpec] = [*self.stem_ops]
         for layer in self.layers:
             ops += [op for one in layer.candidates if (op := self.op(layer, one))]
         for head in self.heads:
@@ -465,11 +497,19 @@ def _misfits(file: SpaceFile) -> Iterator[Problem]:
         yield Problem(("networks_of",), "is no shipped space", f"known: {', '.join(space_names())}")
         return
     space = SearchSpace.of(file.definition)
+    try:
+        space.stem_ops  # noqa: B018
+    except BadNotation as error:
+        what = f"has a block that does not fit: {error.message}"
+        yield Problem(("stem", "blocks"), what, "change its channels, or take another block")
+        return
     for layer in space.layers:
         where = ("stages", layer.stage)
         if not layer.candidates:
-            what = "has a layer that changes the shape and may only be skipped"
-            remedy = "give it another candidate, or write skip_projection = true"
+            what = "has a layer that may only be skipped, and must not be"
+            remedy = (
+                "give it another candidate, or write skip_projection = true where the shape changes"
+            )
             yield Problem(where, what, remedy)
         for candidate in layer.candidates:
             try:

@@ -55,9 +55,10 @@ def published_networks() -> dict[str, Published]:
     """The published networks of all shipped spaces, by name."""
     files = map(space_file, space_names())
     return {
-        name: Published(name, network, file)
+        name: Published(first, network, file)
         for file in files
-        for name, network in file.networks.items()
+        for first, network in file.networks.items()
+        for name in (first, *network.also)
     }
 
 

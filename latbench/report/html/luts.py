@@ -146,7 +146,7 @@ def _heat_map(name: str, lut: Lut) -> Figure:
                 row.append(f"{milliseconds(entry.ms)} ({plus_minus(entry)})")
             cells.append(cell)
         rows.append(row)
-    around = {op.key: op for op in (space.stem, *_heads(space)) if op in lut}
+    around = {op.key: op for op in (*space.stem_ops, *_heads(space)) if op in lut}
     rows += [
         [key, f"{milliseconds(lut[key].ms)} ({plus_minus(lut[key])})", *[""] * (len(columns) - 1)]
         for key in around

@@ -412,7 +412,8 @@ def _lut_of(result: Mapping[str, Any], luts: Mapping[str, Lut]) -> tuple[str, Lu
 def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None) -> Figure:
     """The network found for the target `name`, block by block."""
     title = f"The network found{f' for {name}' if name else ''}, block by block"
-    ops: list[tuple[str, OpSpec | None]] = [("stem", architecture.space.stem)]
+    ops: list[tuple[str, OpSpec | None]] = []
+    ops += [(op.kind, op) for op in architecture.space.stem_ops]
     for number, (choice, op) in enumerate(
         zip(architecture.choices, architecture.layer_ops, strict=True), 1
     ):

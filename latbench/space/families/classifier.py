@@ -1,6 +1,7 @@
 """What turns features into logits: the global average pool, and linear layers.
 
 pool_i1984_h7_w7                     global average pool
+hidden_i960_o1280_hswish             fully connected layer with bias and activation, after the pool
 classifier_i1984_o1000               fully connected layer with bias
 """
 
@@ -8,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from latbench.space.opspec import OpSpec, Part, dense, moved
+from latbench.space.opspec import Activation, OpSpec, Part, linear, moved
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,10 +57,29 @@ class Classifier(OpSpec):
         return (self.batch, self.out_channels)
 
     def _parts(self) -> tuple[Part, ...]:
-        return (dense(self.in_channels * self.out_channels, self.in_channels, self.out_channels),)
+        return (linear(self.in_channels, self.out_channels),)
 
     def build(self) -> "nn.Module":
         """Map (N, in_channels) to (N, out_channels)."""
         from torch import nn
 
         return nn.Linear(self.in_channels, self.out_channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hidden(Classifier):
+    """A fully connected layer with bias and activation between pool and classifier (MobileNetV3)."""
+
+    kind: ClassVar[str] = "hidden"
+    form: ClassVar[str] = "hidden_i{in_channels}_o{out_channels}[_{activation}]"
+
+    activation: Activation = Activation.RELU
+
+    def build(self) -> "nn.Module":
+        """Map (N, in_channels) to (N, out_channels)."""
+        from torch import nn
+
+        from latbench.space import modules
+
+        layer = nn.Linear(self.in_channels, self.out_channels)
+        return nn.Sequential(layer, *modules.activation_of(self.activation))

@@ -6,7 +6,7 @@
 
 e is the expansion: the depthwise convolution has e times the input's channels. `_m72` in its place gives
 them directly. `_se24` is squeeze-and-excitation (Hu et al., CVPR 2018) of 24 channels after the depthwise
-convolution, with a hard sigmoid unless `_sigmoid` follows.
+convolution, with a hard sigmoid unless `_sigmoid` follows, and a ReLU inside unless `_asilu` follows.
 """
 
 import re
@@ -27,6 +27,7 @@ from latbench.space.opspec import (
     TimmWords,
     dense,
     depthwise,
+    linear,
     moved,
 )
 
@@ -44,13 +45,14 @@ class DepthwiseSeparable(OpSpec):
     kind: ClassVar[str] = "ds"
     form: ClassVar[str] = (
         "ds_k{kernel}[sep?separable]_g{groups}_s{stride}_i{in_channels}_o{out_channels}_h{height}_w{width}"
-        "[_se{se}][_{gate}][_{activation}]"
+        "[_se{se}][_{gate}][_a{se_activation}][_{activation}]"
     )
     is_block: ClassVar[bool] = True
 
     separable: bool = False
     se: int = 0
     gate: Gate = Gate.HARD_SIGMOID
+    se_activation: Activation = Activation.RELU
     activation: Activation = Activation.RELU
 
     @property
@@ -110,8 +112,8 @@ class DepthwiseSeparable(OpSpec):
             pixels = after
         if self.se:
             parts.append(moved(middle * after, middle))
-            parts.append(dense(middle * self.se, middle, self.se))
-            parts.append(dense(middle * self.se, self.se, middle))
+            parts.append(linear(middle, self.se))
+            parts.append(linear(self.se, middle))
             parts.append(moved(middle * after + middle, middle * after))
         parts.append(dense(middle * outputs // self.groups, middle * after, outputs, after))
         if self.residual:
@@ -137,7 +139,9 @@ class DepthwiseSeparable(OpSpec):
                 self.middle, self.middle, kernel, stride, self.middle, self.activation
             )
         if self.se:
-            layers.append(modules.SqueezeExcite(self.middle, self.se, modules.gate_of(self.gate)))
+            layers.append(
+                modules.squeeze_excite(self.middle, self.se, self.gate, self.se_activation)
+            )
         layers += modules.conv_bn(self.middle, self.out_channels, groups=self.groups)
         return modules.Block(nn.Sequential(*layers), self.residual)
 
@@ -156,7 +160,7 @@ class InvertedResidual(DepthwiseSeparable):
     kind: ClassVar[str] = "ir"
     form: ClassVar[str] = (
         "ir_k{kernel}[sep?separable][_e{expansion}][_m{width_between}]_g{groups}_s{stride}_i{in_channels}"
-        "_o{out_channels}_h{height}_w{width}[_se{se}][_{gate}][_{activation}]"
+        "_o{out_channels}_h{height}_w{width}[_se{se}][_{gate}][_a{se_activation}][_{activation}]"
     )
 
     expansion: int = 0
@@ -221,9 +225,10 @@ class InvertedResidualCandidate(Candidate):
             multiple of 8 if it is no whole number; or its channels.
         groups: of both 1x1 convolutions.
         separable: two depthwise 3x3 in place of one convolution.
-        se, se_of: channels of squeeze-and-excitation relative to those in the middle or at the input, rounded
-            to a multiple of 8; 0 leaves it out.
-        gate, activation: what the block uses.
+        se, se_of: channels of squeeze-and-excitation relative to those in the middle or at the input.
+        se_multiple: what these channels are rounded to; 1 for the nearest whole number.
+        gate, se_activation: what squeeze-and-excitation uses.
+        activation: what the block uses.
         keeps_first_1x1: whether a block of expansion 1 keeps its first 1x1 convolution.
     """
 
@@ -237,7 +242,9 @@ class InvertedResidualCandidate(Candidate):
     separable: bool = False
     se: Number = Field(default=0.0, ge=0, le=1)
     se_of: Literal["middle", "input"] = "middle"
+    se_multiple: Literal[1, 8] = 8
     gate: Gate = Gate.HARD_SIGMOID
+    se_activation: Activation = Activation.RELU
     activation: Activation = Activation.RELU
     keeps_first_1x1: bool = True
 
@@ -285,13 +292,21 @@ class InvertedResidualCandidate(Candidate):
             "kernel": self.kernel,
             "groups": self.groups,
             "separable": self.separable,
-            "se": scaled_channels(squeezed, self.se) if self.se else 0,
+            "se": self._squeezed(squeezed),
             "gate": self.gate,
+            "se_activation": self.se_activation,
             "activation": self.activation,
         }
         if middle == layer.in_channels and not self.keeps_first_1x1:
             return DepthwiseSeparable(**given)
         return InvertedResidual(width_between=middle, **given)
+
+    def _squeezed(self, channels: int) -> int:
+        if not self.se:
+            return 0
+        if self.se_multiple == 1:
+            return max(1, round(channels * self.se))
+        return scaled_channels(channels, self.se)
 
 
 _TOKEN = re.compile(
