@@ -14,6 +14,7 @@ from latbench import Lut, SearchSpace, predict_latency, published
 from latbench.cli import main
 from latbench.errors import BadNotation, BadRequest, CannotRead, LutRefused
 from latbench.space import Architecture, parse_key, read_architecture
+from latbench.space.candidate import FAMILIES, parse_token
 from latbench.space.design import (
     calibration_architectures,
     landmark_networks,
@@ -155,7 +156,10 @@ def test_small_and_large_spaces_have_networks_to_time(tmp_path: Path, layers: in
 
 def test_the_shipped_spaces_are_listed() -> None:
     told = json.loads(latbench("space", "list", "--json").stdout)
-    names = ["fbnet", "fbnet-cifar", "ofa-mobilenetv3", "proxyless"]
+    names = [
+        *("fbnet", "fbnet-cifar", "mobilenetv4-uib", "ofa-mobilenetv3", "proxyless"),
+        *("resnet50-ofa", "tutorial"),
+    ]
     assert [one["name"] for one in told] == names
     fbnet = next(one for one in told if one["name"] == "fbnet")
     assert (fbnet["layers"], len(fbnet["candidates"]), fbnet["unique_blocks"]) == (22, 9, 96)
@@ -193,13 +197,13 @@ def test_published_networks_have_their_counts_to_the_digit(name: str) -> None:
     assert (network.macs, network.params) == (counts["macs"], counts["conv_linear_weights"])
     assert network.parameters == counts["params"]
     with torch.device("meta"):
-        module = build_network(network)
+        module = build_network(network).eval()
     assert sum(one.numel() for one in module.parameters()) == counts["params"]
     assert module(torch.zeros(1, 3, 224, 224, device="meta")).shape == (1, 1000)
 
 
 def test_the_networks_that_have_counts_are_shipped() -> None:
-    assert len(COUNTED) >= 10
+    assert len(COUNTED) >= 14
     told = json.loads(latbench("arch", "show", "mobilenetv3_large_100", "--json").stdout)
     counts = GOLDEN["mobilenetv3_large_100"]
     assert (told["macs"], told["params"]) == (counts["macs"], counts["params"])
@@ -222,7 +226,7 @@ def test_ops_of_every_shipped_space_are_counted_as_their_modules_are(name: str) 
     space = SearchSpace.named(name)
     with torch.device("meta"):
         for op in space.unique_ops:
-            module = op.build()
+            module = op.build().eval()
             assert sum(one.numel() for one in module.parameters()) == op.parameters, op.key
             assert module(torch.zeros(op.input_shape)).shape == op.output_shape, op.key
             assert parse_key(op.key) == op
@@ -234,6 +238,55 @@ def test_the_once_for_all_space_is_as_published() -> None:
     assert space.stem_ops[-1].key == "ds_k3_g1_s1_i16_o16_h112_w112"
     key = "ir_k7_e6_g1_s2_i112_o160_h14_w14_se168_hswish"
     assert space.op(space.layers[16], space.candidate("k7e6")).key == key
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("shufflenet_v2_x1_0", 2278604), ("shufflenet_v2_x1_5", 3503624)]
+)
+def test_shufflenets_have_the_parameters_of_torchvision(name: str, params: int) -> None:
+    assert published(name).parameters == params
+
+
+def test_a_network_of_shuffle_units_keeps_half_of_its_channels() -> None:
+    import torch
+
+    op = parse_key("shuffle_k3_s1_i8_o8_h4_w4")
+    x = torch.arange(8.0)[None, :, None, None].expand(1, 8, 4, 4)
+    passed = op.build().eval()(x)[0, ::2]
+    assert torch.equal(passed, x[0, :4])
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(
+            "k3e6",
+            "k5e2.5",
+            "k9m40",
+            "k3e1g2",
+            "k3e6sep",
+            "conv3",
+            "conv1g2",
+            "dw5",
+            "f3e4",
+            "skip",
+        ),
+        *("u5x3e4", "u0x0e2", "basic3", "bottle3r0.25", "bottle5r1", "shuffle3", "maxpool3"),
+        *("avgpool5",),
+    ],
+)
+def test_a_token_is_of_one_family_and_parses_back(token: str) -> None:
+    found = [one for family in FAMILIES.values() if (one := family.of_token(token)) is not None]
+    assert [str(one) for one in found] == [token]
+    assert parse_token(token) == found[0]
+
+
+def test_every_family_is_on_the_page() -> None:
+    text = PAGE.read_text()
+    for name, family in FAMILIES.items():
+        assert f"| `{name}` | `{family.example}`" in text
+        for field in family.model_fields.keys() - {"name"}:
+            assert f"`{field}`" in text, (name, field)
 
 
 def test_proxyless_has_21_layers_and_identity_skips_only() -> None:

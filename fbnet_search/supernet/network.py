@@ -17,7 +17,7 @@ from fbnet_search.supernet.fused import fused_block, is_fusible, units_of
 from fbnet_search.supernet.relaxation import keep_paths
 from latbench.space import OpSpec, SearchSpace
 from latbench.space.blocks import build_op
-from latbench.space.modules import Block
+from latbench.space.modules import Block, ResidualUnit
 
 
 class MixedLayer(nn.Module):
@@ -198,7 +198,7 @@ def start_as_identity(module: nn.Module) -> None:
     Minibatch SGD", 2017, section 5.1).
     """
     for block in module.modules():
-        if isinstance(block, Block) and (last := block.last_norm) is not None:
+        if isinstance(block, Block | ResidualUnit) and (last := block.last_norm) is not None:
             nn.init.zeros_(last.weight)
 
 

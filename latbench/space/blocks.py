@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from latbench.space.architecture import Architecture
-from latbench.space.modules import Block
+from latbench.space.modules import Block, ResidualUnit
 from latbench.space.opspec import OpSpec
 
 
@@ -35,6 +35,8 @@ def build_network(architecture: Architecture, *, classes: int | None = None) -> 
     return build_ops([*body, classifier])
 
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
 #: How much smaller than its input a residual branch starts, in the spirit of the zero that Goyal et al.
 #: (2017, section 5.1) give it. Without it an untrained network amplifies the noise of int8 from block
 #: to block until nothing can be checked at its end.
@@ -56,14 +58,14 @@ def initialise(module: nn.Module, sample: Tensor, *, seed: int) -> None:
             layer.weight.normal_(0.0, (gain / fan_in) ** 0.5, generator=generator)
             if layer.bias is not None:
                 layer.bias.normal_(0.0, 0.01, generator=generator)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, _NORMS):
             layer.weight.uniform_(0.8, 1.2, generator=generator)
             layer.bias.normal_(0.0, 0.1, generator=generator)
     for block in module.modules():
-        if isinstance(block, Block) and (last := block.last_norm) is not None:
+        if isinstance(block, Block | ResidualUnit) and (last := block.last_norm) is not None:
             last.weight.mul_(_RESIDUAL_GAIN)
             last.bias.mul_(_RESIDUAL_GAIN)
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in module.modules() if isinstance(layer, _NORMS)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -9,3 +9,8 @@ def scaled_channels(channels: int, width: float) -> int:
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+def expanded_channels(channels: int, expansion: float) -> int:
+    """`channels` times `expansion`, rounded as above unless it is a whole number of times."""
+    return channels * int(expansion) if expansion % 1 == 0 else scaled_channels(channels, expansion)

@@ -118,11 +118,13 @@ class HeadDefinition(Record):
         channels: of the convolution, one of which a network has, the default first; without any, the pool
             follows the layers.
         hidden: channels of the hidden layer; without, the classifier follows the pool.
+        hidden_norm: whether the hidden layer has a BN instead of a bias.
         activation: of convolution and hidden layer.
     """
 
     channels: Annotated[tuple[Channels, ...], BeforeValidator(_several)] = ()
     hidden: Channels | None = None
+    hidden_norm: bool = False
     activation: Activation = Activation.RELU
 
 

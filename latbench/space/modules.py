@@ -5,6 +5,7 @@ implementations that do the same (timm's fbnetc_100, for one). A class keeps the
 `arguments`, and needs nothing of latbench: `fbnet_search.training.standalone` copies it.
 """
 
+import torch
 from torch import Tensor, nn
 
 from latbench.space.opspec import Activation, Gate
@@ -106,3 +107,48 @@ class Block(nn.Module):
         """The BN that ends the layers before the input is added; None where nothing is added."""
         last = self.layers[-1]
         return last if self.residual and isinstance(last, nn.BatchNorm2d) else None
+
+
+class ResidualUnit(nn.Module):
+    """Layers in sequence, plus the input through a shortcut, which may be empty; then an activation."""
+
+    def __init__(
+        self, layers: nn.Sequential, shortcut: nn.Sequential, activation: nn.Sequential
+    ) -> None:
+        super().__init__()
+        self.arguments = (layers, shortcut, activation)
+        self.layers = layers
+        self.shortcut = shortcut
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the activation of the sum."""
+        y: Tensor = self.activation(self.layers(x) + self.shortcut(x))
+        return y
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d | None:
+        """The BN that ends the layers before the shortcut is added."""
+        last = self.layers[-1]
+        return last if isinstance(last, nn.BatchNorm2d) else None
+
+
+class TwoBranches(nn.Module):
+    """Two branches, concatenated, and their channels interleaved.
+
+    With `splits`, each takes half of the channels; otherwise both take all.
+    """
+
+    def __init__(self, first: nn.Sequential, second: nn.Sequential, splits: bool) -> None:
+        super().__init__()
+        self.arguments = (first, second, splits)
+        self.first = first
+        self.second = second
+        self.splits = splits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the interleaved outputs of both branches."""
+        one, other = x.chunk(2, 1) if self.splits else (x, x)
+        y = torch.cat((self.first(one), self.second(other)), 1)
+        n, c, h, w = y.shape
+        return y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)

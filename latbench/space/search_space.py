@@ -410,7 +410,9 @@ class SearchSpace:
                 "out_channels": definition.hidden,
                 "batch": self.batch,
             }
-            ops.append(Hidden(**shape, activation=definition.activation))
+            ops.append(
+                Hidden(**shape, norm=definition.hidden_norm, activation=definition.activation)
+            )
             channels = definition.hidden
         ops.append(Classifier(in_channels=channels, out_channels=self.classes, batch=self.batch))
         return tuple(ops)

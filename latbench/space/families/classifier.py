@@ -6,7 +6,7 @@ classifier_i1984_o1000               fully connected layer with bias
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from latbench.space.opspec import Activation, OpSpec, Part, linear, moved
@@ -68,12 +68,20 @@ class Classifier(OpSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class Hidden(Classifier):
-    """A fully connected layer with bias and activation between pool and classifier (MobileNetV3)."""
+    """A fully connected layer and activation between pool and classifier.
+
+    It has a bias (MobileNetV3), or with `norm` a BN in place of it (MobileNetV4).
+    """
 
     kind: ClassVar[str] = "hidden"
-    form: ClassVar[str] = "hidden_i{in_channels}_o{out_channels}[_{activation}]"
+    form: ClassVar[str] = "hidden_i{in_channels}_o{out_channels}[_norm?norm][_{activation}]"
 
+    norm: bool = False
     activation: Activation = Activation.RELU
+
+    def _parts(self) -> tuple[Part, ...]:
+        (part,) = super()._parts()
+        return (replace(part, extras=2 * self.out_channels) if self.norm else part,)
 
     def build(self) -> "nn.Module":
         """Map (N, in_channels) to (N, out_channels)."""
@@ -81,5 +89,6 @@ class Hidden(Classifier):
 
         from latbench.space import modules
 
-        layer = nn.Linear(self.in_channels, self.out_channels)
-        return nn.Sequential(layer, *modules.activation_of(self.activation))
+        layer = nn.Linear(self.in_channels, self.out_channels, bias=not self.norm)
+        norm = [nn.BatchNorm1d(self.out_channels)] if self.norm else []
+        return nn.Sequential(layer, *norm, *modules.activation_of(self.activation))

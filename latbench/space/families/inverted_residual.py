@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from latbench.record import Integer, Number
 from latbench.space.candidate import Candidate, Layer, OddKernel
-from latbench.space.channels import scaled_channels
+from latbench.space.channels import expanded_channels, scaled_channels
 from latbench.space.opspec import (
     TIMM_ACTIVATIONS,
     Activation,
@@ -280,9 +280,7 @@ class InvertedResidualCandidate(Candidate):
 
     def op(self, layer: Layer) -> OpSpec:
         """See `Candidate.op`."""
-        expands = layer.in_channels * (self.expansion or 0)
-        whole = expands == int(expands) and (self.expansion or 0) % 1 == 0
-        middle = self.middle or (int(expands) if whole else scaled_channels(1, expands))
+        middle = self.middle or expanded_channels(layer.in_channels, self.expansion or 1)
         for channels in (layer.in_channels, middle, layer.out_channels):
             if channels % self.groups:
                 raise ValueError(f"{self.groups} groups do not divide {channels} channels")
