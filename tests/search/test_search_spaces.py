@@ -1,7 +1,9 @@
 """Searches of users' spaces: layers with candidates of their own, other activations, other families."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ from fbnet_search.cost.latency import latency_model
 from fbnet_search.data.images import ImageData
 from fbnet_search.supernet.fused import is_fusible
 from fbnet_search.supernet.network import Supernet
+from fbnet_search.training.standalone import standalone_source
 from latbench.errors import BadRequest
 from latbench.lut import Lut, predict_latency
-from latbench.space import Architecture, SearchSpace
-from latbench.space.blocks import build_network
+from latbench.space import Architecture, SearchSpace, published
+from latbench.space.blocks import build_network, initialise
 
 SPACE = """
 name = "mine"
@@ -112,3 +115,21 @@ def test_a_space_that_no_search_can_train_is_refused_in_a_sentence(
     for changes in ({"input_width": 16}, {"input_channels": 1}, {"batch": 2}):
         with pytest.raises(BadRequest, match="a search trains on square RGB images"):
             search(make_lut(mine.at(**changes)), few_digits, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet_b0", "mobilenetv4_conv_small", "resnet18", "shufflenet_v2_x1_0"]
+)
+def test_the_file_for_pytorch_alone_builds_networks_of_every_family(name: str) -> None:
+    network = published(name)
+    network = replace(network, space=network.space.at(input_size=32))
+    module = build_network(network, classes=3)
+    initialise(module, torch.randn(4, 3, 32, 32), seed=1)
+    session: dict[str, Any] = {}
+    exec(standalone_source(network, ("a", "b", "c")), session)
+    alone = session["network"]()
+    alone.load_state_dict(module.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(alone.eval()(images), module(images), atol=1e-6)
+    assert "latbench" not in session
