@@ -149,6 +149,9 @@ READERS = (
     ("x.json", "fbnet-train ARCHITECTURE --data digits --out out --lut PATH"),
     ("x", "fbnet-train ARCHITECTURE --data imagefolder:PATH --out out"),
     ("x.toml", "fbnet-train ARCHITECTURE --data digits --out out --recipe PATH"),
+    ("x.toml", "latbench space show --space PATH"),
+    ("x.json", "latbench space show --space PATH"),
+    ("x.toml", "latbench space check PATH"),
 )
 
 
