@@ -99,8 +99,13 @@ def require_searchable(space: SearchSpace) -> None:
     """Check that networks of `space` can be trained on the data that a search takes.
 
     Raises:
-        BadRequest: its input is not a square RGB image, one at a time.
+        BadRequest: its input is not a square RGB image, one at a time, or a stage offers several channels.
     """
+    if space.has_channel_choices:
+        raise BadRequest(
+            f"a search takes spaces of fixed channels, but stages of {space.name} offer several numbers",
+            hint="write a space file with one number of channels for each stage, and profile it",
+        )
     if space.input_height != space.input_width or space.input_channels != 3 or space.batch > 1:
         raise BadRequest(
             f"a search trains on square RGB images, one in a batch of the LUT, but its space is {space}",

@@ -1,5 +1,6 @@
 """Search spaces as files: what they may say, what is said of their mistakes, and that LUTs carry them."""
 
+import itertools
 import json
 import re
 import tomllib
@@ -127,6 +128,64 @@ def test_a_stage_has_its_own_candidates_and_settings(tmp_path: Path) -> None:
     assert Architecture.parse(network.notation, space) == network
     with pytest.raises(BadNotation, match="unknown block 'bigger'"):
         Architecture.parse("conv3 k3e1|bigger skip", space)
+
+
+CHOICES = """
+name = "elastic"
+classes = 4
+input = 16
+stem = { channels = 8 }
+stages = [
+  { channels = [8, 16], layers = 2 },
+  { channels = [24, 16, 32], layers = 2, stride = 2 },
+  { channels = [16, 24], layers = 1 },
+]
+candidates = ["k3e1", "conv3", "skip"]
+head = 16
+"""
+
+
+def test_every_pair_of_channels_that_can_occur_has_its_entry(tmp_path: Path) -> None:
+    space = SearchSpace.named(write(tmp_path, CHOICES))
+    pairs = {(op.in_channels, op.out_channels) for op in space.unique_ops if op.kind == "conv"}
+    assert pairs == {
+        *((8, 8), (8, 16), (16, 16)),  # the first stage
+        *((8, 24), (8, 32), (16, 24), (16, 32), (24, 24), (32, 32)),  # the second
+        *((24, 16), (32, 16), (32, 24)),  # the third
+    }
+    networks = {
+        Architecture(space, choices, 16, None, channels)
+        for channels in itertools.product((8, 16), (24, 16, 32), (16, 24))
+        for choices in itertools.product(*(at.candidates for at in space.layers_of(channels)))
+    }
+    assert len(networks) == space.network_count
+    assert {op for one in networks for op in one.ops} == set(space.unique_ops)
+    lut = modelled_lut(space)
+    for one in networks:
+        assert Architecture.parse(one.notation, space) == one
+        assert predict_latency(lut, one).ms > 0
+    assert {one.channels for one in varied_architectures(space, 200)} == {
+        one.channels for one in networks
+    }
+    landmarks = landmark_networks(space)
+    macs = [one.macs for one in networks]
+    assert (landmarks["smallest"].macs, landmarks["largest"].macs) == (min(macs), max(macs))
+    Lut.from_dict(lut.to_dict())
+
+
+def test_a_notation_chooses_channels(tmp_path: Path) -> None:
+    space = SearchSpace.named(write(tmp_path, CHOICES))
+    plain = Architecture.parse("k3e1 conv3|k3e1 skip|conv3", space)
+    assert plain.notation == "8: k3e1 conv3|24: k3e1 skip|16: conv3"
+    other = Architecture.parse("16:k3e1 conv3|k3e1 skip|24: conv3", space)
+    assert [op.out_channels for op in other.layer_ops if op] == [16, 16, 24, 24]
+    assert Architecture.from_dict(json.loads(json.dumps(other.to_dict()))) == other
+    with pytest.raises(BadRequest, match="stage 2 of elastic must have 24 or 16 or 32 channels"):
+        Architecture.parse("8: k3e1 conv3|8: k3e1 skip|16: conv3", space)
+    told = mistakes(
+        tmp_path, CHOICES + 'sentinel = { name = "s", layers = "k3e1 k3e1|9: k3e1 k3e1|k3e1" }'
+    )
+    assert "chooses 9 channels, which the stage does not offer; it offers 24, 16, 32" in told[0]
 
 
 def test_a_skip_may_change_the_shape_only_where_the_space_says_so(tmp_path: Path) -> None:

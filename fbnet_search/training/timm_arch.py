@@ -46,7 +46,7 @@ def timm_arch_def(architecture: Architecture) -> list[list[str]]:
     if lacking:
         raise BadRequest("timm's block strings cannot express this network:", details=lacking)
     stages: dict[int, list[OpSpec]] = {}
-    for layer, op in zip(space.layers, architecture.layer_ops, strict=True):
+    for layer, op in zip(architecture.layers, architecture.layer_ops, strict=True):
         if op is not None:
             stages.setdefault(layer.stage, []).append(op)
     return [_strings(ops) for ops in stages.values()]

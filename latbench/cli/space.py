@@ -73,6 +73,11 @@ def show(list_ops: bool, as_json: bool, **chosen: Any) -> None:
         emit_json(_facts_for_machines(space))
         return
     tokens = [" ".join(map(str, layer.candidates)) for layer in space.layers]
+    offered = [
+        f"{number}: {' or '.join(map(str, stage.channels))}"
+        for number, stage in enumerate(space.definition.stages, 1)
+        if len(stage.channels) > 1
+    ]
     differ = len(set(tokens)) > 1
     emit_table(
         (
@@ -99,6 +104,7 @@ def show(list_ops: bool, as_json: bool, **chosen: Any) -> None:
         [
             ("layers", len(space.layers)),
             ("candidates", f"{len(space.candidates)}: {candidates}"),
+            *([("channels of stage", ", ".join(offered))] if offered else []),
             ("heads", " ".join(map(str, space.heads))),
             ("unique blocks", len(space.unique_blocks)),
             ("unique ops", len(space.unique_ops)),
@@ -115,7 +121,7 @@ def show(list_ops: bool, as_json: bool, **chosen: Any) -> None:
 def _networks(space: "SearchSpace") -> str:
     """The number of networks, as a power where all layers have as many candidates."""
     counts = {len(layer.candidates) for layer in space.layers}
-    if len(counts) == 1:
+    if len(counts) == 1 and not space.has_channel_choices:
         return f"{counts.pop()}^{len(space.layers)}"
     return (
         f"{space.network_count:,}" if space.network_count < 10**9 else f"{space.network_count:.1e}"
@@ -137,6 +143,7 @@ def _facts_for_machines(space: "SearchSpace") -> dict[str, Any]:
                 "height": layer.height,
                 "width": layer.width,
                 "candidates": [str(candidate) for candidate in layer.candidates],
+                "channels": list(space.definition.stages[layer.stage].channels),
             }
             for layer in space.layers
         ],

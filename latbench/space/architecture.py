@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from latbench.errors import BadNotation, BadRequest, CannotRead, UnknownName
-from latbench.space.candidate import Candidate
-from latbench.space.definition import PublishedNetwork, Release, SpaceFile
+from latbench.space.candidate import Candidate, Layer
+from latbench.space.definition import PublishedNetwork, Release, SpaceFile, stage_of_notation
 from latbench.space.opspec import OpSpec
 from latbench.space.search_space import InputSize, SearchSpace
 from latbench.space.shipped import DEFAULT_SPACE, Published, published_networks, space_file
@@ -26,16 +26,33 @@ from latbench.space.shipped import DEFAULT_SPACE, Published, published_networks,
 class Architecture:
     """One network of a search space: a candidate for each layer, and a head width.
 
+    `channels` are those of each stage, before the space's width multiplies them; by default each first one.
+
     Raises:
-        BadRequest: there are more or fewer choices than layers, or the head is below 1 channel.
+        BadRequest: there are more or fewer choices than layers, a stage does not offer its channels, or the
+            head is below 1 channel.
     """
 
     space: SearchSpace
     choices: tuple[Candidate, ...]
     head: int
     name: str | None = None
+    channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        offered = [stage.channels for stage in self.space.definition.stages]
+        if not self.channels:
+            object.__setattr__(self, "channels", self.space.default_channels)
+        if len(self.channels) != len(offered):
+            raise BadRequest(
+                f"channels must be given for {len(offered)} stages, got {self.channels}"
+            )
+        for number, (one, options) in enumerate(zip(self.channels, offered, strict=True), 1):
+            if one not in options:
+                raise BadRequest(
+                    f"stage {number} of {self.space.name} must have {' or '.join(map(str, options))} "
+                    f"channels, got {one}"
+                )
         layers = len(self.space.layers)
         if len(self.choices) != layers:
             raise BadRequest(
@@ -53,7 +70,8 @@ class Architecture:
         Raises:
             BadNotation: a token is not a block, or a stage has too many or too few layers.
         """
-        stages = [stage.split() for stage in notation.split("|")]
+        chosen = [stage_of_notation(stage) for stage in notation.split("|")]
+        stages = [tokens for _, tokens in chosen]
         layers = [stage.layers for stage in space.definition.stages]
         if [len(stage) for stage in stages] != layers:
             raise BadNotation(
@@ -63,7 +81,11 @@ class Architecture:
                 "or give the name of a published network",
             )
         choices = tuple(space.candidate(token) for stage in stages for token in stage)
-        return cls(space, choices, space.heads[0] if head is None else head, name)
+        channels = tuple(
+            default if one is None else one
+            for (one, _), default in zip(chosen, space.default_channels, strict=True)
+        )
+        return cls(space, choices, space.heads[0] if head is None else head, name, channels)
 
     def __str__(self) -> str:
         return self.name or self.notation
@@ -73,20 +95,31 @@ class Architecture:
         """The canonical notation; `parse` reads it back."""
         tokens = iter(map(str, self.choices))
         return "|".join(
-            " ".join(next(tokens) for _ in range(stage.layers))
-            for stage in self.space.definition.stages
+            (f"{channels}: " if len(stage.channels) > 1 else "")
+            + " ".join(next(tokens) for _ in range(stage.layers))
+            for channels, stage in zip(self.channels, self.space.definition.stages, strict=True)
         )
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The positions of the choices, with the architecture's channels."""
+        return self.space.layers_of(self.channels)
+
+    @property
+    def head_ops(self) -> tuple[OpSpec, ...]:
+        """What follows the layers, of which the classifier is the last."""
+        return self.space.head_ops(self.head, self.layers[-1])
 
     @property
     def layer_ops(self) -> tuple[OpSpec | None, ...]:
         """The op at each searchable layer; None where a skip is the identity."""
-        return tuple(map(self.space.op, self.space.layers, self.choices))
+        return tuple(map(self.space.op, self.layers, self.choices))
 
     @property
     def ops(self) -> tuple[OpSpec, ...]:
         """Every op in order, from stem to classifier; identities are not ops."""
         blocks = tuple(op for op in self.layer_ops if op is not None)
-        return (*self.space.stem_ops, *blocks, *self.space.head_ops(self.head))
+        return (*self.space.stem_ops, *blocks, *self.head_ops)
 
     @property
     def params(self) -> int:
@@ -307,9 +340,17 @@ def _read_file(path: Path, space: SearchSpace | None) -> Architecture:
 def random_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> list[Architecture]:
     """Return `count` architectures drawn uniformly and reproducibly from `space`."""
     rng = random.Random(seed)
-    return [
-        Architecture(
-            space, tuple(rng.choice(at.candidates) for at in space.layers), rng.choice(space.heads)
-        )
-        for _ in range(count)
-    ]
+    found = []
+    for _ in range(count):
+        channels = random_channels(space, rng)
+        choices = tuple(rng.choice(at.candidates) for at in space.layers_of(channels))
+        found.append(Architecture(space, choices, rng.choice(space.heads), channels=channels))
+    return found
+
+
+def random_channels(space: SearchSpace, rng: random.Random) -> tuple[int, ...]:
+    """Channels of the stages, drawn uniformly where a stage offers several."""
+    return tuple(
+        rng.choice(stage.channels) if len(stage.channels) > 1 else stage.channels[0]
+        for stage in space.definition.stages
+    )

@@ -6,12 +6,13 @@ can be used where the file is missing. Reading a definition runs no code.
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_serializer
 
 from latbench.errors import BadNotation
 from latbench.files import sha256_of
@@ -90,6 +91,7 @@ class Stage(Record):
     """Layers of equal channels; the first has the stride.
 
     Attributes:
+        channels: of all layers of the stage; of several, a network has one, the default first.
         candidates: what each layer may be, instead of the space's; `first` is for the first layer only.
         unskipped: how many layers, from the first, must not be skipped.
 
@@ -98,12 +100,16 @@ class Stage(Record):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    channels: Channels
+    channels: Annotated[tuple[Channels, ...], BeforeValidator(_several), Field(min_length=1)]
     layers: Integer = Field(ge=1, le=99)
     stride: Stride = 1
     candidates: tuple[str, ...] | None = None
     first: tuple[str, ...] | None = None
     unskipped: Integer = Field(default=0, ge=0, le=99)
+
+    @field_serializer("channels")
+    def _as_written(self, channels: tuple[int, ...]) -> int | list[int]:
+        return channels[0] if len(channels) == 1 else list(channels)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -186,6 +192,15 @@ class SpaceDefinition(Record):
         """The tokens of the layer `index` of a stage."""
         of_stage = self.candidates if stage.candidates is None else stage.candidates
         return stage.first if index == 0 and stage.first is not None else of_stage
+
+
+def stage_of_notation(text: str) -> tuple[int | None, list[str]]:
+    """The channels that a stage of the notation chooses, None if it says nothing, and its tokens.
+
+    `48: k3e6 skip` chooses 48 channels.
+    """
+    match = re.match(r"\s*([1-9]\d*):", text)
+    return (None, text.split()) if match is None else (int(match[1]), text[match.end() :].split())
 
 
 class Release(Record):
@@ -417,6 +432,8 @@ def _example(path: Path) -> str:
 def _problem_of(error: Mapping[str, Any], before: Path = ()) -> Problem:
     """One of pydantic's errors in our words."""
     path: Path = (*before, *error["loc"])
+    if path[-2:-1] == ("channels",):  # one of several; most have one only
+        path = path[:-1]
     kind, context, given = error["type"], error.get("ctx", {}), error["input"]
     match kind:
         case "missing":
@@ -551,7 +568,12 @@ def _problems_of_networks(file: SpaceFile) -> Iterator[Problem]:
 
 def _problems_of_notation(file: SpaceDefinition, path: Path, text: str) -> Iterator[Problem]:
     layers = [stage.layers for stage in file.stages]
-    stages = [stage.split() for stage in text.split("|")]
+    chosen = [stage_of_notation(stage) for stage in text.split("|")]
+    stages = [tokens for _, tokens in chosen]
+    for (channels, _), stage in zip(chosen, file.stages, strict=False):
+        if channels is not None and channels not in stage.channels:
+            what = f"chooses {channels} channels, which the stage does not offer"
+            yield Problem(path, what, f"it offers {', '.join(map(str, stage.channels))}")
     if [len(stage) for stage in stages] != layers:
         yield Problem(
             path,

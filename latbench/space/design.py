@@ -9,7 +9,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.space.architecture import Architecture, published, random_architectures
+from latbench.space.architecture import (
+    Architecture,
+    published,
+    random_architectures,
+    random_channels,
+)
 from latbench.space.boundaries import Boundary, boundary_values
 from latbench.space.candidate import Candidate, Layer
 from latbench.space.search_space import SearchSpace
@@ -73,10 +78,12 @@ def landmark_networks(space: SearchSpace) -> dict[str, Architecture]:
         if choose is None:
             found[name] = sentinel_of(space)
             continue
+        channels = tuple(choose(stage.channels) for stage in space.definition.stages)
         choices = (
-            choose(layer.candidates, key=functools.partial(macs, layer)) for layer in space.layers
+            choose(layer.candidates, key=functools.partial(macs, layer))
+            for layer in space.layers_of(channels)
         )
-        found[name] = Architecture(space, tuple(choices), space.heads[0], name)
+        found[name] = Architecture(space, tuple(choices), space.heads[0], name, channels)
     return found
 
 
@@ -92,11 +99,12 @@ def varied_architectures(space: SearchSpace, count: int, *, seed: int = 0) -> li
         weights = dict.fromkeys(space.candidates, 1.0)
         if number % 2:
             weights = {one: rng.gammavariate(_SKEW, 1.0) for one in space.candidates}
+        channels = random_channels(space, rng)
         choices = tuple(
             rng.choices(at.candidates, [weights[one] for one in at.candidates])[0]
-            for at in space.layers
+            for at in space.layers_of(channels)
         )
-        drawn = Architecture(space, choices, rng.choice(space.heads))
+        drawn = Architecture(space, choices, rng.choice(space.heads), channels=channels)
         found.setdefault((drawn.notation, drawn.head), drawn)
         if len(found) == count:
             break

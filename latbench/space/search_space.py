@@ -1,9 +1,11 @@
 """A search space at one input, width and number of classes: its layers, and the op of each choice."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -319,23 +321,55 @@ class SearchSpace:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The searchable positions, first to last."""
-        return tuple(self._walk_layers())
+        """The searchable positions, first to last; with the default channels where a stage offers several."""
+        return self.layers_of(self.default_channels)
 
-    def _walk_layers(self) -> Iterator[Layer]:
-        _, channels, height, width = self.stem_ops[-1].output_shape
-        for number, stage in enumerate(self.definition.stages):
-            out_channels = self._scaled(stage.channels, self.width)
+    @property
+    def default_channels(self) -> tuple[int, ...]:
+        """The default channels of each stage, before the width multiplies them."""
+        return tuple(stage.channels[0] for stage in self.definition.stages)
+
+    @property
+    def has_channel_choices(self) -> bool:
+        """Whether some stage offers several numbers of channels."""
+        return any(len(stage.channels) > 1 for stage in self.definition.stages)
+
+    def layers_of(self, channels: Sequence[int]) -> tuple[Layer, ...]:
+        """The searchable positions with these channels of the stages, before the width multiplies them."""
+        chosen = tuple(channels)
+        if chosen not in self._walked:
+            alone = [(one,) for one in chosen]
+            self._walked[chosen] = tuple(self._walk_layers(alone))
+        return self._walked[chosen]
+
+    @cached_property
+    def _walked(self) -> dict[tuple[int, ...], tuple[Layer, ...]]:
+        return {}
+
+    @cached_property
+    def variants(self) -> tuple[Layer, ...]:
+        """The searchable positions with every pair of input and output channels that can occur."""
+        return tuple(self._walk_layers([stage.channels for stage in self.definition.stages]))
+
+    def _walk_layers(self, offered: Sequence[Sequence[int]]) -> Iterator[Layer]:
+        _, first, height, width = self.stem_ops[-1].output_shape
+        before = [first]
+        for number, (stage, options) in enumerate(
+            zip(self.definition.stages, offered, strict=True)
+        ):
+            after = [self._scaled(channels, self.width) for channels in options]
             for index in range(stage.layers):
                 stride = stage.stride if index == 0 else 1
-                keeps_shape = stride == 1 and channels == out_channels
-                candidates = self._candidates(stage, index, keeps_shape)
-                yield Layer(
-                    number, index, channels, out_channels, stride, height, width, self.batch,
-                    candidates,
-                )  # fmt: skip
-                channels = out_channels
+                pairs = [(one, one) for one in after] if index else product(before, after)
+                for channels, out_channels in dict.fromkeys(pairs):
+                    keeps_shape = stride == 1 and channels == out_channels
+                    candidates = self._candidates(stage, index, keeps_shape)
+                    yield Layer(
+                        number, index, channels, out_channels, stride, height, width, self.batch,
+                        candidates,
+                    )  # fmt: skip
                 height, width = after_stride(height, stride), after_stride(width, stride)
+            before = after
 
     def _candidates(self, stage: Stage, index: int, keeps_shape: bool) -> tuple[Candidate, ...]:
         allowed = map(self.candidate, self.definition.tokens_of(stage, index))
@@ -347,7 +381,7 @@ class SearchSpace:
     def candidates(self) -> tuple[Candidate, ...]:
         """Every candidate of some layer, once, in the order of the definition."""
         known = dict.fromkeys(map(self.candidate, self.definition.candidates))
-        used = dict.fromkeys(one for layer in self.layers for one in layer.candidates)
+        used = dict.fromkeys(one for layer in self.variants for one in layer.candidates)
         return (*(one for one in known if one in used), *(one for one in used if one not in known))
 
     def candidate(self, token: str) -> Candidate:
@@ -365,7 +399,7 @@ class SearchSpace:
         return {}
 
     @cached_property
-    def _ops(self) -> dict[tuple[int, int, Candidate], OpSpec | None]:
+    def _ops(self) -> dict[tuple[int, int, int, int, Candidate], OpSpec | None]:
         return {}
 
     def op(self, layer: Layer, candidate: Candidate) -> OpSpec | None:
@@ -374,7 +408,7 @@ class SearchSpace:
         Raises:
             BadNotation: it does not fit there.
         """
-        where = layer.stage, layer.index, candidate
+        where = layer.stage, layer.index, layer.in_channels, layer.out_channels, candidate
         if where not in self._ops:
             settings = self.definition.stages[layer.stage].settings
             self._ops[where] = self._op_of(layer, settings, candidate)
@@ -390,10 +424,17 @@ class SearchSpace:
             stage = "the stem" if layer.stage < 0 else f"stage {layer.stage + 1}"
             raise BadNotation(f"{candidate} does not fit {stage} of {self.name}: {error}") from None
 
-    def head_ops(self, head: int | None = None) -> tuple[OpSpec, ...]:
-        """What follows the layers in a network with a head of `head` channels; the classifier is the last."""
+    def head_ops(self, head: int | None = None, last: Layer | None = None) -> tuple[OpSpec, ...]:
+        """What follows the layers, of which the classifier is the last.
+
+        Args:
+            head: channels of the head's convolution, by default the space's first.
+            last: the last layer, by default that with the default channels.
+        """
+        last = self.layers[-1] if last is None else last
         channels = self.heads[0] if head is None else head
-        last = self.layers[-1]
+        if not self.definition.head.channels:
+            channels = last.out_channels
         size = {
             "height": after_stride(last.height, last.stride),
             "width": after_stride(last.width, last.stride),
@@ -421,10 +462,13 @@ class SearchSpace:
     def unique_ops(self) -> tuple[OpSpec, ...]:
         """Every op that a network of this space can contain, once, in network order."""
         ops: list[OpSpec] = [*self.stem_ops]
-        for layer in self.layers:
+        for layer in self.variants:
             ops += [op for one in layer.candidates if (op := self.op(layer, one))]
+        stages = len(self.definition.stages) - 1, self.definition.stages[-1].layers - 1
+        ends = [layer for layer in self.variants if (layer.stage, layer.index) == stages]
         for head in self.heads:
-            ops += self.head_ops(head)
+            for layer in ends:
+                ops += self.head_ops(head, layer)
         return tuple(dict.fromkeys(ops))
 
     @property
@@ -435,10 +479,13 @@ class SearchSpace:
     @property
     def network_count(self) -> int:
         """The number of networks with the default head."""
-        count = 1
-        for layer in self.layers:
-            count *= len(layer.candidates)
-        return count
+        ways = {self.stem_ops[-1].out_channels: 1}
+        for _, layers in groupby(self.variants, lambda layer: (layer.stage, layer.index)):
+            after: Counter[int] = Counter()
+            for layer in layers:
+                after[layer.out_channels] += ways[layer.in_channels] * len(layer.candidates)
+            ways = after
+        return sum(ways.values())
 
     def at(self, **changes: Any) -> "SearchSpace":
         """This space with other values of its fields; `input_size` sets height and width, pixels."""
@@ -505,7 +552,7 @@ def _misfits(file: SpaceFile) -> Iterator[Problem]:
         what = f"has a block that does not fit: {error.message}"
         yield Problem(("stem", "blocks"), what, "change its channels, or take another block")
         return
-    for layer in space.layers:
+    for layer in space.variants:
         where = ("stages", layer.stage)
         if not layer.candidates:
             what = "has a layer that may only be skipped, and must not be"

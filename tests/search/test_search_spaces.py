@@ -109,6 +109,15 @@ def test_a_search_of_a_users_space_finds_one_of_its_networks(
     assert result.prediction.ms <= target
 
 
+def test_a_space_with_channel_choices_is_refused_in_a_sentence(
+    make_lut: Callable[..., Lut], few_digits: ImageData, tmp_path: Path
+) -> None:
+    path = tmp_path / "elastic.toml"
+    path.write_text(SPACE.replace("channels = 12", "channels = [12, 16]"))
+    with pytest.raises(BadRequest, match="a search takes spaces of fixed channels"):
+        search(make_lut(SearchSpace.named(str(path))), few_digits, tmp_path)
+
+
 def test_a_space_that_no_search_can_train_is_refused_in_a_sentence(
     mine: SearchSpace, make_lut: Callable[..., Lut], few_digits: ImageData, tmp_path: Path
 ) -> None:

@@ -418,7 +418,7 @@ def _network(name: str, architecture: Architecture, lut: tuple[str, Lut] | None)
         zip(architecture.choices, architecture.layer_ops, strict=True), 1
     ):
         ops.append((f"{number} {choice}", op))
-    ops += [(op.kind, op) for op in architecture.space.head_ops(architecture.head)]
+    ops += [(op.kind, op) for op in architecture.head_ops]
     known = lut is not None and all(op is None or op in lut[1] for _, op in ops)
     costs = [
         0.0 if op is None else lut[1].corrected_ms(op) if known and lut else float(op.macs)
