@@ -115,11 +115,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def record(self, module: nn.Module, given: Tensor) -> Any:
         """Run `module` on `given` and return what it returns."""
 
+        # The hooks are those of all modules: other threads may run some that are not part of this one.
         def enter(entered: nn.Module, _: Any) -> None:
-            self._running.append(entered)
+            if id(entered) in self._paths:
+                self._running.append(entered)
 
-        def leave(*_: Any) -> None:
-            self._running.pop()
+        def leave(left: nn.Module, *_: Any) -> None:
+            if id(left) in self._paths:
+                self._running.pop()
 
         hooks = [
             register_module_forward_pre_hook(enter),
@@ -175,6 +178,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         if id(result) in self._unknown:
             raise NoNode(f"cannot export the module: {_NO_NODE}")
+        if name == self.input:
+            raise ExportFailed("cannot export the module: it returns its input")
         return name
 
     def fresh_name(self, func: Any) -> str:
@@ -444,6 +449,7 @@ def _quotient(call: _Call) -> Node:
 def _affine(call: _Call, argument: str, factor: Any, offset: Any) -> Node:
     """The node that scales a value; constants must be scalars, or one value a channel."""
     shape = call.shape(argument)
+    call.require(tuple(call.result.shape) == shape, "a constant of more dimensions has no node")
     channels = shape[1] if len(shape) > 1 else 1
     parts = [np.asarray(part, np.float32) for part in (factor, offset)]
     for part in parts:

@@ -337,6 +337,11 @@ class _Expanded(nn.Module):
         return y
 
 
+class _WiderConstant(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) * torch.ones(1, 3, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
@@ -355,7 +360,9 @@ class _Expanded(nn.Module):
         (_KeepsWhatWasWrittenOver(), "a value is read that no node holds"),
         (_Indices(), "a value is read that no node holds"),
         (_Expanded(), "an expanded value"),
+        (_WiderConstant(), "a constant of more dimensions"),
         (_Two(), "must return one tensor"),
+        (nn.Identity(), "it returns its input"),
         (nn.Threshold(0, 0), "aten.threshold"),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, nn.Module) else given,
