@@ -449,7 +449,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         SearchSpace.named(str(tmp_path / "nope.toml"))
     refused = latbench("space", "show", "--space", "fbnett")
     assert refused.exit_code == 2
-    assert "name fbnet or" in refused.stderr
+    assert "did you mean fbnet" in refused.stderr
 
 
 keys = st.from_regex(r"[a-z]{1,3}", fullmatch=True)

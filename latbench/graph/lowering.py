@@ -803,6 +803,7 @@ def _write_over(draft: _Draft) -> None:
 
 _PASSES: tuple[Callable[[_Draft], None], ...] = (
     _find_activations,
+    _find_shuffles,  # before the last reshape of one is joined with the first of the next
     _join_reshapes,
     _find_shuffles,
     _find_global_pools,

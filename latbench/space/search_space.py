@@ -106,10 +106,8 @@ class SearchSpace:
         try:
             file = space_file(name)
         except UnknownName as error:
-            names = " or ".join(error.nearest) if error.nearest else ", ".join(space_names())
-            raise UnknownName(
-                "search space", name, space_names(), hint=f"name {names}, or a file: ./{name}.toml"
-            ) from None
+            hint = f"{error.hint}\na file of your own has a suffix: ./{name}.toml"
+            raise UnknownName("search space", name, space_names(), hint=hint) from None
         return cls._of(file.definition, *options, networks=networks_of(file))
 
     @classmethod

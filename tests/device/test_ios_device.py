@@ -86,7 +86,7 @@ def test_core_ml_packages_are_exported_and_sent(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("--precision", "int8"), 2, "exported in fp32, not in int8"),
+        (("--precision", "int8"), 2, "exported in fp32 and fp16, not in int8"),
         (("--accelerator", "nnapi"), 2, "unknown accelerator 'nnapi'"),
         ((), 1, "latbench[coreml]"),
     ],

@@ -40,7 +40,7 @@ def printed(result: Result, fact: str) -> str:
 @pytest.fixture(scope="module")
 def wide_space(tiny_space: SearchSpace) -> SearchSpace:
     """The tiny space with an input of 16, so that smaller images exist."""
-    return SearchSpace.named(tiny_space.name, input_size=16)
+    return tiny_space.at(input_size=16)
 
 
 @pytest.fixture
