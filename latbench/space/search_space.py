@@ -106,7 +106,7 @@ class SearchSpace:
         try:
             file = space_file(name)
         except UnknownName as error:
-            hint = f"{error.hint}\na file of your own has a suffix: ./{name}.toml"
+            hint = f"{error.hint} (a file of your own: ./{name}.toml)"
             raise UnknownName("search space", name, space_names(), hint=hint) from None
         return cls._of(file.definition, *options, networks=networks_of(file))
 
