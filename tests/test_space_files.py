@@ -130,6 +130,16 @@ def test_a_stage_has_its_own_candidates_and_settings(tmp_path: Path) -> None:
         Architecture.parse("conv3 k3e1|bigger skip", space)
 
 
+def test_a_blocks_own_setting_wins_over_its_stages(tmp_path: Path) -> None:
+    text = PLAIN.replace("LAYERS }", '1, groups = 2, activation = "silu" }')
+    text += '\n[blocks.own]\nfamily = "conv"\nkernel = 3\nactivation = "none"\n'
+    space = SearchSpace.named(write(tmp_path, text.replace('"conv3"]', '"conv3", "own"]')))
+    (layer,) = space.layers
+    keys = [op.key for one in layer.candidates if (op := space.op(layer, one))]
+    assert [key.rpartition("_")[2] for key in keys] == ["silu", "silu", "silu", "none"]
+    assert all("_g2_" in key for key in keys)
+
+
 CHOICES = """
 name = "elastic"
 classes = 4

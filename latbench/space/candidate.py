@@ -118,9 +118,9 @@ class Candidate(Record, ABC):
         Raises:
             ValidationError: a setting is out of range.
         """
-        open_to = type(self).model_fields.keys() - self.model_fields_set
-        taken = {name: value for name, value in settings.items() if name in open_to}
-        if not taken:
+        fields = type(self).model_fields
+        taken = {name: value for name, value in settings.items() if name in fields}
+        if taken.keys() <= self.model_fields_set:
             return self
         own = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self).model_validate(taken | own)
