@@ -75,7 +75,7 @@ class TargetLatency:
         Raises:
             KeyError, TypeError: a key is missing, or a latency is not a number.
         """
-        predicted = [_number(data[f"predicted_{part}"]) for part in ("ms", "low", "high")]
+        bounds = (data["predicted_low"], data["predicted_high"])
         measured = [
             data[name] for name in ("measured_ms", "measured_low", "measured_high", "level")
         ]
@@ -84,7 +84,9 @@ class TargetLatency:
             data["lut_sha256"],
             data["lut_created"],
             data["provenance"],
-            Prediction(*predicted),
+            Prediction(
+                _number(data["predicted_ms"]), *(None if b is None else _number(b) for b in bounds)
+            ),
             None if None in measured else Measured(*map(_number, measured)),
             data["unmeasured"],
         )

@@ -64,9 +64,11 @@ class SearchResult:
 
     @property
     def crosses_target(self) -> bool:
-        """Whether a 95 % interval, measured or else predicted, reaches above the target."""
-        highest = max(one.best_known.high for one in self.latencies)
-        return self.target_ms is not None and highest > self.target_ms
+        """Whether a 95 % interval, measured or else predicted, reaches above the target, or is unknown."""
+        highs = [one.best_known.high for one in self.latencies]
+        return self.target_ms is not None and any(
+            high is None or high > self.target_ms for high in highs
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `architecture.json`; `Architecture.from_dict` reads it."""

@@ -73,10 +73,13 @@ def _finalist_facts(result: "SearchResult") -> Iterator[tuple[str, str]]:
     if not result.finalists:
         if result.crosses_target:
             command = same_command("--resume", "--verify", "5")
-            yield (
-                "uncertain",
-                f"the 95 % interval reaches above the target; verify finalists with: {command}",
+            known = all(one.predicted.bounds for one in result.latencies)
+            why = (
+                "the 95 % interval reaches above the target"
+                if known
+                else "the LUT is imported, so the prediction has no interval"
             )
+            yield "uncertain", f"{why}; verify finalists with: {command}"
         return
     from fbnet_search.choose.finalists import completed
 
@@ -101,4 +104,6 @@ def _finalist_facts(result: "SearchResult") -> Iterator[tuple[str, str]]:
 
 
 def _with_interval(one: "Prediction | Measured") -> str:
+    if one.low is None or one.high is None:
+        return f"{milliseconds(one.ms)} ms, uncertainty unknown"
     return f"{milliseconds(one.ms)} ms {interval((one.low, one.high))}"

@@ -92,6 +92,8 @@ def _measured(one: TargetLatency) -> str:
 
 
 def _ms(one: Prediction | Measured) -> str:
+    if one.low is None or one.high is None:
+        return f"{one.ms:.4g} (uncertainty unknown)"
     return f"{one.ms:.4g} [{one.low:.4g}, {one.high:.4g}]"
 
 

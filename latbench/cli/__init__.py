@@ -14,6 +14,7 @@ COMMANDS = {
     "profile": ("latbench.cli.profile", "Time every op of a search space on a device."),
     "build-lut": ("latbench.cli.build_lut", "Build a LUT from a profile."),
     "estimate": ("latbench.cli.estimate", "Estimate a LUT from published latencies."),
+    "import": ("latbench.cli.import_table", "Make a LUT of a table in another format."),
     "show": ("latbench.cli.show", "Show a LUT's entries."),
     "predict": ("latbench.cli.predict", "Predict the latency of an architecture from a LUT."),
     "validate": (

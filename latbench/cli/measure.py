@@ -24,6 +24,7 @@ from latbench.cli.output import (
     interval,
     milliseconds,
     percent,
+    predicted_latency,
     slowdown_line,
     tell_fallbacks,
 )
@@ -163,8 +164,7 @@ def _facts(measurement: "Measurement") -> Iterator[tuple[str, Any]]:
     )
     predicted = measurement.predicted
     if predicted is not None:
-        bounds = interval((predicted.low, predicted.high))
-        yield "predicted", f"{milliseconds(predicted.ms)} ms, 95 % interval {bounds}"
+        yield "predicted", predicted_latency(predicted)
     if measurement.anchor is not None:
         yield "slowdown", slowdown_line(measurement.anchor)
     if predicted is not None:

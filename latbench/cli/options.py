@@ -130,6 +130,13 @@ def precision_name(name: str) -> Precision:
     return Precision.named(name)
 
 
+def table_format_name(name: str) -> str:
+    """The name of a format of tables."""
+    from latbench.lut.table import table_format
+
+    return table_format(name).name
+
+
 def interval_option(what: str) -> Callable[[F], F]:
     """Add `--ci`, the precision at which `what` is converged."""
     return click.option(

@@ -11,7 +11,7 @@ from latbench.wording import milliseconds as milliseconds
 from latbench.wording import percent as percent
 
 if TYPE_CHECKING:
-    from latbench.lut import Correction
+    from latbench.lut import Correction, Prediction
     from latbench.lut.faster_run import FasterRun
     from latbench.target import Target
     from latbench.workflows.delegation import Delegation
@@ -69,9 +69,18 @@ def faster_run_for_machines(run: "FasterRun | None") -> dict[str, Any] | None:
     return None if run is None else run.model_dump(mode="json") | {"slowdown": run.slowdown}
 
 
-def interval(bounds: Sequence[float]) -> str:
-    """'[low, high]' in milliseconds."""
+def interval(bounds: Sequence[float] | None) -> str:
+    """'[low, high]' in milliseconds; 'unknown' without an interval."""
+    if bounds is None:
+        return "unknown"
     return f"[{milliseconds(bounds[0])}, {milliseconds(bounds[1])}]"
+
+
+def predicted_latency(one: "Prediction") -> str:
+    """A predicted latency and its interval, or that it has none."""
+    bounds = one.bounds
+    said = "uncertainty unknown" if bounds is None else f"95 % interval {interval(bounds)}"
+    return f"{milliseconds(one.ms)} ms, {said}"
 
 
 def described(correction: "Correction") -> str:

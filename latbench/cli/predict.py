@@ -6,7 +6,7 @@ import click
 
 from latbench.cli.completion import complete_architectures, complete_files
 from latbench.cli.options import json_option, lut_file
-from latbench.cli.output import emit_facts, emit_json, interval, milliseconds
+from latbench.cli.output import emit_facts, emit_json, predicted_latency
 from latbench.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -52,12 +52,11 @@ def command(lut: "Lut", architecture_text: str, head: int | None, as_json: bool)
             }
         )
         return
-    bounds = interval((prediction.low, prediction.high))
     emit_facts(
         [
             ("architecture", architecture),
             ("space", architecture.space),
             ("target", f"{lut.target} ({lut.provenance})"),
-            ("predicted", f"{milliseconds(prediction.ms)} ms, 95 % interval {bounds}"),
+            ("predicted", predicted_latency(prediction)),
         ]
     )

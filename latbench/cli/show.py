@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latbench.cli.completion import complete_files
-from latbench.cli.options import json_option, lut_file
+from latbench.cli.options import json_option, lut_file, table_format_name
 from latbench.cli.output import described, emit_facts, emit_json, emit_table, milliseconds
+from latbench.errors import BadRequest
 from latbench.wording import count_of, percent
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SORTS: dict[str, Callable[["FlaggedEntry"], Any]] = {
     "key": lambda one: one.key,
     "ms": lambda one: -one.entry.ms,
-    "interval": lambda one: -one.entry.relative_half_width,
+    "interval": lambda one: -(one.entry.relative_half_width or 0.0),
     "roofline": lambda one: -one.over_roofline,
     "macs": lambda one: -one.entry.macs,
     "tainted": lambda one: -one.entry.tainted,
@@ -57,8 +58,21 @@ FLAG_NAMES = (
 )
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one op per line.")
+@click.option(
+    "--format",
+    "format_name",
+    type=table_format_name,
+    metavar="NAME",
+    help="Print all entries as a table that other projects read; see latbench import --help.",
+)
 def command(
-    lut: "Lut", sort_key: str, top: int | None, only: tuple[str, ...], as_json: bool, as_csv: bool
+    lut: "Lut",
+    sort_key: str,
+    top: int | None,
+    only: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+    format_name: str | None,
 ) -> None:
     """Show the entries of LUT and their flags, which are reasons for doubt.
 
@@ -70,6 +84,9 @@ def command(
     """
     from latbench.lut.flags import flagged_entries
 
+    if format_name is not None:
+        _print_table(lut, format_name, chosen=bool(only or top or as_json or as_csv))
+        return
     every = flagged_entries(lut)
     shown = _chosen(every, sort_key, top, only)
     if as_csv:
@@ -87,7 +104,7 @@ def command(
                 (
                     one.key,
                     milliseconds(one.entry.ms),
-                    f"±{percent(one.entry.relative_half_width)}",
+                    _width(one.entry.relative_half_width),
                     f"{one.over_roofline:.1f}",
                     ", ".join(one.flags),
                 )
@@ -96,6 +113,23 @@ def command(
         )
     count = f"{len(shown)} of {len(every)} shown" if len(shown) < len(every) else len(every)
     emit_facts(_facts(lut, every, count))
+
+
+def _print_table(lut: "Lut", format_name: str, chosen: bool) -> None:
+    """Print all entries as a table; what it cannot hold is told on stderr."""
+    from latbench.lut.imported import export_table
+
+    if chosen:
+        raise BadRequest("--format prints all entries: leave out --top, --only, --json and --csv")
+    written = export_table(lut, format_name)
+    click.echo(written.text, nl=False)
+    for why, count in Counter(written.left_out.values()).items():
+        click.echo(f"left out: {count_of(count, 'entry', 'entries')}: {why}", err=True)
+    if lut.correction is not None:
+        click.echo(
+            f"left out: the correction of sums: {described(lut.correction)}; rows are entries",
+            err=True,
+        )
 
 
 def _chosen(
@@ -109,6 +143,10 @@ def _chosen(
         if not names or names & set(one.names) or ("flagged" in names and one.flags)
     ]
     return sorted(with_flag, key=SORTS[sort_key])[:top]
+
+
+def _width(share: float | None) -> str:
+    return "unknown" if share is None else f"±{percent(share)}"
 
 
 def _as_json(one: "FlaggedEntry") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """latbench validate: compare a LUT's predictions with measured networks."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +117,10 @@ def _print(validation: "Validation", out: Path | None) -> None:
             (
                 number,
                 milliseconds(network.predicted.ms),
-                interval((network.predicted.low, network.predicted.high)),
+                interval(network.predicted.bounds),
                 milliseconds(network.measured_ms),
-                percent(network.error, signed=True) + ("" if network.covered else " outside"),
+                percent(network.error, signed=True)
+                + (" outside" if network.covered is False else ""),
             )
             for number, network in enumerate(validation.networks)
         ],
@@ -131,7 +133,8 @@ def _print(validation: "Validation", out: Path | None) -> None:
                   f"{figures.worst:.2f} % worst"),
         ("within", f"2 %: {figures.within_2:.0f} %, 5 %: {figures.within_5:.0f} %, "
                    f"10 %: {figures.within_10:.0f} % of the networks"),
-        ("coverage", f"{figures.coverage:.0f} % are in their 95 % interval"),
+        ("coverage", "unknown: the predictions have no intervals" if math.isnan(figures.coverage)
+                     else f"{figures.coverage:.0f} % are in their 95 % interval"),
         ("ranks", ranks if figures.networks > 2 else "too few networks"),
         ("slowdown", slowdown_line(1 + figures.level / 100)),
         ("measured", f"to ±{figures.half_width:.1f} % (median of their own 95 % intervals)"),

@@ -29,9 +29,10 @@ class Validated:
         return self.predicted.ms / self.measured_ms - 1
 
     @property
-    def covered(self) -> bool:
-        """Whether the measurement lies inside the prediction's interval."""
-        return self.predicted.low <= self.measured_ms <= self.predicted.high
+    def covered(self) -> bool | None:
+        """Whether the measurement lies inside the prediction's interval; None if it has none."""
+        bounds = self.predicted.bounds
+        return None if bounds is None else bounds[0] <= self.measured_ms <= bounds[1]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Figures:
     kendall: float
 
     def to_dict(self) -> dict[str, float]:
-        """The figures as JSON data, without undefined correlations."""
+        """The figures as JSON data, without undefined correlations, or a coverage of no intervals."""
         return {name: value for name, value in asdict(self).items() if np.isfinite(value)}
 
 
@@ -70,6 +71,7 @@ def figures_of(networks: Sequence[Validated], *, drift: float, level: float) -> 
     from scipy.stats import kendalltau, spearmanr
 
     errors = 100 * np.array([network.error for network in networks])
+    covered = [network.covered for network in networks if network.covered is not None]
     predicted = [network.predicted.ms for network in networks]
     measured = [network.measured_ms for network in networks]
     ranked = len(networks) > 2
@@ -86,7 +88,7 @@ def figures_of(networks: Sequence[Validated], *, drift: float, level: float) -> 
         within_3=within(3),
         within_5=within(5),
         within_10=within(10),
-        coverage=float(100 * np.mean([network.covered for network in networks])),
+        coverage=float(100 * np.mean(covered)) if covered else float("nan"),
         drift=100 * drift,
         level=100 * level,
         half_width=float(100 * np.median([network.half_width for network in networks])),
@@ -112,6 +114,7 @@ def with_validation(lut: Lut, networks: Sequence[Validated], figures: Figures) -
             )
             ** 2
             for one in networks
+            if one.predicted.high is not None
         ]
         count = correction.networks
         scale = np.sqrt((count + np.sum(squares)) / (count + len(squares)))

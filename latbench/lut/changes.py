@@ -184,10 +184,15 @@ def _nothing_in_common(baseline: Lut, current: Lut) -> list[Change]:
 def _imprecision(baseline: Lut, current: Lut, tolerance: float) -> list[Change]:
     """Whether the median interval is too wide: not a difference, but it rules out a comparison."""
     common = baseline.entries.keys() & current.entries.keys()
-    widths = [
-        median(lut[key].relative_half_width for key in common) if common else 0.0
+    known = [
+        [width for key in common if (width := lut[key].relative_half_width) is not None]
         for lut in (baseline, current)
     ]
+    if min(map(len, known)) < len(common):
+        before, after = (f"{len(found)} of {count_of(len(common), 'op')}" for found in known)
+        reason = "without the intervals of both, a change cannot be told from noise"
+        return [Change("ops with intervals", before, after, reason, blocks=True)]
+    widths = [median(found) if found else 0.0 for found in known]
     if max(widths) <= tolerance:
         return []
     before, after = map(percent, widths)

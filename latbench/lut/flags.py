@@ -111,7 +111,8 @@ def flagged_entries(lut: Lut) -> list[FlaggedEntry]:
 def _flags(lut: Lut, op: OpSpec, entry: Entry) -> tuple[str, ...]:
     flags = []
     # Modelled entries are all wide, which their provenance says already.
-    if entry.relative_half_width > WIDE and lut.provenance != "modelled":
+    width = entry.relative_half_width
+    if width is not None and width > WIDE and lut.provenance != "modelled":
         flags.append("wide")
     # The rounds of a distrusted entry are its tainted trials.
     if entry.tainted > entry.rounds and "distrusted" not in entry.warnings:
@@ -122,7 +123,8 @@ def _flags(lut: Lut, op: OpSpec, entry: Entry) -> tuple[str, ...]:
         known = ((name, other) for name, other in reduced if other.key in lut.entries)
         # Beyond noise: the intervals do not overlap.
         for name, other in islice(known, 1):
-            if entry.ci95[1] < lut[other].ci95[0]:
+            lesser = lut[other]
+            if entry.ci95 and lesser.ci95 and entry.ci95[1] < lesser.ci95[0]:
                 flags.append(f"faster than {name}")
     return (*flags, *entry.warnings)
 

@@ -7,6 +7,7 @@ stores `attrs` in Parquet files, so the LUT can be restored exactly:
     lut = from_frame(pandas.read_parquet("luts.parquet"))
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from latbench.errors import LutRefused
@@ -50,7 +51,8 @@ def _entry(row: dict[Any, Any]) -> dict[str, Any]:
     """A row as an entry of a LUT file."""
     values = {str(column): value for column, value in row.items()}
     try:
-        values["ci95"] = [values.pop("ci95_low"), values.pop("ci95_high")]
+        bounds = values.pop("ci95_low"), values.pop("ci95_high")
+        values["ci95"] = None if math.isnan(bounds[0]) else list(bounds)
         values["warnings"] = str(values["warnings"]).split()
         if not isinstance(values["artifact_sha256"], str):
             values["artifact_sha256"] = None

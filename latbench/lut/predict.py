@@ -8,7 +8,8 @@ Its 95 % interval is that of the correction's posterior and of the differences b
 correction's interval factor. Where the correction was fitted to a single network, the interval combines, as
 independent relative errors, the uncertainty of the entries, the drift of the sentinel during the run, and the
 disagreement of that network. Without a correction, nothing is known of how ops behave next to others, and the
-interval covers only the uncertainty of the sum.
+interval covers only the uncertainty of the sum. Of sums of an imported LUT not even that is known, since its
+entries were not taken in rounds, so predictions have no interval.
 """
 
 import math
@@ -24,11 +25,16 @@ from latbench.space.opspec import OpSpec
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted latency, milliseconds at batch 1; [low, high] is a 95 % interval."""
+    """A predicted latency, milliseconds at batch 1; [low, high] is a 95 % interval, None if it is unknown."""
 
     ms: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """(low, high); None if the uncertainty is unknown."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def predict_latency(lut: Lut, architecture: Architecture) -> Prediction:
@@ -50,6 +56,8 @@ def predict_ops(lut: Lut, ops: Sequence[OpSpec], what: str) -> Prediction:
     lut.require(ops, what)
     ms = lut.network_ms(ops)
     correction = lut.correction
+    if correction is None and lut.provenance == "imported":
+        return Prediction(ms, None, None)
     if correction is not None and len(correction.calibration) > 1:
         # Only scale and offset cost a degree of freedom each: the priors hold everything else.
         quantile = student_quantile(correction.networks - 2)
@@ -77,7 +85,8 @@ def _uncalibrated_deviation(lut: Lut, ops: Sequence[OpSpec]) -> float:
     counts = {op: ops.count(op) for op in dict.fromkeys(ops)}
     total = sum(count * lut[op].ms for op, count in counts.items())
     deviations = (
-        count * (lut[op].ci95[1] - lut[op].ci95[0]) / (2 * Z975) for op, count in counts.items()
+        count * lut[op].ms * (lut[op].relative_half_width or 0.0) / Z975
+        for op, count in counts.items()
     )
     errors = [math.hypot(*deviations) / total]
     if lut.sentinel is not None:

@@ -137,6 +137,7 @@ def error_of(timed: Timed, noise: Noise) -> float:
     if isinstance(timed, Entry):
         own, doubt = timed.placement, _DOUBT if set(timed.warnings) - _OF_ALL else 1.0
         doubt *= 1 + _FEW_ROUNDS / max(1, timed.rounds)
+    assert timed.ci95 is not None  # `latbench.lut.changes` lets no others be compared
     interval = doubt * (math.log(timed.ci95[1]) - math.log(timed.ci95[0])) / (2 * Z975)
     return math.hypot(interval, max(noise.run_sd, own), noise.dispatch_ms / timed.ms)
 

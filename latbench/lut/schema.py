@@ -12,10 +12,11 @@ History of the schema:
     4  (2026-11-30)  a correction has deviations of ops that share a trait, the deviation between runs, and
                      the factor of its intervals.
     5  (2026-11-30)  the space has its whole definition and the hash of it, the input's channels, and a batch;
-                     the input may be a height and a width.
+                     the input may be a height and a width. An entry of an imported LUT may have no interval.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -104,10 +105,12 @@ class Entry(Record):
     lie in memory, estimated from runners that keep them loaded. `outliers` counts samples far from their
     round's median (they are kept). `warnings` names reasons to doubt the interval
     (`latbench.measure.diagnostics`); "unresolved" means too cheap to be told from its frames.
+
+    `ci95` is None where nothing is known of the uncertainty, as in tables that were made elsewhere.
     """
 
     ms: Milliseconds
-    ci95: tuple[Milliseconds, Milliseconds]
+    ci95: tuple[Milliseconds, Milliseconds] | None
     samples: Count
     rounds: Count
     spread: NonNegativeNumber
@@ -120,14 +123,15 @@ class Entry(Record):
     artifact_sha256: Sha256 | None = None
 
     @property
-    def relative_half_width(self) -> float:
-        """Half the width of the interval, relative to `ms`."""
+    def relative_half_width(self) -> float | None:
+        """Half the width of the interval, relative to `ms`; None without an interval."""
+        if self.ci95 is None:
+            return None
         return (self.ci95[1] - self.ci95[0]) / (2 * self.ms)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        low, high = self.ci95
-        if not low <= self.ms <= high:
+        if self.ci95 is not None and not self.ci95[0] <= self.ms <= self.ci95[1]:
             raise ValueError("ci95 must enclose ms")
         return self
 
@@ -238,6 +242,8 @@ class Lut(Record):
 
     @model_validator(mode="after")
     def _whole_correction(self) -> Self:
+        if self.provenance != "imported" and None in (one.ci95 for one in self.entries.values()):
+            raise ValueError(f"a {self.provenance} entry must have ci95")
         if self.correction is None:
             return self
         strange = sorted(self.correction.factors.keys() - self.entries.keys())
@@ -270,17 +276,22 @@ class Lut(Record):
         """
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            content = path.read_bytes()
         except OSError as error:
             raise LutRefused(
                 f"cannot read {path}: {error.strerror}", hint="list yours with: ls luts/"
             ) from None
-        except UnicodeDecodeError:
-            raise LutRefused(f"{path} is not a LUT: it is not UTF-8 text") from None
         try:
-            data = json.loads(text, object_pairs_hook=_no_duplicates)
+            data = json.loads(content.decode("utf-8"), object_pairs_hook=_no_duplicates)
+            named = isinstance(data, dict) and "entries" in data
+            if not named and (foreign := _foreign(path, content)) is not None:
+                raise foreign
+        except UnicodeDecodeError:
+            raise _foreign(path, content) or LutRefused(
+                f"{path} is not a LUT: it is not UTF-8 text"
+            ) from None
         except (ValueError, RecursionError) as error:
-            raise LutRefused(
+            raise _foreign(path, content) or LutRefused(
                 f"{path} is not a LUT: {_reason(error)}",
                 hint="the file may be truncated; build it again with: latbench build-lut",
             ) from None
@@ -447,7 +458,7 @@ class Lut(Record):
         for key in self.keys():
             entry, op = self.entries[key], parse_key(key)
             values = entry.model_dump(exclude={"warnings"}) | {"warnings": " ".join(entry.warnings)}
-            low, high = values.pop("ci95")
+            low, high = values.pop("ci95") or (math.nan, math.nan)
             rows.append(
                 {"key": key, "kind": op.kind, "ci95_low": low, "ci95_high": high}
                 | values
@@ -471,6 +482,13 @@ class Lut(Record):
 def _space_of(text: str) -> SearchSpace:
     """The search space of a LUT, from its JSON; a space keeps what it computed of its layers."""
     return SearchSpace.from_dict(json.loads(text))
+
+
+def _foreign(path: Path, content: bytes) -> LutRefused | None:
+    """The refusal of a table in another format; None for a file that is none."""
+    from latbench.lut.table import foreign_file
+
+    return foreign_file(path, content)
 
 
 def _reason(error: Exception) -> str:

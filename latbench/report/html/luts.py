@@ -33,18 +33,18 @@ def series_of(op: OpSpec) -> int:
 
 def plus_minus(entry: Entry) -> str:
     """How far the 95 % interval reaches below and above the value, relative."""
+    if entry.ci95 is None:
+        return "unknown"
     low, high = entry.ci95
     return f"−{percent(1 - low / entry.ms)} +{percent(high / entry.ms - 1)}"
 
 
 def tooltip(key: str, entry: Entry) -> str:
     """The text shown when the user points at an entry."""
-    low, high = entry.ci95
-    lines = [
-        key,
-        f"{milliseconds(entry.ms)} ms",
-        f"95 % interval {milliseconds(low)} to {milliseconds(high)} ms",
-    ]
+    lines = [key, f"{milliseconds(entry.ms)} ms"]
+    if entry.ci95 is not None:
+        low, high = map(milliseconds, entry.ci95)
+        lines.append(f"95 % interval {low} to {high} ms")
     if entry.samples:
         lines.append(f"{count_of(entry.samples, 'sample')}, {count_of(entry.rounds, 'round')}")
     return "\n".join([*lines, *entry.warnings])
@@ -87,7 +87,8 @@ def _facts(lut: Lut) -> dict[str, str]:
         figures = lut.validation
         facts["validated on"] = count_of(round(figures["networks"]), "other network")
         facts["mean error"] = f"{figures['mape']:.2f} %, {figures['worst']:.2f} % worst"
-        facts["inside the 95 % interval"] = f"{figures['coverage']:.0f} %"
+        if "coverage" in figures:
+            facts["inside the 95 % interval"] = f"{figures['coverage']:.0f} %"
     facts["sha256"] = lut.content_sha256[:16]
     return facts
 
@@ -213,8 +214,11 @@ def _roofline(name: str, lut: Lut) -> list[Figure]:
             {
                 "x": amount(op),
                 "y": one.entry.ms,
-                "lo": one.entry.ci95[0],
-                "hi": one.entry.ci95[1],
+                **(
+                    {}
+                    if one.entry.ci95 is None
+                    else dict(zip(("lo", "hi"), one.entry.ci95, strict=True))
+                ),
                 "s": series_of(op),
                 "t": f"{tooltip(op.key, one.entry)}\n{amount(op) / 1e6:.3g} M {what}, "
                 f"{one.over_roofline:.1f} times the bound",
@@ -291,29 +295,40 @@ def _calibration(name: str, lut: Lut) -> Figure:
     for timed in lut.correction.calibration:
         ops = Architecture.parse(timed.layers, lut.search_space, head=timed.head).ops
         predicted = predict_ops(lut, ops, timed.layers)
-        compared.append((timed.layers, predicted.ms, predicted.low, predicted.high, timed.ms))
+        compared.append((timed.layers, predicted.ms, predicted.bounds, timed.ms))
     return _networks(f"{name}: calibration networks", compared)
 
 
 def _validated(name: str, validation: Mapping[str, Any]) -> Figure:
     compared = [
-        (one["layers"], one["predicted"], one["low"], one["high"], one["measured"])
+        (
+            one["layers"],
+            one["predicted"],
+            None if one["low"] is None else (one["low"], one["high"]),
+            one["measured"],
+        )
         for one in validation["each"]
     ]
     return _networks(f"{name}: validation networks", compared)
 
 
-def _networks(heading: str, compared: list[tuple[str, float, float, float, float]]) -> Figure:
-    compared = sorted(compared, key=lambda one: one[4])
+def _networks(
+    heading: str, compared: list[tuple[str, float, tuple[float, float] | None, float]]
+) -> Figure:
+    compared = sorted(compared, key=lambda one: one[3])
     rows, points = [], []
-    for number, (layers, ms, low, high, measured) in enumerate(compared, 1):
-        inside = "yes" if low <= measured <= high else "no"
+    for number, (layers, ms, bounds, measured) in enumerate(compared, 1):
+        inside, reach = "unknown", "unknown"
+        if bounds is not None:
+            inside = "yes" if bounds[0] <= measured <= bounds[1] else "no"
+            reach = " to ".join(map(milliseconds, bounds))
+        low, high = bounds or (ms, ms)  # a dot without a bar
         rows.append(
             (
                 layers,
                 milliseconds(measured),
                 milliseconds(ms),
-                f"{milliseconds(low)} to {milliseconds(high)}",
+                reach,
                 percent(ms / measured - 1, signed=True),
                 inside,
             )
@@ -325,12 +340,12 @@ def _networks(heading: str, compared: list[tuple[str, float, float, float, float
                 "lo": 100 * (low / measured - 1),
                 "hi": 100 * (high / measured - 1),
                 "m": 0,
-                "s": 0 if inside == "yes" else 1,
+                "s": 1 if inside == "no" else 0,
                 "t": layers.replace("|", "\n") + f"\nmeasured {milliseconds(measured)} ms\n"
                 f"predicted {milliseconds(ms)} ms",
             }
         )
-    off = [100 * abs(ms / measured - 1) for _, ms, _, _, measured in compared]
+    off = [100 * abs(ms / measured - 1) for _, ms, _, measured in compared]
     columns = ("network", "measured ms>", "predicted ms>", "95 % interval>", "error>", "inside")
     return Figure(
         heading,
