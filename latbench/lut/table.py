@@ -19,7 +19,8 @@ from latbench.space.opspec import OpSpec
 _LISTED = 8
 #: What `--space`, `--device` and `--runtime` need: nobody but the user knows where a table is from.
 _UNKNOWN = "--space SPACE --device DEVICE --runtime RUNTIME"
-_PICKLE = re.compile(rb"\x80[\x00-\x05]|\(?[dl]p\d+\n|c[\w.]+\n\w+\n")
+#: How pickles begin: with a protocol from 2 on; before it, with a mark or a collection that is numbered.
+_PICKLE = re.compile(rb"\x80[\x02-\x09]|\(?[dl]p\d+\n|c[\w.]+\n\w+\n|\(?[}\])]?q[\x00-\x08]")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def read_table(path: Path, table: TableFormat) -> tuple[dict[str, Row], bytes]:
         content = path.read_bytes()
     except OSError as error:
         raise CannotRead.because(path, error) from None
-    if _is_pickle(content):
+    if _is_pickle(path, content):
         raise _pickle_refused(path, table)
     try:
         rows = table.read(content.decode("utf-8"))
@@ -210,7 +211,7 @@ def foreign_format(text: str) -> TableFormat | None:
 
 def foreign_file(path: Path, content: bytes) -> LutRefused | None:
     """The refusal of a file that is given where a LUT is wanted; None unless it is known for what it is."""
-    if _is_pickle(content):
+    if _is_pickle(path, content):
         return _pickle_refused(path, None)
     try:
         text = content.decode("utf-8")
@@ -244,8 +245,9 @@ def import_command(path: Path, name: str) -> str:
     return f"latbench import {path} --format {name} {_UNKNOWN}"
 
 
-def _is_pickle(content: bytes) -> bool:
-    return _PICKLE.match(content) is not None
+def _is_pickle(path: Path, content: bytes) -> bool:
+    named = path.suffix.lower() in (".pickle", ".pkl")
+    return named or _PICKLE.match(content) is not None
 
 
 def _pickle_refused(path: Path, table: TableFormat | None) -> LutRefused:

@@ -1,9 +1,9 @@
 """Pages of documentation as tests: their commands are run, and the output is compared with the page.
 
-A ```console block has commands, each after "$ ", and their output. A ```python block is run. A ```toml
-block that begins with the name of a file, as in "# keywords.toml", is written to it. Other blocks (```sh, …)
-are not run. In the output of a page a number matches any number, "…" anything in a line, and a line of "…"
-alone any lines; the other lines must occur in that order.
+A ```console block has commands, each after "$ ", and their output. A ```python block is run. A ```toml or
+```yaml block that begins with the name of a file, as in "# keywords.toml", is written to it. Other blocks
+(```sh, …) are not run. In the output of a page a number matches any number, "…" anything in a line, and a
+line of "…" alone any lines; the other lines must occur in that order.
 """
 
 import os
@@ -70,7 +70,7 @@ def run_page(page: Path, folder: Path, home: Path) -> None:
     """
     status, session = 0, {"__name__": "__main__"}
     for block in blocks(page):
-        if block.language == "toml" and (named := re.match(r"# (\S+\.toml)\n", block.text)):
+        if named := re.match(rf"# (\S+\.{block.language})\n", block.text):
             (folder / named[1]).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             exec(compile(block.text, str(page), "exec"), session)

@@ -45,6 +45,11 @@ def test_the_page_for_scripts_works(
     run_page(DOCS / "scripting.md", *reader)
 
 
+def test_the_page_on_tables_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page(DOCS / "tables.md", tmp_path, tmp_path / "home")
+
+
 def test_the_drift_tutorial_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a LUT of a quiet machine, since one of a busy machine may not be comparable."""
     monkeypatch.chdir(tmp_path)
