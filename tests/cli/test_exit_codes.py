@@ -118,6 +118,10 @@ def test_every_error_has_one_of_the_exit_codes() -> None:
 READERS = (
     ("x.json", "latbench show PATH"),
     ("x.json", "latbench predict PATH fbnet_a"),
+    *(
+        ("x.json", f"latbench import PATH --format {name} --space fbnet --device s8 --runtime onnx")
+        for name in ("csv", "hw-nas-bench", "once-for-all", "proxyless")
+    ),
     ("x.json", f"latbench predict {LUT} PATH"),
     ("x.json", "latbench validate PATH"),
     ("x.json", f"latbench drift PATH {LUT}"),

@@ -396,3 +396,21 @@ def test_import_asks_for_the_space_and_lists_formats() -> None:
     assert "did you mean once-for-all" in done.stderr
     told = latbench("import", "--help").stdout
     assert all(one.name in told for one in table_formats())
+
+
+def test_a_search_with_an_imported_lut_says_that_its_prediction_has_no_interval() -> None:
+    space = ("--space", "fbnet-cifar", "--input", "16", "--width", "0.35")
+    lut = measured(SearchSpace.named("fbnet-cifar", input_size=16, width=0.35))
+    rows = "".join(f"{key},{one.ms}\n" for key, one in lut.entries.items())
+    made("table.csv", f"key,ms\n{rows}", "csv", *space)
+    words = ["--lut", "lut.json", "--data", "digits", "--epochs", "1", "--target-ms", "1e6"]
+    done = CliRunner().invoke(search_main, [*words, "--out", "run"])
+    assert done.exit_code == 0, done.output
+    assert "uncertainty unknown, target" in done.stdout
+    assert "the LUT is imported, so the prediction has no interval" in done.stdout
+    found = json.loads(Path("run/architecture.json").read_text())
+    assert (found["predicted_low"], found["predicted_high"]) == (None, None)
+    assert found["crosses_target"] is True
+    again = latbench("predict", "lut.json", "run/architecture.json", "--json")
+    assert json.loads(again.stdout)["ms"] == pytest.approx(found["predicted_ms"])
+    assert latbench("report", "lut.json", "--search", "run", "--out", "r.html").exit_code == 0
