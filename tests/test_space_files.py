@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from latbench import Lut, SearchSpace, predict_latency, published
 from latbench.cli import main
 from latbench.errors import BadNotation, BadRequest, CannotRead, LutRefused
+from latbench.lut.schema import Correction, Sentinel, TimedNetwork
 from latbench.space import Architecture, parse_key, read_architecture
 from latbench.space.candidate import FAMILIES, parse_token
 from latbench.space.design import (
@@ -24,6 +25,7 @@ from latbench.space.design import (
 )
 from latbench.space.shipped import published_networks, space_file, space_names
 from latbench.space.toml_lines import lines_of
+from latbench.workflows.validate import validate
 from tests.docs.pages import DOCS, blocks
 from tests.search.conftest import modelled_lut
 
@@ -519,6 +521,22 @@ def test_a_lut_is_used_where_the_file_of_its_space_is_missing(tmp_path: Path) ->
     again = SearchSpace.named(str(tmp_path / "lut.json"), input_size=(20, 49))
     assert again == space
     assert again.arguments.split()[1].endswith("lut.json")
+
+
+def test_a_lut_of_all_networks_of_a_space_leaves_none_to_validate_with(tmp_path: Path) -> None:
+    space = SearchSpace.named(write(tmp_path, PLAIN.replace("LAYERS", "1")))
+    timed = tuple(
+        TimedNetwork(layers=one.notation, head=one.head, ms=1.0, ci95=(0.9, 1.1))
+        for one in calibration_architectures(space, 20)
+    )
+    correction = Correction(scale=1.0, residual=0.1, networks=len(timed), calibration=timed)
+    first = timed[0]
+    sentinel = Sentinel(
+        architecture=first.layers, head=first.head, ms=1.0, ci95=(0.9, 1.1), visits=9, drift=0.0
+    )
+    lut = modelled_lut(space, correction=correction).model_copy(update={"sentinel": sentinel})
+    with pytest.raises(BadRequest, match="every network of plain that was drawn, so none is left"):
+        validate(lut)
 
 
 def test_an_architecture_carries_its_space(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def validate(
         budget_s: time limit, seconds.
 
     Raises:
-        BadRequest: the LUT has no sentinel.
+        BadRequest: the LUT has no sentinel, or no network is left that it was not built from.
         MissingOps: it lacks ops.
         LatbenchError: most networks have tainted trials only.
         DeviceUnavailable, RunnerFailed: see `latbench.errors`.
@@ -111,6 +111,12 @@ def validate(
             hint=f"measure it again with: {lut.command}",
         )
     others = _others(lut, networks, seed)
+    if not others:
+        raise BadRequest(
+            f"the LUT was built from every network of {lut.search_space.name} that was drawn, "
+            "so none is left",
+            hint=f"measure it again with fewer: {lut.command} --calibrate 4 --fresh",
+        )
     timed = measure_networks(others, lut, unit=unit, ci=ci, budget_s=budget_s, progress=progress)
     return validation_of(lut, others, timed)
 
