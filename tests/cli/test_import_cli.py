@@ -80,14 +80,22 @@ def exported(lut: Lut, table: str) -> Result:
     return done
 
 
-@pytest.mark.parametrize("suffix", [".json", ".yaml"])
-def test_once_for_all_tables_come_back_as_they_were(suffix: str) -> None:
-    lut = measured(SearchSpace.named("space.toml"))
+@pytest.mark.parametrize(
+    ("space", "suffix"),
+    [
+        ("space.toml", ".json"),
+        ("space.toml", ".yaml"),
+        ("ofa-mobilenetv3", ".yaml"),
+        ("proxyless", ".json"),
+    ],
+)
+def test_once_for_all_tables_come_back_as_they_were(space: str, suffix: str) -> None:
+    lut = measured(SearchSpace.named(space))
     done = exported(lut, "once-for-all")
     data = json.loads(done.stdout)
     assert yaml.safe_load(done.stdout) == data  # YAML 1.1 would take 7e-05 for text
     text = done.stdout if suffix == ".json" else yaml.safe_dump(data)
-    back = made(f"table{suffix}", text, "once-for-all", "--space", "space.toml")
+    back = made(f"table{suffix}", text, "once-for-all", "--space", space)
     assert {key: one.ms for key, one in back.entries.items()} == {
         key: one.ms for key, one in lut.entries.items()
     }
@@ -113,6 +121,16 @@ def test_proxyless_tables_hold_pool_and_classifier_together() -> None:
     without = lut.entries.keys() - back.entries.keys()
     assert without == {key for key in lut.entries if "_m88_" in key}
     assert "an expansion that is no whole number" in done.stderr
+
+
+def test_proxyless_tables_hold_all_of_its_own_space() -> None:
+    lut = measured(SearchSpace.named("proxyless"))
+    done = exported(lut, "proxyless")
+    assert done.stderr == ""
+    back = made("table.json", done.stdout, "proxyless", "--space", "proxyless")
+    network = lut.search_space.unique_ops
+    assert list(back.keys()) == list(lut.keys())
+    assert back.network_ms(network) == pytest.approx(lut.network_ms(network), rel=1e-12)
 
 
 def test_a_csv_keeps_intervals_rounds_and_every_op() -> None:

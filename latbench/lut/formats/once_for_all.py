@@ -71,7 +71,9 @@ class OnceForAll(TableFormat):
 def _block(block: DepthwiseSeparable) -> Place:
     require_activation(block, (Activation.RELU, Activation.RELU6, Activation.HARD_SWISH))
     if block.se and (
-        block.se != scaled_channels(block.middle, 0.25) or block.gate is not Gate.HARD_SIGMOID
+        block.se != scaled_channels(block.middle, 0.25)
+        or block.gate is not Gate.HARD_SIGMOID
+        or block.se_activation is not Activation.RELU
     ):
         raise CannotHold(
             "squeeze-and-excitation but of a quarter of the middle's channels with a hard sigmoid"
