@@ -82,10 +82,8 @@ class Place:
 class TableFormat(ABC):
     """One format. A subclass says its name and its rows, and enters itself."""
 
-    #: The word of `--format`.
+    #: The word of `--format`: the name of its file.
     name: ClassVar[str]
-    #: One line of help.
-    about: ClassVar[str]
     #: What the beginning of such a file matches.
     looks: ClassVar[re.Pattern[str]]
     #: Whether tables of this format are written, too.

@@ -14,6 +14,7 @@ from scipy.stats import t as student
 from fbnet_search.cli import search_main
 from latbench import Lut, SearchSpace
 from latbench.cli import main
+from latbench.cli.import_table import FORMATS
 from latbench.lut import Entry
 from latbench.lut.table import table_formats
 from latbench.target import Precision, Runtime, Target
@@ -413,7 +414,8 @@ def test_import_asks_for_the_space_and_lists_formats() -> None:
     assert done.exit_code == 2
     assert "did you mean once-for-all" in done.stderr
     told = latbench("import", "--help").stdout
-    assert all(one.name in told for one in table_formats())
+    assert [one.name for one in table_formats()] == FORMATS
+    assert all(name in told for name in FORMATS)
 
 
 def test_a_search_with_an_imported_lut_says_that_its_prediction_has_no_interval() -> None:

@@ -23,7 +23,6 @@ class HwNasBench(TableFormat):
     """One metric of its FBNet tables."""
 
     name: ClassVar[str] = "hw-nas-bench"
-    about: ClassVar[str] = "one metric of its FBNet tables as JSON"
     looks: ClassVar[re.Pattern[str]] = re.compile(
         r"\b(?:ConvNorm|ConvBlock|AvgP)_H\d+_W\d+_Cin\d+_"
     )

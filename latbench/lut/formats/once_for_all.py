@@ -34,7 +34,6 @@ class OnceForAll(TableFormat):
     """Rows of `expanded_conv` with the middle's channels, `se` and `hs`."""
 
     name: ClassVar[str] = "once-for-all"
-    about: ClassVar[str] = "Once-for-All's YAML or JSON"
     looks: ClassVar[re.Pattern[str]] = re.compile(
         r"\bexpanded_conv-input:\S*-se:[01]-hs:|\bAvgPool2D-input:"
     )

@@ -23,7 +23,6 @@ class Proxyless(TableFormat):
     """Rows of `expanded_conv` with a ratio, without activations and squeeze-and-excitation."""
 
     name: ClassVar[str] = "proxyless"
-    about: ClassVar[str] = "ProxylessNAS's YAML or JSON"
     looks: ClassVar[re.Pattern[str]] = re.compile(
         r"\A(?![\s\S]*(?:-se:[01]-hs:|\bAvgPool2D-input:))"
         r"[\s\S]*\b(?:expanded_conv|Conv|Conv_1|Logits)-input:"

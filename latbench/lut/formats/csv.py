@@ -20,7 +20,6 @@ class CsvTable(TableFormat):
     """Keys of ops and milliseconds."""
 
     name: ClassVar[str] = "csv"
-    about: ClassVar[str] = "columns key and ms"
     looks: ClassVar[re.Pattern[str]] = re.compile(r"\A\ufeff?(?=[^\n]*\bkey\b)[^\n{}]*\bms\b")
 
     def read(self, text: str) -> dict[str, Row]:
