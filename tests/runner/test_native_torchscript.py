@@ -16,7 +16,7 @@ from latbench.device.native.build import build_torchscript
 from latbench.device.registry import UnitSelector
 from latbench.errors import RunnerFailed
 from latbench.export import ArtifactStore, export_op
-from latbench.runtime.registry import load_model
+from latbench.runtime.registry import descriptor, load_model
 from latbench.space import SearchSpace
 from latbench.target import Precision, Runtime, Target
 from latbench.workflows.measure import measure_latency
@@ -45,7 +45,7 @@ def device(engine: Path, built: Built, _own_home: Path) -> NativeHostDevice:
     return found
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", descriptor(Runtime.TORCHSCRIPT).precisions)
 def test_it_computes_what_pytorch_computes(device: NativeHostDevice, precision: Precision) -> None:
     target = Target(
         device="host",
