@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from latbench.record import PositiveNumber
 from latbench.space.candidate import Candidate, Layer, OddKernel
-from latbench.space.channels import expanded_channels
+from latbench.space.channels import expanded_channels, settled_middle
 from latbench.space.opspec import Activation, OpSpec, Part, dense, moved
 
 if TYPE_CHECKING:
@@ -33,11 +33,9 @@ class FusedResidual(OpSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.expansion > 0) == (self.width_between > 0):
-            raise ValueError("it must have either an expansion or a width between its convolutions")
-        if self.width_between and self.width_between % self.in_channels == 0:
-            object.__setattr__(self, "expansion", self.width_between // self.in_channels)
-            object.__setattr__(self, "width_between", 0)
+        expansion, width = settled_middle(self.in_channels, self.expansion, self.width_between)
+        object.__setattr__(self, "expansion", expansion)
+        object.__setattr__(self, "width_between", width)
 
     @property
     def middle(self) -> int:

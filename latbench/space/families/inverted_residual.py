@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from latbench.record import Integer, Number
 from latbench.space.candidate import Candidate, Layer, OddKernel
-from latbench.space.channels import expanded_channels, scaled_channels
+from latbench.space.channels import expanded_channels, scaled_channels, settled_middle
 from latbench.space.opspec import (
     TIMM_ACTIVATIONS,
     Activation,
@@ -168,11 +168,9 @@ class InvertedResidual(DepthwiseSeparable):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.expansion > 0) == (self.width_between > 0):
-            raise ValueError("it must have either an expansion or a width between its convolutions")
-        if self.width_between and self.width_between % self.in_channels == 0:
-            object.__setattr__(self, "expansion", self.width_between // self.in_channels)
-            object.__setattr__(self, "width_between", 0)
+        expansion, width = settled_middle(self.in_channels, self.expansion, self.width_between)
+        object.__setattr__(self, "expansion", expansion)
+        object.__setattr__(self, "width_between", width)
 
     @property
     def middle(self) -> int:

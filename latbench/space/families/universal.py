@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from latbench.record import Integer, PositiveNumber
 from latbench.space.candidate import Candidate, Layer
-from latbench.space.channels import expanded_channels
+from latbench.space.channels import expanded_channels, settled_middle
 from latbench.space.opspec import Activation, OpSpec, Part, dense, depthwise, moved
 
 if TYPE_CHECKING:
@@ -42,11 +42,9 @@ class UniversalBottleneck(OpSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.expansion > 0) == (self.width_between > 0):
-            raise ValueError("it must have either an expansion or a width between its convolutions")
-        if self.width_between and self.width_between % self.in_channels == 0:
-            object.__setattr__(self, "expansion", self.width_between // self.in_channels)
-            object.__setattr__(self, "width_between", 0)
+        expansion, width = settled_middle(self.in_channels, self.expansion, self.width_between)
+        object.__setattr__(self, "expansion", expansion)
+        object.__setattr__(self, "width_between", width)
         if self.stride > 1 and not (self.before or self.after):
             raise ValueError("a stride needs a depthwise convolution")
         object.__setattr__(self, "kernel", max(self.before, self.after, 1))
