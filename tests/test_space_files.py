@@ -422,6 +422,7 @@ def test_all_mistakes_are_told_at_once_with_line_and_remedy(tmp_path: Path) -> N
     ("old", "new", "what"),
     [
         ("input = 16", "input = 0", "line 4: input.size"),
+        ("input = 16", "input = [16, 16, 3]", "input.size must have at most 2 values"),
         ("channels = 8, layers", "channels = 9, groups = 2, layers", "2 groups do not divide"),
         ('"conv3"]', '"conv3"]\nstrides = 2', "strides is no key here"),
         ("LAYERS }]", 'LAYERS, se = "x" }]', "se must be a number"),

@@ -20,6 +20,7 @@ from latbench.record import Integer, PositiveNumber, Record
 from latbench.space.candidate import FAMILIES, Candidate, OddKernel, parse_token
 from latbench.space.opspec import Activation
 from latbench.space.toml_lines import Path, lines_of
+from latbench.wording import count_of
 
 #: The largest input, pixels, and the most channels of a layer.
 LARGEST, MOST_CHANNELS = 2048, 99999
@@ -453,6 +454,10 @@ def _problem_of(error: Mapping[str, Any], before: Path = ()) -> Problem:
             what = f"must be a number, got {given!r}"
         case "string_type":
             what = f"must be text, got {given!r}"
+        case "too_long" | "too_short":
+            most = context.get("max_length", context.get("min_length"))
+            bound = "at most" if kind == "too_long" else "at least"
+            what = f"must have {bound} {count_of(most, 'value')}, got {given!r}"
         case "tuple_type" | "list_type":
             what = f"must be a list, got {given!r}"
         case "dict_type" | "model_type":
